@@ -1,0 +1,179 @@
+"""What is said about the miniature world: questions with answers, statements about pairs, captions, descriptions.
+
+The same sentences serve twice: ``write.py`` puts them into the official annotation formats beside *visual* features, and ``pretrain.py`` puts them
+beside *descriptions* in words. So the backbone can read and reason about this world, but has never seen it.
+"""
+
+from random import Random
+
+from bench.mini.world import (
+    ACTIONS,
+    ACTORS,
+    CELLS,
+    COLOURS,
+    FOODS,
+    SHAPES,
+    SIDE,
+    VERBS,
+    Clip,
+    Scene,
+    Thing,
+    draw_scene,
+)
+
+NUMBERS = ("0", "1", "2", "3")
+YES_NO = ("no", "yes")
+QA = tuple[str, str, str]  # question, answer, answer type of VQA v2 ("yes/no", "number", "other")
+
+
+# --- scenes ----------------------------------------------------------------------------------------------------------
+
+
+def phrases(scene: Scene) -> list[str]:
+    """Describe every cell of a scene in a few words: what a grid of visual tokens shows, in reading order."""
+    return [f"{t.name} {CELLS[i]}" if (t := scene.at(i)) else f"empty {CELLS[i]}" for i in range(SIDE * SIDE)]
+
+
+def unique(scene: Scene, key: str) -> list[Thing]:
+    """Return the things whose colour or shape occurs once in the scene."""
+    values = [getattr(t, key) for t in scene.things]
+    return [t for t in scene.things if values.count(getattr(t, key)) == 1]
+
+
+def simple_question(scene: Scene, rng: Random) -> QA:
+    """Draw a question in the manner of VQA: colour, kind, existence, number."""
+    kind = rng.choice(("colour", "colour", "shape", "exists", "exists", "number"))
+    if kind == "colour" and (one := unique(scene, "shape")):
+        thing = rng.choice(one)
+        return f"what color is the {SHAPES[thing.shape]}?", COLOURS[thing.colour], "other"
+    if kind == "shape" and (one := unique(scene, "colour")):
+        thing = rng.choice(one)
+        return f"what shape is {COLOURS[thing.colour]}?", SHAPES[thing.shape], "other"
+    if kind == "number":
+        shape = rng.choice([rng.choice(scene.things).shape, rng.randrange(len(SHAPES))])
+        count = sum(t.shape == shape for t in scene.things)
+        return f"how many {SHAPES[shape]}s are there?", NUMBERS[count], "number"
+    colour, shape = _present_or_confused(scene, rng)
+    seen = any((t.colour, t.shape) == (colour, shape) for t in scene.things)
+    return f"is there a {COLOURS[colour]} {SHAPES[shape]}?", YES_NO[seen], "yes/no"
+
+
+def _present_or_confused(scene: Scene, rng: Random) -> tuple[int, int]:
+    """Draw a colour and shape: of a thing of the scene, or of none though one half of it may be there."""
+    thing = rng.choice(scene.things)
+    if rng.random() < 0.5:
+        return thing.colour, thing.shape
+    while True:
+        colour, shape = rng.choice(((thing.colour, rng.randrange(6)), (rng.randrange(6), thing.shape)))
+        if all((t.colour, t.shape) != (colour, shape) for t in scene.things):
+            return colour, shape
+
+
+def spatial_question(scene: Scene, rng: Random) -> QA:
+    """Draw a question in the manner of GQA: place, what is at a place, relation of two things."""
+    kind = rng.choice(("where", "colour at", "shape at", "relation", "relation"))
+    thing = rng.choice(scene.things)
+    if kind == "where":
+        return f"where is the {thing.name}?", CELLS[thing.cell], "other"
+    if kind == "colour at":
+        return f"what color is the {CELLS[thing.cell]} object?", COLOURS[thing.colour], "other"
+    if kind == "shape at":
+        return f"what is the {CELLS[thing.cell]} object?", SHAPES[thing.shape], "other"
+    first, second = rng.sample(scene.things, 2)
+    words, holds = rng.choice(
+        (
+            ("left of", first.column < second.column),
+            ("right of", first.column > second.column),
+            ("above", first.row < second.row),
+            ("below", first.row > second.row),
+        )
+    )
+    return f"is the {first.name} {words} the {second.name}?", YES_NO[holds], "yes/no"
+
+
+def captions(scene: Scene) -> list[str]:
+    """Return five reference captions of a scene, as five annotators might write them."""
+    names = [t.name for t in scene.things]
+    listed = " and ".join(f"a {n}" for n in names)
+    first, last = scene.things[0], scene.things[-1]
+    side = "left of" if first.column < last.column else "right of" if first.column > last.column else "above"
+    return [
+        f"{listed}.",
+        f"There is {listed}.",
+        f"a {first.name} {side} a {last.name}.",
+        f"a {first.name} at the {CELLS[first.cell]} and a {last.name} at the {CELLS[last.cell]}.",
+        f"a picture of {listed}.",
+    ]
+
+
+def statement(left: Scene, right: Scene, rng: Random) -> tuple[str, bool]:
+    """Draw a statement about a pair of images in the manner of NLVR2, and whether it is true."""
+    kind = rng.choice(("contains", "contains", "side", "both", "one"))
+    source = rng.choice((left, right))
+    colour, shape = _present_or_confused(source, rng)
+    has = [any(t.colour == colour and t.shape == shape for t in s.things) for s in (left, right)]
+    hue = [any(t.colour == colour for t in s.things) for s in (left, right)]
+    form = [any(t.shape == shape for t in s.things) for s in (left, right)]
+    if kind == "contains":
+        return f"one of the images contains a {COLOURS[colour]} {SHAPES[shape]}.", any(has)
+    if kind == "side":
+        side = rng.randrange(2)
+        return f"the {('left', 'right')[side]} image contains a {COLOURS[colour]} {SHAPES[shape]}.", has[side]
+    if kind == "both":
+        return f"both images contain a {SHAPES[shape]}.", all(form)
+    return f"only one image contains a {COLOURS[colour]} object.", hue[0] != hue[1]
+
+
+def balanced_statement(rng: Random) -> tuple[str, bool, Scene, Scene]:
+    """Draw pairs of scenes until the truth of a statement equals a fair coin, so that its text says little."""
+    wanted = rng.random() < 0.5
+    while True:
+        left, right = draw_scene(rng), draw_scene(rng)
+        text, truth = statement(left, right, rng)
+        if truth == wanted:
+            return text, truth, left, right
+
+
+# --- clips -----------------------------------------------------------------------------------------------------------
+
+
+def clip_phrases(clip: Clip, frames: int) -> list[str]:
+    """Describe each frame of a clip in a few words, padded to ``frames`` the way the feature files are."""
+    shown = []
+    for frame in range(frames):
+        if frame >= clip.frames:
+            shown.append("nothing")
+            continue
+        event = clip.shown(frame)
+        shown.append(f"{('early', 'late')[event]} {' '.join(clip.words(event))}")
+    return shown
+
+
+def subtitles(clip: Clip, rng: Random) -> list[str]:
+    """Return what is said in a clip: where we are (TV) or which dish is used (kitchen), and small talk."""
+    talk = rng.choice(("well now.", "look here.", "all right.", "hello there."))
+    where = f"we are in the {clip.place_word}." if clip.kind == "tv" else f"take the {clip.place_word}."
+    return rng.sample((talk, where), 2)
+
+
+def choice_question(clip: Clip, rng: Random, choices: int) -> tuple[str, list[str], int, int]:
+    """Draw a multiple-choice question: question, choices, index of the right one, and the event it is about."""
+    event = rng.randrange(len(clip.events))
+    who, what = clip.words(event)
+    tv = clip.kind == "tv"
+    asked = rng.random() < 0.5
+    if asked:
+        question, right, pool = (f"what does the {who} do?" if tv else f"what is done to the {who}?"), what, (ACTIONS if tv else VERBS)
+    else:
+        question, right, pool = (f"who {what}?" if tv else f"which food do they {what}?"), who, (ACTORS if tv else FOODS)
+    wrong = rng.sample([w for w in pool if w != right], choices - 1)
+    index = rng.randrange(choices)
+    return question, [*wrong[:index], right, *wrong[index:]], index, event
+
+
+def clip_captions(clip: Clip, event: int) -> list[str]:
+    """Return two reference captions of one event of a clip."""
+    who, what = clip.words(event)
+    if clip.kind == "tv":
+        return [f"The {who} {what} in the {clip.place_word}.", f"In the {clip.place_word} the {who} {what}."]
+    return [f"{what} the {who} in the {clip.place_word}", f"{what} the {who} and use the {clip.place_word}"]

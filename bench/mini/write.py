@@ -1,0 +1,248 @@
+"""Write the miniature world as a data root in the official formats: annotation JSON / JSONL, per-image h5, per-video npz."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from bench.mini import language as say
+from bench.mini.features import Camera
+from bench.mini.world import CELLS, COLOURS, SHAPES, Clip, Scene, draw_clip, draw_scene
+
+VERSION = 1  # raise it when the same seed gives other files: it is part of the folder's name and of every run's id
+FEATURES = "clip_features/data_clip_RN101_att"
+#: images and clips per split; questions, captions and pairs follow from them
+SIZES = {
+    "coco": {"train": 600, "val": 40, "test": 120},
+    "gqa": {"train": 500, "valid": 100, "testdev": 120},
+    "nlvr": {"train": 1000, "valid": 60, "test": 200},
+    "tv": {"train": 700, "val": 150, "test": 20},
+    "how2": {"train": 500, "val": 150, "test": 20},
+    "yc2": {"train": 700, "val": 150, "test": 20},
+}
+COCO_FOLDER = {"train": "train2014", "val": "val2014", "test": "val2014"}
+ANSWERS = sorted({*COLOURS, *SHAPES, *CELLS, *say.NUMBERS, *say.YES_NO})
+
+
+def ensure(root: Path, seed: int = 0) -> Path:
+    """Return ``root``, generating it first where it is not there yet (in seconds; whole or not at all)."""
+    if root.is_dir():
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        write(draft, seed)
+        draft.chmod(0o755)
+        draft.rename(root)
+    except OSError:
+        if not root.is_dir():  # else another process was first, with the same files
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return root
+
+
+class Witness(Protocol):
+    """Who keeps what is seen: the camera as feature files, the narrator of the pretraining as phrases."""
+
+    def scene(self, file: Path, scene: Scene) -> None:
+        """Keep one scene under the name of its feature file."""
+
+    def clip(self, file: Path, clip: Clip) -> None:
+        """Keep one clip under the name of its feature file."""
+
+
+class FeatureFiles:
+    """The witness of the benchmark: h5 and npz files as the official extractors leave them."""
+
+    def __init__(self, seed: int) -> None:
+        self._camera = Camera(seed)
+
+    def scene(self, file: Path, scene: Scene) -> None:
+        """Write ``{img_id}/features`` of shape ``(9, F)``, float16."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(file, "w", libver="latest") as store:
+            store.create_dataset(f"{file.stem}/features", data=self._camera.scene(scene).astype(np.float16))
+
+    def clip(self, file: Path, clip: Clip) -> None:
+        """Write ``features`` of shape ``(frames, F)``, float16."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, features=self._camera.clip(clip).astype(np.float16))
+
+
+def write(root: Path, seed: int = 0, *, witness: Witness | None = None, times: int = 1) -> None:
+    """Write all eight tasks below ``root``; the same seed gives the same files.
+
+    Args:
+        root: an empty folder.
+        seed: of the world, and of the camera.
+        witness: what keeps the scenes and clips; feature files by default.
+        times: multiplies the training splits.
+    """
+    seen = witness or FeatureFiles(seed)
+    _write_coco_and_vqa(root, seen, Random(f"{seed}/coco"), times)
+    _write_gqa(root, seen, Random(f"{seed}/gqa"), times)
+    _write_nlvr(root, seen, Random(f"{seed}/nlvr"), times)
+    for kind in ("tv", "how2", "yc2"):
+        _write_clips(root, seen, Random(f"{seed}/{kind}"), kind, times)
+    _json(
+        root / "mini.json",
+        {"synthetic": True, "generator": "bench.mini", "version": VERSION, "seed": seed, "sizes": SIZES},
+    )
+
+
+def _write_coco_and_vqa(root: Path, seen: Witness, rng: Random, times: int) -> None:
+    images, number = [], 0
+    questions: dict[str, list[Any]] = {}
+    judged: dict[str, list[Any]] = {"train2014": [], "val2014": []}
+    for split, count in _sizes("coco", times):
+        questions[split] = []
+        for _ in range(count):
+            number += 1
+            scene, folder = draw_scene(rng), COCO_FOLDER[split]
+            name = f"COCO_{folder}_{number:012d}"
+            seen.scene(root / "COCO" / FEATURES / f"{name}.h5", scene)
+            sentences = [{"raw": text, "sentid": 10 * number + i} for i, text in enumerate(say.captions(scene))]
+            images.append({"split": split, "filename": f"{name}.jpg", "cocoid": number, "sentences": sentences})
+            for index in range(4 if split == "train" else 2):
+                question, answer, kind = say.simple_question(scene, rng)
+                given = _ten_answers(answer, kind, rng)
+                item = {"question_id": 1000 * number + index, "question_type": question.split()[0], "answer_type": kind}
+                label = {a: _soft_score(given.count(a)) for a in sorted(set(given))}
+                questions[split].append(
+                    item | {"img_id": name, "sent": question, "label": label, "is_topk_optimal": label[answer] == 1.0}
+                )
+                votes = [
+                    {"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(given, start=1)
+                ]
+                judged[folder].append(item | {"image_id": number, "multiple_choice_answer": answer, "answers": votes})
+    _json(root / "COCO" / "dataset_coco.json", {"dataset": "mini (synthetic)", "images": images})
+    for split, items in questions.items():
+        _json(root / "vqa" / f"karpathy_{split}.json", items)
+    for folder, annotations in judged.items():
+        _json(root / "vqa" / f"v2_mscoco_{folder}_annotations.json", {"annotations": annotations})
+    _answer_tables(root / "vqa")
+
+
+def _ten_answers(answer: str, kind: str, rng: Random) -> list[str]:
+    """Ten annotators, up to three of whom are wrong."""
+    pool = {"yes/no": say.YES_NO, "number": say.NUMBERS}.get(kind, COLOURS if answer in COLOURS else SHAPES)
+    wrong = rng.choice((0, 0, 1, 2, 3))
+    return [answer] * (10 - wrong) + [rng.choice([a for a in pool if a != answer]) for _ in range(wrong)]
+
+
+def _soft_score(votes: int) -> float:
+    """The soft score of the public VQA label files: 0.3, 0.6, 0.9, then 1."""
+    return (0.0, 0.3, 0.6, 0.9)[votes] if votes < 4 else 1.0
+
+
+def _write_gqa(root: Path, seen: Witness, rng: Random, times: int) -> None:
+    number = 0
+    for split, count in _sizes("gqa", times):
+        items = []
+        for _ in range(count):
+            number += 1
+            scene = draw_scene(rng)
+            name = f"n{number}" if split == "testdev" else str(number)
+            seen.scene(root / ("GQA" if split == "testdev" else "VG") / FEATURES / f"{name}.h5", scene)
+            for index in range(2 if split == "testdev" else 6):
+                question, answer, _ = say.spatial_question(scene, rng)
+                item = {"img_id": name, "question_id": f"{number:06d}{index}", "sent": question, "label": {answer: 1.0}}
+                items.append(item)
+        _json(root / "GQA" / f"{split}.json", items)
+    _answer_tables(root / "GQA")
+
+
+def _write_nlvr(root: Path, seen: Witness, rng: Random, times: int) -> None:
+    prefix = {"train": "train", "valid": "dev", "test": "test1"}
+    for split, count in _sizes("nlvr", times):
+        items = []
+        for index in range(count):
+            text, truth, left, right = say.balanced_statement(rng)
+            stem = f"{prefix[split]}-{index}-0"
+            for side, scene in enumerate((left, right)):
+                seen.scene(root / "nlvr" / FEATURES / f"{stem}-img{side}.h5", scene)
+            items.append(
+                {
+                    "uid": f"nlvr2_{split}_{index}",
+                    "identifier": f"{stem}-0",
+                    "img0": f"{stem}-img0",
+                    "img1": f"{stem}-img1",
+                    "label": int(truth),
+                    "sent": text,
+                }
+            )
+        _json(root / "nlvr" / f"{split}.json", items)
+
+
+def _write_clips(root: Path, seen: Witness, rng: Random, kind: str, times: int) -> None:
+    """Write the videos of one source, their subtitles, and the tasks asked about them."""
+    spoken: list[dict[str, Any]] = []
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    number = 0
+    for split, count in _sizes(kind, times):
+        for _ in range(count):
+            number += 1
+            clip = draw_clip(rng, kind)
+            name = {"tv": f"s01e01_seg01_clip_{number:05d}", "how2": str(number), "yc2": f"mini{number:05d}_0"}[kind]
+            seen.clip(root / "video" / "vis_features" / kind / "clip-vit" / f"{name}.npz", clip)
+            lines = [{"text": t, "start": float(i), "end": float(i + 1)} for i, t in enumerate(say.subtitles(clip, rng))]
+            spoken.append({"vid_name": name, "sub": lines})
+            for task, file, record in _about(clip, name, number, split, rng):
+                tasks.setdefault(f"{task}/{task}_{file}", []).append(record)
+    ann = root / "video" / "ann"
+    _jsonl(ann / f"{kind}_subtitles.jsonl", spoken)
+    for path, records in tasks.items():
+        _jsonl(ann / f"{path}.jsonl", records)
+
+
+def _about(clip: Clip, name: str, number: int, split: str, rng: Random) -> Iterable[tuple[str, str, dict[str, Any]]]:
+    """Yield (task, file suffix, record) for everything that is asked about one clip."""
+    duration = clip.frames * 1.5
+    if clip.kind in ("tv", "how2"):
+        task = "tvqa" if clip.kind == "tv" else "how2qa"
+        for index in range(2 if split == "train" else 1):
+            question, choices, right, event = say.choice_question(clip, rng, 5 if task == "tvqa" else 4)
+            begin, end = clip.span(event)
+            record = {"vid_name": name, "qid": 10 * number + index, "q": question, "ts": f"{begin}-{end}"}
+            record |= {f"a{i}": c for i, c in enumerate(choices)}
+            if task == "tvqa":
+                record["show_name"] = "Mini"
+            files = {"tvqa": {"test": ("test_public", "test_release")}, "how2qa": {"test": ("test_public_release",)}}
+            plain = {"tvqa": split, "how2qa": f"{split}_release"}[task]
+            for file in files[task].get(split, (plain,)):
+                yield task, file, record if split == "test" else record | {"answer_idx": right}
+    if clip.kind in ("tv", "yc2"):
+        task = "tvc" if clip.kind == "tv" else "yc2c"
+        event = rng.randrange(len(clip.events))
+        record = {"vid_name": name, "duration": duration, "clip_id": number}
+        if task == "tvc":
+            record["ts"] = list(clip.span(event))
+        texts = say.clip_captions(clip, event)[: 2 if task == "tvc" else 1]
+        descs = [{"desc": t, "desc_id": 10 * number + i, "type": "vt"} for i, t in enumerate(texts)]
+        yield task, f"{split}_release", record if split == "test" else record | {"descs": descs}
+
+
+def _answer_tables(folder: Path) -> None:
+    _json(folder / "trainval_label2ans.json", ANSWERS)
+    _json(folder / "trainval_ans2label.json", {a: i for i, a in enumerate(ANSWERS)})
+
+
+def _sizes(source: str, times: int) -> list[tuple[str, int]]:
+    return [(split, count * (times if split == "train" else 1)) for split, count in SIZES[source].items()]
+
+
+def _json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
