@@ -1,0 +1,65 @@
+"""Making new layers with start values that are drawn explicitly.
+
+``backbone`` is what the VL-PET official code started from in effect, which differs by backbone: its BART re-drew every
+Linear as N(0, 0.02²) with zero bias, its T5 left torch's default.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+STD = 0.02
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes layers for a backbone ``family`` on a device and in a dtype; on the meta device nothing is drawn."""
+
+    family: str
+    device: torch.device
+    dtype: torch.dtype
+
+    def linear(self, d_in: int, d_out: int, init: str = "backbone", *, bias: bool = True) -> nn.Linear:
+        """An affine map ``... d_in -> ... d_out``; ``init`` is backbone | normal | kaiming | zeros."""
+        layer = nn.utils.skip_init(nn.Linear, d_in, d_out, bias=bias, device=self.device, dtype=self.dtype)
+        self._draw(layer.weight, layer.bias, d_in, init)
+        return layer
+
+    def grouped(self, groups: int, d_in: int, d_out: int, init: str) -> tuple[nn.Parameter, nn.Parameter]:
+        """Weights ``g o i`` and biases ``g o`` of ``groups`` affine maps side by side."""
+        weight, bias = self._empty(groups, d_out, d_in), self._empty(groups, d_out)
+        self._draw(weight, bias, d_in, init)
+        return weight, bias
+
+    def vector(self, d: int, init: str) -> nn.Parameter:
+        """A trained vector; ``backbone`` and ``normal`` are N(0, 0.02²) on every backbone."""
+        vector = self._empty(d)
+        with torch.no_grad():
+            if init in ("zeros", "ones"):
+                vector.fill_(float(init == "ones"))
+            else:
+                vector.normal_(std=STD)
+        return vector
+
+    def _empty(self, *size: int) -> nn.Parameter:
+        return nn.Parameter(torch.empty(*size, device=self.device, dtype=self.dtype))
+
+    def _draw(self, weight: Tensor, bias: Tensor | None, fan_in: int, init: str) -> None:
+        rule = {"bart": "normal", "t5": "torch"}[self.family] if init == "backbone" else init
+        bound = 1 / math.sqrt(fan_in)
+        with torch.no_grad():
+            if rule == "normal":
+                weight.normal_(std=STD)
+            elif rule in ("torch", "kaiming"):  # Kaiming-uniform with a = √5 is U(±1/√fan_in)
+                weight.uniform_(-bound, bound)
+            elif rule == "zeros":
+                weight.zero_()
+            else:
+                raise ValueError(f"a matrix cannot start as {init!r}")
+            if bias is not None:
+                if rule == "torch":
+                    bias.uniform_(-bound, bound)
+                else:
+                    bias.zero_()

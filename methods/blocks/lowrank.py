@@ -1,0 +1,20 @@
+"""LoRA's low-rank map beside a frozen Linear."""
+
+from torch import Tensor, nn
+
+from methods.blocks.init import Maker
+
+
+class LowRank(nn.Module):
+    """``scale · B · A · dropout(x)``: ``b n d_in -> b n d_out``; A starts Kaiming-uniform (a = √5), B at 0."""
+
+    def __init__(self, d_in: int, r: int, d_out: int, *, scale: float, dropout: float, make: Maker) -> None:
+        super().__init__()
+        self.scale = scale
+        self.dropout = nn.Dropout(dropout)
+        self.a = make.linear(d_in, r, "kaiming", bias=False)
+        self.b = make.linear(r, d_out, "zeros", bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``b n d_in -> b n d_out``."""
+        return self.b(self.a(self.dropout(x))) * self.scale

@@ -1,0 +1,19 @@
+"""Full fine-tuning."""
+
+from methods.registry import Optim, method
+from methods.shape import Shape
+from methods.spec import Spec, Trainable
+
+
+@method(
+    "full",
+    # The VL-PET image-text script runs without task prefixes, the video-text and the T5 (LST) scripts with them.
+    optim={"bart image-text": Optim(1e-4, task_prefix=False), "bart": Optim(3e-5), "t5": Optim(1e-4)},
+    order=0,
+)
+def full(shape: Shape) -> Spec:
+    """Train everything: shared embedding (tied to the LM head), both stacks with norms and positions, projector.
+
+    Learning rates: BART image-text and video-text from the VL-Adapter scripts, T5 from the LST script.
+    """
+    return Spec(trainable=Trainable(backbone=True))

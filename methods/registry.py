@@ -1,0 +1,222 @@
+"""How a method gets its name: ``@method`` on a function from a backbone's shape to a Spec.
+
+The function's keyword arguments, with their annotations and defaults, *are* the options a user may override. One file
+in this folder (or one module named by an entry point of the group ``vlpet_bench.methods``) adds methods; nothing else
+has to know of it.
+"""
+
+import inspect
+import pkgutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+import methods
+from methods.errors import MethodError, did_you_mean
+from methods.shape import Shape
+from methods.spec import Spec, reasons
+
+ENTRY_POINTS = "vlpet_bench.methods"
+WIDTH = 768  # the width at which the papers quote their ranks
+_MACHINERY = {"blocks", "context", "errors", "explain", "handle", "place", "registry", "shape", "sites", "spec"}
+
+
+class _ByWidth:
+    """Marks an option whose default is quoted at width 768 and scales with the backbone's width."""
+
+
+Rank = Annotated[int, Field(ge=0), _ByWidth()]
+"""A rank: its default ``r`` becomes ``max(1, r · d // 768)`` on a backbone of width d; an override is taken as is."""
+Alpha = Annotated[float, Field(gt=0), _ByWidth()]
+"""A LoRA alpha: its default scales as a rank does, so that alpha / r stays; an override is taken as it is."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """The optimiser settings a paper's recipe gives a method."""
+
+    lr: float
+    weight_decay: float = 0.01
+    task_prefix: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A registered method: its builder, the defaults of its options, and the recipe's values for it."""
+
+    name: str
+    build: Callable[..., Spec]
+    defaults: Mapping[str, Any]
+    t5: Mapping[str, Any]
+    optim: Mapping[str, Optim]
+    version: int
+    order: int
+    about: str
+    types: Mapping[str, Any] = field(repr=False)
+
+    def check(self, key: str, value: Any) -> Any:
+        """``value`` in the type of option ``key``; MethodError names the option, its type and near matches."""
+        if key not in self.types:
+            raise MethodError(f"method {self.name!r} has no option {key!r}{did_you_mean(key, self.types)}")
+        try:
+            return TypeAdapter(self.types[key]).validate_python(value)
+        except ValidationError as error:
+            raise MethodError(f"method {self.name!r}: {reasons(error, key)}") from error
+
+    def is_default(self, key: str, value: Any) -> bool:
+        """Whether the override ``key=value`` says nothing new on any backbone."""
+        default = self.defaults[key]
+        return not _by_width(self.types[key]) and default == value == self.t5.get(key, default)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A method with its overrides, ready for any backbone. Made by :func:`get`."""
+
+    entry: Entry
+    items: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The registered name (never an alias)."""
+        return self.entry.name
+
+    @property
+    def version(self) -> int:
+        """Raised when the same name and options come to mean something else."""
+        return self.entry.version
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The options that differ from their defaults, by name, in alphabetical order."""
+        return dict(self.items)
+
+    @property
+    def describe(self) -> str:
+        """What the method is, where its numbers come from, and its options."""
+        return f"{self.entry.about}\n\n{inspect.getdoc(self.entry.build) or ''}".strip()
+
+    def options(self, shape: Shape) -> dict[str, Any]:
+        """Every option's value on a backbone of this shape."""
+        values = dict(self.entry.defaults)
+        if shape.family == "t5":
+            values |= self.entry.t5
+        for key, value in values.items():
+            if _by_width(self.entry.types[key]) and value:
+                exact = value * shape.d / WIDTH
+                values[key] = max(1, int(exact)) if isinstance(value, int) else exact
+        return values | self.overrides
+
+    def spec(self, shape: Shape) -> Spec:
+        """The method on a backbone of this shape; MethodError where the options do not go together."""
+        try:
+            return self.entry.build(shape, **self.options(shape))
+        except MethodError as error:
+            raise MethodError(f"method {self.name!r}: {error}") from error
+
+    def optim(self, family: str, suite: str) -> Optim:
+        """The paper recipe's values on a backbone family ("bart", "t5") and suite ("image-text", "video-text")."""
+        table = self.entry.optim
+        found = table.get(f"{family} {suite}") or table.get(family)
+        if found is None:
+            raise MethodError(f"method {self.name!r} has no optimiser settings for {family} on {suite}")
+        return found
+
+
+_entries: dict[str, Entry] = {}
+_aliases: dict[str, str] = {}
+
+
+def method(
+    name: str,
+    *,
+    optim: Mapping[str, Optim],
+    about: str = "",
+    defaults: Mapping[str, Any] | None = None,
+    t5: Mapping[str, Any] | None = None,
+    aliases: tuple[str, ...] = (),
+    version: int = 1,
+    order: int = 50,
+) -> Callable[[Callable[..., Spec]], Callable[..., Spec]]:
+    """Register the decorated ``build(shape, *, option=default, ...) -> Spec`` as a method called ``name``.
+
+    Args:
+        name: what users write.
+        optim: recipe values by ``"bart image-text"``, ``"bart video-text"``, ... or by family alone.
+        about: a line on this preset, in front of the function's docstring.
+        defaults: option defaults of this preset where it differs from the function's own, so that one function can
+            stand behind several names.
+        t5: option defaults that differ on T5.
+        aliases: other names for it.
+        version: raise it when the meaning of the name changes.
+        order: where tables list it; low comes first.
+    """
+
+    def register(build: Callable[..., Spec]) -> Callable[..., Spec]:
+        options = [p for p in inspect.signature(build, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        entry = Entry(
+            name=name,
+            build=build,
+            defaults={p.name: p.default for p in options} | dict(defaults or {}),
+            t5=dict(t5 or {}),
+            optim=dict(optim),
+            version=version,
+            order=order,
+            about=about,
+            types={p.name: p.annotation for p in options},
+        )
+        for table in (entry.defaults, entry.t5):
+            for key, value in table.items():
+                entry.check(key, value)
+        for known in (name, *aliases):
+            if known in _entries or known in _aliases:
+                raise MethodError(f"two methods are called {known!r}")
+        _entries[name] = entry
+        _aliases.update(dict.fromkeys(aliases, name))
+        return build
+
+    return register
+
+
+def names() -> list[str]:
+    """Names of all methods, family by family in the order in which tables list them; aliases are left out."""
+    _discover()
+    return [entry.name for entry in sorted(_entries.values(), key=lambda e: e.order)]
+
+
+def get(name: str, **overrides: Any) -> Chosen:
+    """The method called ``name`` with some of its options overridden.
+
+    >>> get("vl-pet-large", heads=2, scale=1.0).overrides
+    {'heads': 2, 'scale': 1.0}
+
+    Raises MethodError, with near matches, for an unknown name or option, and for a value of the wrong type.
+    """
+    _discover()
+    entry = _entries.get(_aliases.get(name, name))
+    if entry is None:
+        raise MethodError(f"unknown method {name!r}{did_you_mean(name, [*names(), *_aliases])}")
+    checked = {key: entry.check(key, value) for key, value in sorted(overrides.items())}
+    return Chosen(entry, tuple((key, value) for key, value in checked.items() if not entry.is_default(key, value)))
+
+
+def _by_width(annotation: Any) -> bool:
+    return any(isinstance(mark, _ByWidth) for mark in getattr(annotation, "__metadata__", ()))
+
+
+@cache
+def _discover() -> None:
+    for module in pkgutil.iter_modules(methods.__path__):
+        if module.name not in _MACHINERY:
+            import_module(f"methods.{module.name}")
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:  # a broken plug-in must not take the other methods away
+            warnings.warn(f"methods of {point.value!r} are left out: {error}", stacklevel=3)
