@@ -1,0 +1,121 @@
+"""Planned cells joined with what the records say: the one view that tables, plots and the page are made from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+CODES = {"oom": "OOM", "nan": "NaN"}  # other causes are printed as they are written: timeout, interrupted, error ...
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planned run on one task: a score in table units, or the code that says why there is none."""
+
+    task: str
+    score: float | None
+    code: str
+    metric: str | None
+    split: str | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One planned run: its cells in planned order and what was measured on it (None where nothing was)."""
+
+    run_id: str
+    label: str
+    method: str
+    backbone: str
+    suite: str
+    seed: int
+    cells: tuple[Cell, ...]
+    data: str | None
+    synthetic: bool
+    limited: bool
+    hardware: str | None
+    finished: str | None
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the training ended well, so that its time and memory are those of a whole run."""
+        return any(cell.score is not None for cell in self.cells) and "step_seconds" in self.measured
+
+    @property
+    def code(self) -> str:
+        """The first reason for a missing score, or "" if every task has one."""
+        return next((cell.code for cell in self.cells if cell.code), "")
+
+    @property
+    def average(self) -> float | None:
+        """Mean of the task scores, or None as soon as one of them is missing."""
+        scores = [cell.score for cell in self.cells if cell.score is not None]
+        return sum(scores) / len(scores) if scores and len(scores) == len(self.cells) else None
+
+
+MEASURED = (
+    *("trainable", "total", "percent", "train_seconds", "step_seconds", "samples_per_second"),
+    *("peak_memory_bytes", "host_memory_bytes"),
+    *("analytic_weights", "analytic_trainable", "analytic_gradients", "analytic_optimizer", "analytic_activations"),
+)
+
+
+def join(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
+    """Give every planned run its scores, measurements and failure codes.
+
+    ``df`` is the tidy frame of the records (one row per run and task), ``plan`` the cells of the sweep in their order
+    (``run_id, method, backbone, suite, seed, status, cause, tasks, label``). An empty plan stands for all runs of
+    ``df``; runs outside the plan are left out.
+    """
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in df.astype(object).to_dict("records"):
+        rows.setdefault(record["run_id"], {})[record["task"]] = {
+            str(key): _given(value) for key, value in record.items()
+        }
+    cells = plan or [_planned(by_task) for by_task in rows.values()]
+    return tuple(_entry(cell, rows.get(cell["run_id"], {})) for cell in cells)
+
+
+def _given(value: Any) -> Any:
+    """None for the several ways in which pandas writes that there is no value."""
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+
+
+def _planned(by_task: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    row = next(iter(by_task.values()))
+    overrides = json.loads(row.get("overrides") or "{}")
+    changes = ",".join(f"{key}={value}" for key, value in overrides.items())
+    return {**row, "label": f"{row['method']}[{changes}]" if changes else row["method"], "tasks": list(by_task)}
+
+
+def _entry(cell: Mapping[str, Any], by_task: Mapping[str, Mapping[str, Any]]) -> Entry:
+    row = next(iter(by_task.values()), {})
+    return Entry(
+        run_id=cell["run_id"],
+        label=cell.get("label") or cell["method"],
+        method=cell["method"],
+        backbone=cell["backbone"],
+        suite=cell["suite"],
+        seed=int(cell["seed"]),
+        cells=tuple(_cell(task, by_task.get(task), cell) for task in cell["tasks"]),
+        data=row.get("data"),
+        synthetic=bool(row.get("synthetic")),
+        limited=bool(row.get("limited")),
+        hardware=row.get("hardware"),
+        finished=row.get("finished"),
+        measured={key: float(row[key]) for key in MEASURED if row.get(key) is not None},
+    )
+
+
+def _cell(task: str, row: Mapping[str, Any] | None, planned: Mapping[str, Any]) -> Cell:
+    if row is None:  # no record: the plan knows whether it failed, still runs, or never started
+        status = planned.get("status") or "missing"
+        cause = planned.get("cause") or ("missing" if status == "done" else status)
+        return Cell(task, None, CODES.get(cause, cause), None, None)
+    score = row.get("score")
+    cause = row.get("cause") or planned.get("cause") or ("nan" if row.get("status") == "done" else "error")
+    code = "" if score is not None else CODES.get(cause, cause)
+    return Cell(task, score, code, row.get("metric"), row.get("split"))

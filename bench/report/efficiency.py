@@ -1,0 +1,98 @@
+"""The efficiency table: parameters, time and memory, ranked only among runs of one hardware."""
+
+from collections.abc import Sequence
+
+from bench.report.cells import Entry
+from bench.report.table import Column, Draft, Table, build, groups, is_reference, methods_of, seeds_phrase, title_of
+
+MIB = 2**20
+
+
+def efficiency_tables(entries: Sequence[Entry]) -> list[Table]:
+    """One table per backbone, suite and hardware key; figures of different hardware never share a column."""
+    return [table for group in groups(entries, "backbone", "suite") for table in _per_hardware(group)]
+
+
+def hardware_of(entries: Sequence[Entry]) -> list[str]:
+    """The hardware keys on which at least one of these runs finished with a step time, sorted."""
+    return sorted({entry.hardware or "unknown" for entry in entries if entry.timed})
+
+
+def on_hardware(entries: Sequence[Entry], hardware: str) -> list[Entry]:
+    """The runs of one hardware key, and every run without a time: its failure belongs in each table."""
+    return [entry for entry in entries if not entry.timed or (entry.hardware or "unknown") == hardware]
+
+
+def memory_key(entries: Sequence[Entry]) -> tuple[str, str]:
+    """The memory figure that these runs have, with its title: the device's peak where there is one, else the host's."""
+    if any("peak_memory_bytes" in entry.measured for entry in entries):
+        return "peak_memory_bytes", "Peak device memory"
+    return "host_memory_bytes", "Peak host memory"
+
+
+def _per_hardware(entries: Sequence[Entry]) -> list[Table]:
+    keys = hardware_of(entries)
+    return [_efficiency(on_hardware(entries, key), key, keys) for key in keys]
+
+
+def _efficiency(entries: Sequence[Entry], hardware: str, keys: Sequence[str]) -> Table:
+    by_label = methods_of(entries)
+    memory, title = memory_key(entries)
+    small = max(entry.measured.get("trainable", 0.0) for entry in entries) < 1e7
+    figures = [
+        (Column("trainable", "Trainable (M)"), 1e-6, 3 if small else 2),
+        (Column("percent", "Trainable (%)"), 1.0, 2),
+        (Column("step_seconds", "Step (ms)", better=-1), 1e3, 1),
+        (Column("samples_per_second", "Samples/s", better=+1), 1.0, 1),
+        (Column("train_seconds", "Training (s)", better=-1), 1.0, 1),
+        (Column(memory, f"{title} (MiB)", better=-1), 1 / MIB, 0),
+    ]
+    columns = [column for column, _, _ in figures]
+    drafts = {
+        label: [_draft(seeds, column.key, scale, digits) for column, scale, digits in figures]
+        for label, seeds in by_label.items()
+    }
+    references = {label for label, seeds in by_label.items() if is_reference(seeds)}
+    suffix = f"-{hardware}" if len(keys) > 1 else ""
+    return Table(
+        key=f"efficiency-{entries[0].backbone}-{entries[0].suite}{suffix}",
+        title=f"{title_of(entries)}, on {hardware}",
+        caption=(
+            f"Cost on {title_of(entries)}; hardware {hardware}; step time is the median over training steps; "
+            f"{seeds_phrase(by_label)}. Best in bold, second best underlined."
+        ),
+        columns=tuple(columns),
+        rows=build(drafts, columns, references),
+        notes=_notes(entries, hardware, keys, memory, references),
+        run_ids=tuple(entry.run_id for entry in entries),
+    )
+
+
+def _draft(seeds: Sequence[Entry], key: str, scale: float, digits: int) -> Draft:
+    codes = tuple(entry.code for entry in seeds if not entry.timed)
+    if key in ("trainable", "percent"):  # the same for every seed, and known even of a run that failed later
+        numbers = tuple(entry.measured[key] * scale for entry in seeds if key in entry.measured)[:1]
+        return Draft(numbers, () if numbers else codes, digits)
+    numbers = tuple(entry.measured[key] * scale for entry in seeds if entry.timed and key in entry.measured)
+    return Draft(numbers, codes, digits, limited=any(entry.limited for entry in seeds))
+
+
+def _notes(
+    entries: Sequence[Entry], hardware: str, keys: Sequence[str], memory: str, references: set[str]
+) -> tuple[str, ...]:
+    notes = []
+    if len(keys) > 1:
+        notes.append(
+            f"Runs come from different hardware ({', '.join(keys)}): time and memory compare only within {hardware}."
+        )
+    if memory == "host_memory_bytes":
+        notes.append(
+            "The device reports no peak memory of its own; the figure is the resident memory of the whole process."
+        )
+    if any(entry.code for entry in entries):
+        notes.append("A code in place of a figure is why the run has none; † marks fewer seeds than planned.")
+    if any(entry.limited for entry in entries):
+        notes.append("‡ limited run (cut short for a try-out), not ranked.")
+    if references:
+        notes.append(f"{', '.join(sorted(references))}: a reference row, not ranked.")
+    return tuple(notes)

@@ -1,0 +1,125 @@
+"""What the plots share: the Plot they return, the look, and one colour and marker per family of methods."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from textwrap import fill
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
+INK, FAINT = "#222222", "#8a8a8a"
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A drawn figure, the numbers behind it, and a sentence for those who cannot see it."""
+
+    key: str
+    title: str
+    alt: str
+    figure: Figure
+    data: pd.DataFrame
+
+
+def svg(plot: Plot) -> str:
+    """The figure as SVG text, the same on every call: no date, text as text."""
+    out = io.StringIO()
+    with theme():
+        plot.figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Family:
+    """Methods of one kind share a colour and a marker."""
+
+    name: str
+    colour: str
+    marker: str
+
+
+def _palette() -> tuple[Family, ...]:
+    blue, orange, green, red, purple, brown, pink, _, _, sky = sns.color_palette("colorblind").as_hex()
+    return (
+        Family("enhanced", orange, "*"),
+        Family("VL-PET", red, "D"),
+        Family("adapter", blue, "o"),
+        Family("low rank", green, "s"),
+        Family("scale and bias", purple, "^"),
+        Family("prompt", brown, "v"),
+        Family("side network", sky, "P"),
+        Family("reference", INK, "X"),
+        Family("other", pink, "h"),
+    )
+
+
+FAMILIES = {family.name: family for family in _palette()}
+MEMBERS = {
+    "reference": ("full", "projector-only"),
+    "VL-PET": ("vl-pet",),
+    "adapter": ("adapter", "vl-adapter", "compacter", "hyperformer", "houlsby", "pfeiffer", "parallel"),
+    "low rank": ("lora", "dora", "adalora", "vera", "krona", "loha", "lokr"),
+    "scale and bias": ("bitfit", "ia3", "ln-tuning", "layernorm"),
+    "prompt": ("prompt", "prefix", "p-tuning"),
+    "side network": ("lst", "ladder"),
+}
+
+
+def family_of(method: str) -> Family:
+    """The family of a method by its name; HF PEFT's are sorted with ours, a name that is not known is "other".
+
+    >>> family_of("lora+vl-pet-large").name, family_of("peft:dora").name, family_of("vl-pet-small[rank=4]").name
+    ('enhanced', 'low rank', 'VL-PET')
+    """
+    base = method.split("[")[0].removeprefix("peft:")
+    if "+" in base:
+        return FAMILIES["enhanced"]
+    found = (name for name, stems in MEMBERS.items() if base.startswith(stems))
+    return FAMILIES[next(found, "other")]
+
+
+def on(colour: str) -> str:
+    """The ink that can be read on a colour: white on the dark ones, near black on the light ones."""
+    red, green, blue = mpl.colors.to_rgb(colour)
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.58 else INK
+
+
+def shades(colour: str, count: int) -> list:
+    """``count`` shades of a colour, from darker to lighter; the colour itself if it is but one."""
+    if count == 1:
+        return [colour]
+    ends = [sns.blend_palette([colour, end], 100)[45] for end in ("black", "white")]
+    return sns.blend_palette([ends[0], colour, ends[1]], count)
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The look of every plot, in force only inside the block; fonts stay text in SVG and are embedded in PDF."""
+    look = sns.axes_style("whitegrid") | sns.plotting_context("paper")
+    rules: dict[Any, Any] = {
+        **{"font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7},
+        **{"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK},
+        **{"axes.edgecolor": "#bbbbbb", "grid.color": "#e6e6e6", "axes.linewidth": 0.6, "grid.linewidth": 0.6},
+        **{"axes.titlesize": 8, "axes.titlelocation": "left", "axes.titleweight": "bold", "figure.titlesize": 9},
+        **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
+        **{"svg.fonttype": "none", "svg.hashsalt": "vlpet-bench", "pdf.fonttype": 42, "figure.dpi": 100},
+        **{"savefig.dpi": 200, "font.family": "sans-serif"},
+    }
+    with mpl.rc_context({**look, **rules, "font.sans-serif": mpl.rcParamsDefault["font.sans-serif"]}):
+        yield
+
+
+def canvas(width: float, height: float, title: str, **grid: Any) -> tuple[Figure, list]:
+    """A titled figure of that size in inches with its axes as a flat list; knows nothing of pyplot's global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    size = 9 if width == PAGE else 8
+    fits = int(width * 72 / (0.66 * size))  # letters of the bold face are some two thirds of its size wide
+    figure.suptitle(fill(title, fits), x=0.01, ha="left", fontsize=size, fontweight="bold")
+    axes = figure.subplots(squeeze=False, **grid)
+    return figure, list(axes.flat)

@@ -1,0 +1,109 @@
+"""The report as one HTML file that needs nothing else: tables, plots, failures, environment, the command."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+
+from bench.report.cells import Entry
+from bench.report.figure import Plot
+from bench.report.render import html
+from bench.report.table import Table
+
+SORT = """
+for (const head of document.querySelectorAll('table.sortable thead th')) head.addEventListener('click', () => {
+  const heads = [...head.parentNode.children], at = heads.indexOf(head), body = head.closest('table').tBodies[0];
+  const first = at ? 'descending' : 'ascending', second = at ? 'ascending' : 'descending';
+  const order = head.getAttribute('aria-sort') === first ? second : first, sign = order === 'ascending' ? 1 : -1;
+  heads.forEach(other => other.removeAttribute('aria-sort'));
+  head.setAttribute('aria-sort', order);
+  const name = row => row.children[0].innerText, value = row => row.children[at].dataset.value;
+  const none = row => value(row) === undefined;
+  const numbers = (a, b) => none(a) || none(b) ? none(a) - none(b) : sign * (value(a) - value(b));
+  const names = (a, b) => sign * name(a).localeCompare(name(b));
+  body.append(...[...body.rows].sort(at ? numbers : names));
+});
+"""
+
+
+def page(
+    sweep: str,
+    entries: Sequence[Entry],
+    results: Sequence[Table],
+    efficiency: Sequence[Table],
+    plots: Mapping[Plot, str],
+    *,
+    command: str,
+    environment: Mapping[str, str],
+) -> str:
+    """Build the page, which opens without network or server; ``plots`` come with their SVG text."""
+    scored = sum(not entry.code for entry in entries)
+    worlds = sorted({entry.data or "data" for entry in entries if entry.synthetic})
+    banner = f'<p class="banner">{escape(", ".join(worlds))}: synthetic data</p>' if worlds else ""
+    style = files("bench.report").joinpath("report.css").read_text(encoding="utf-8")
+    sections = [
+        ("Results", "".join(f"<h3>{escape(table.title)}</h3>{html(table)}" for table in results)),
+        ("Cost", "".join(f"<h3>{escape(table.title)}</h3>{html(table)}" for table in efficiency)),
+        ("Plots", "".join(_plot(plot, svg) for plot, svg in plots.items())),
+        ("Failures", _failures(entries)),
+        ("Environment", _pairs(environment)),
+        ("Make it again", f"<pre>{escape(command)}</pre>"),
+    ]
+    filled = [(title, content) for title, content in sections if content]
+    links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title, _ in filled)
+    body = "".join(f'<h2 id="{_anchor(title)}">{title}</h2>{content}' for title, content in filled)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(sweep)}: vlpet-bench</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>\n<body>'
+        f"<h1>{escape(sweep)}</h1>{banner}<p>{scored} of {len(entries)} planned runs have all their scores.</p>"
+        f"<nav>{links}</nav>{body}<script>{SORT}</script></body></html>\n"
+    )
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _plot(plot: Plot, svg: str) -> str:
+    return (
+        f'<figure class="plot" role="img" aria-label="{escape(plot.title)}">{inline_svg(svg, plot.key)}'
+        f"<figcaption><p>{escape(plot.alt)}</p></figcaption></figure>"
+    )
+
+
+def inline_svg(svg: str, key: str) -> str:
+    """An SVG file's text as an element of a page: no prologue, metadata or namespaces; ids begin with ``key``."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'\bid="', f'id="{key}-', svg)
+    return re.sub(r'(url\(|href=")#', rf"\1#{key}-", svg)
+
+
+def _failures(entries: Sequence[Entry]) -> str:
+    """Every planned run that lacks a score, with its cause and the tasks it concerns."""
+    rows = []
+    for entry in entries:
+        without = [cell for cell in entry.cells if cell.code]
+        causes = ", ".join(sorted({cell.code for cell in without}))
+        tasks = "all tasks" if len(without) == len(entry.cells) else ", ".join(cell.task for cell in without)
+        if without:
+            texts = (entry.backbone, entry.suite, str(entry.seed), tasks)
+            cells = "".join(f'<td class="text">{escape(text)}</td>' for text in texts)
+            rows.append(
+                f'<tr><th scope="row">{escape(entry.label)}</th>{cells}<td class="text cause">{escape(causes)}</td>'
+                f'<td class="text"><code>{escape(entry.run_id)}</code></td></tr>'
+            )
+    if not rows:
+        return "<p>None: every planned cell has a score.</p>"
+    head = "".join(
+        f'<th scope="col">{name}</th>' for name in ("Method", "Backbone", "Suite", "Seed", "Tasks", "Cause", "Run")
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _pairs(environment: Mapping[str, str]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(key)}</th><td class="text">{escape(value)}</td></tr>'
+        for key, value in environment.items()
+    )
+    return f"<table><tbody>{rows}</tbody></table>" if rows else ""

@@ -1,0 +1,111 @@
+"""Time and memory bars per hardware; without a device peak, memory is the analytic split, and the panel says so."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.report.cells import Entry
+from bench.report.efficiency import MIB, hardware_of, memory_key, on_hardware
+from bench.report.figure import FAINT, PAGE, Plot, canvas, family_of
+from bench.report.stats import mean
+from bench.report.table import ABSENT, REFERENCE, groups, methods_of, title_of
+
+ORDER = 3
+LINE = 0.165
+PARTS = ("weights", "trainable", "gradients", "optimizer", "activations")
+
+
+def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+    """One plot per backbone, suite and hardware key on which a run finished."""
+    split = [(group, hardware_of(group)) for group in groups(entries, "backbone", "suite")]
+    return [_draw(on_hardware(group, key), key, len(keys) > 1) for group, keys in split for key in keys]
+
+
+def _draw(entries: Sequence[Entry], hardware: str, several: bool) -> Plot:
+    numbers = _numbers(entries)
+    title = f"Time and memory: {title_of(entries)}, on {hardware}"
+    figure, (time, memory) = canvas(PAGE, 1.15 + LINE * len(numbers), title, ncols=2, sharey=True)
+    codes = {
+        label: next((entry.code for entry in seeds if entry.code), ABSENT)
+        for label, seeds in methods_of(entries).items()
+    }
+    _bars(time, numbers, "step_ms", codes)
+    time.set_title("Training step (ms, median)", fontsize=7.5)
+    time.set_yticks(range(len(numbers)), list(numbers["method"]))
+    time.set_ylim(len(numbers) - 0.4, -0.6)
+    _memory(figure, memory, entries, numbers, codes)
+    alt = f"Horizontal bars of the step time and the memory of {len(numbers)} methods on {hardware}."
+    suffix = f"-{hardware}" if several else ""
+    return Plot(f"cost-{entries[0].backbone}-{entries[0].suite}{suffix}", title, alt, figure, numbers)
+
+
+def _numbers(entries: Sequence[Entry]) -> pd.DataFrame:
+    rows = []
+    for label, seeds in methods_of(entries).items():
+        row: dict[str, object] = {"method": label, "step_ms": _mean(seeds, "step_seconds", 1e3)}
+        row |= {"device_peak_mib": _mean(seeds, "peak_memory_bytes", 1 / MIB)}
+        row |= {"host_peak_mib": _mean(seeds, "host_memory_bytes", 1 / MIB)}
+        row |= {f"{part}_mib": _mean(seeds, f"analytic_{part}", 1 / MIB) for part in PARTS}
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    return frame.astype({column: float for column in frame.columns if column != "method"})
+
+
+def _mean(seeds: Sequence[Entry], key: str, scale: float) -> float | None:
+    values = [entry.measured[key] * scale for entry in seeds if key in entry.measured and entry.timed]
+    return mean(values) if values else None
+
+
+def _memory(
+    figure: Figure, axes: Axes, entries: Sequence[Entry], numbers: pd.DataFrame, codes: Mapping[str, str]
+) -> None:
+    """The best figure there is: device peak, else the analytic split, else the host's resident memory."""
+    if memory_key(entries)[0] == "peak_memory_bytes":
+        _bars(axes, numbers, "device_peak_mib", codes)
+        axes.set_title("Peak device memory (MiB)", fontsize=7.5)
+    elif numbers["weights_mib"].notna().any():
+        _stack(figure, axes, numbers, codes)
+        axes.set_title("Memory (MiB), computed split", fontsize=7.5)
+    else:
+        _bars(axes, numbers, "host_peak_mib", codes)
+        axes.set_title("Peak host memory of the process (MiB)", fontsize=7.5)
+
+
+def _bars(axes: Axes, numbers: pd.DataFrame, column: str, codes: Mapping[str, str]) -> None:
+    values = numbers[column]
+    colours = [FAINT if method == REFERENCE else family_of(method).colour for method in numbers["method"]]
+    axes.barh(range(len(values)), values.fillna(0.0), height=0.72, color=colours)
+    _totals(axes, numbers["method"], values, codes)
+
+
+def _stack(figure: Figure, axes: Axes, numbers: pd.DataFrame, codes: Mapping[str, str]) -> None:
+    left = pd.Series(0.0, index=numbers.index)
+    for part, colour in zip(PARTS, sns.color_palette("mako_r", len(PARTS)), strict=True):
+        values = numbers[f"{part}_mib"].fillna(0.0)
+        axes.barh(range(len(values)), values, left=left, height=0.72, color=colour, label=part, linewidth=0)
+        left = left + values
+    _totals(axes, numbers["method"], left.where(numbers["weights_mib"].notna()), codes)
+    figure.legend(
+        loc="outside lower right",
+        ncols=len(PARTS),
+        frameon=False,
+        columnspacing=0.8,
+        handlelength=0.9,
+        title="Computed from the model's tensors: the device reports no peak of its own",
+        title_fontsize=7,
+    )
+
+
+def _totals(axes: Axes, methods: pd.Series, values: pd.Series, codes: Mapping[str, str]) -> None:
+    """Write each total after its bar, or the code of the run in the place of the bar."""
+    for line, (method, value) in enumerate(zip(methods, values, strict=True)):
+        if pd.isna(value):
+            axes.text(0, line, f" {codes[method]}", va="center", fontsize=6, color="#b02a2a", style="italic")
+        else:
+            axes.text(value, line, f" {value:,.1f}", va="center", fontsize=6)
+    axes.set_xlim(0, (values.max() or 1.0) * 1.14)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(length=0)

@@ -1,0 +1,103 @@
+"""Average score against the trainable share, with the line of methods that no cheaper one beats."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.report.cells import Entry
+from bench.report.figure import COLUMN, FAINT, PAGE, Plot, canvas, family_of
+from bench.report.placing import beside_points
+from bench.report.stats import mean, sample_std
+from bench.report.table import REFERENCE, groups, methods_of, title_of
+
+ORDER = 1
+NAMED = 14  # up to so many methods are named beside their points; more are numbered, with a key under the plot
+LETTER = 6.5  # font size of names and numbers
+
+
+def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+    """One plot per backbone and suite that has at least one complete average."""
+    found = [(group, _points(group)) for group in groups(entries, "backbone", "suite")]
+    return [_draw(group, points) for group, points in found if not points.empty]
+
+
+def _points(entries: Sequence[Entry]) -> pd.DataFrame:
+    rows = []
+    for label, seeds in methods_of(entries).items():
+        scores = [entry.average for entry in seeds if entry.average is not None]
+        shares = [entry.measured["percent"] for entry in seeds if entry.measured.get("percent")]
+        if scores and shares:
+            row = {"method": label, "family": family_of(label).name, "percent": shares[0], "average": mean(scores)}
+            rows.append({**row, "std": sample_std(scores), "n": len(scores)})
+    table = pd.DataFrame(rows, columns=["method", "family", "percent", "average", "std", "n"])
+    best_so_far = table.sort_values(["percent", "average"], ascending=[True, False])["average"].cummax()
+    table["pareto"] = table["average"] >= best_so_far.reindex(table.index)
+    return table.astype({"std": float})
+
+
+def _draw(entries: Sequence[Entry], points: pd.DataFrame) -> Plot:
+    title = f"Average score against trainable parameters: {title_of(entries)}"
+    numbered = len(points) > NAMED
+    key_lines = -(-len(points) // _key_columns(points)) if numbered else 0
+    width = COLUMN if len(points) <= 4 else PAGE
+    height = (2.6 if width == COLUMN else 3.6) + 0.145 * key_lines
+    figure, (axes, *_) = canvas(width, height, title, nrows=1 + numbered, **_ratios(numbered, height, key_lines))
+    _frontier(axes, points)
+    for family, members in points.groupby("family", sort=False):
+        kind = family_of(members["method"].iloc[0])
+        axes.errorbar(
+            *(members["percent"], members["average"]),
+            yerr=members["std"].where(members["std"].notna(), 0.0) if members["std"].notna().any() else None,
+            **{"fmt": kind.marker, "color": kind.colour, "markersize": 6.5 if kind.marker == "*" else 4.6},
+            **{"elinewidth": 0.8, "capsize": 1.5, "markeredgecolor": "white", "markeredgewidth": 0.4},
+            label=str(family),
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.12)
+    axes.set(xlabel="Trainable parameters (% of all, log scale)", ylabel="Average score")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3 if width == COLUMN else 6, frameon=False,
+                columnspacing=1.0, handletextpad=0.2)  # fmt: skip
+    if numbered:
+        _key(figure.axes[1], points, key_lines)
+    texts = [str(at + 1) for at in range(len(points))] if numbered else list(points["method"])
+    beside_points(
+        figure, axes, list(zip(points["percent"], points["average"], strict=True)), texts, size=LETTER, marker=3.2
+    )
+    best = points.iloc[int(points["average"].argmax())]
+    peak = f"{best['average']:.2f} by {best['method']} at {best['percent']:.2f} %"
+    alt = f"{len(points)} methods; the highest average is {peak}."
+    return Plot(f"tradeoff-{entries[0].backbone}-{entries[0].suite}", title, alt, figure, points)
+
+
+def _ratios(numbered: bool, height: float, lines: int) -> dict[str, Any]:
+    return {"height_ratios": [height - 0.145 * lines - 0.5, 0.145 * lines]} if numbered else {}
+
+
+def _frontier(axes: Axes, points: pd.DataFrame) -> None:
+    front = points[points["pareto"]].sort_values("percent")
+    axes.plot(
+        front["percent"], front["average"], color=FAINT, linewidth=0.9, linestyle="--", zorder=1, label="Pareto line"
+    )
+
+
+def _key_columns(points: pd.DataFrame) -> int:
+    """As many columns as the longest name leaves room for; a letter is 0.055 in wide, marker and number take six."""
+    return max(1, int(PAGE / (0.055 * (points["method"].str.len().max() + 6))))
+
+
+def _key(axes: Axes, points: pd.DataFrame, lines: int) -> None:
+    """The numbered list of methods, column by column, each in the colour of its family."""
+    axes.set_axis_off()
+    axes.set(xlim=(0, _key_columns(points)), ylim=(lines, 0))
+    for at, method in enumerate(points["method"]):
+        column, line = divmod(at, lines)
+        kind = family_of(method)
+        axes.plot(column + 0.02, line + 0.5, kind.marker, color=kind.colour, markersize=4, clip_on=False)
+        weight = "bold" if method == REFERENCE else "normal"
+        text = axes.text(
+            column + 0.06, line + 0.5, f"{at + 1}  {method}", fontsize=LETTER, va="center", fontweight=weight
+        )
+        text.set_in_layout(False)

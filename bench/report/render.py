@@ -1,0 +1,176 @@
+"""A table as Markdown, LaTeX, plain text, CSV or HTML: pure functions of the same frozen cells."""
+
+import csv
+import io
+from html import escape
+
+from bench.report.table import Row, Table, Value
+
+
+def markdown(table: Table) -> str:
+    """GitHub Markdown with right-aligned numbers; the spread is a subscript."""
+    head = ["Method", *(column.title for column in table.columns)]
+    lines = [f"### {table.title}", "", _md_row(head), _md_row([":--"] + ["--:"] * len(table.columns))]
+    lines += [
+        _md_row([_md_label(row), *(_md_value(value, row.reference) for value in row.values)]) for row in table.rows
+    ]
+    lines += ["", table.caption, *(f"\n{note}" for note in table.notes), ""]
+    return "\n".join(lines)
+
+
+def _md_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _md_label(row: Row) -> str:
+    label = row.label.replace("|", "\\|")
+    return f"*{label}*" if row.reference else label
+
+
+def _md_value(value: Value, reference: bool) -> str:
+    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[value.place].format(value.text)
+    spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
+    return (f"*{text}*" if reference and not value.failed else text) + spread + value.marks
+
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "²": "$^2$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "·": r"$\cdot$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def tex(text: str) -> str:
+    r"""Escape text for LaTeX.
+
+    >>> tex("50% of a_b ×")
+    '50\\% of a\\_b $\\times$'
+    """
+    return "".join(LATEX_SPECIAL.get(sign, sign) for sign in text)
+
+
+ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
+
+
+def latex(table: Table, command: str) -> str:
+    r"""A ``table*`` float with booktabs rules, headed by the command and the run ids that it was made from.
+
+    Needs ``\usepackage{booktabs,xcolor}``.
+    """
+    head = ["Method"] + [tex(column.title) + ARROWS[column.better] for column in table.columns]
+    spread = [any(row.values[at].spread for row in table.rows) for at in range(len(table.columns))]
+    lines = [
+        f"% made by: {command}",
+        r"% needs: \usepackage{booktabs,xcolor}",
+        *(f"% run: {run_id}" for run_id in table.run_ids),
+        r"\begin{table*}[t]",
+        r"\centering",
+        rf"\caption{{{tex(' '.join([table.caption, *table.notes]))}}}",
+        rf"\label{{tab:{table.key}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+        " & ".join(head) + r" \\",
+        r"\midrule",
+    ]
+    for at, row in enumerate(table.rows):
+        lines.append(" & ".join([_tex_label(row), *_tex_values(row, spread)]) + r" \\")
+        if row.reference and at + 1 < len(table.rows) and not table.rows[at + 1].reference:
+            lines.append(r"\midrule")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+
+
+def _grey(text: str) -> str:
+    return rf"\textcolor{{gray}}{{\textit{{{text}}}}}"
+
+
+def _tex_label(row: Row) -> str:
+    return _grey(tex(row.label)) if row.reference else tex(row.label)
+
+
+def _tex_values(row: Row, spread: list[bool]) -> list[str]:
+    return [_tex_value(value, row.reference, spread[at]) for at, value in enumerate(row.values)]
+
+
+def _tex_value(value: Value, reference: bool, pad: bool) -> str:
+    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.place].format(tex(value.text))
+    if value.spread:
+        text += rf"$_{{\pm {value.spread}}}$"
+    elif pad and value.mean is not None:  # keeps the points of a column in line
+        text += r"\phantom{$_{\pm 0.00}$}"
+    text = _grey(text) if reference and not value.failed else text
+    return text + tex(value.marks)
+
+
+def text(table: Table) -> str:
+    """Aligned plain text for a terminal: ``*`` marks the best and ``°`` the second best value."""
+    head = ["method", *(column.title for column in table.columns)]
+    body = [[row.label, *(_plain(value) for value in row.values)] for row in table.rows]
+    widths = [max(len(line[at]) for line in [head, *body]) for at in range(len(head))]
+    rule = "─" * (sum(widths) + 2 * len(widths) - 2)
+    lines = [table.title, rule, _text_row(head, widths), rule, *(_text_row(line, widths) for line in body), rule]
+    marks = {value.place for row in table.rows for value in row.values}
+    legend = [name for place, name in ((1, "* best"), (2, "° second best")) if place in marks]
+    return "\n".join([*lines, *([", ".join(legend)] if legend else []), *table.notes, ""])
+
+
+def _text_row(cells: list[str], widths: list[int]) -> str:
+    first, *rest = cells
+    return "  ".join(
+        [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+    )
+
+
+def _plain(value: Value) -> str:
+    spread = f"±{value.spread}" if value.spread else ""
+    return f"{value.text}{spread}{value.marks}{' *°'[value.place]}" if not value.failed else f"{value.text} "
+
+
+def csv_text(table: Table) -> str:
+    """The unrounded values behind a table: per column its mean (or code), sample std, number of seeds and place."""
+    keys = [column.key for column in table.columns]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["method", *(key + suffix for key in keys for suffix in ("", "_std", "_n", "_place"))])
+    for row in table.rows:
+        writer.writerow([row.label, *(field for value in row.values for field in _csv_fields(value))])
+    return out.getvalue()
+
+
+def _csv_fields(value: Value) -> tuple[str | float, ...]:
+    shown = value.text if value.mean is None else value.mean
+    return shown, "" if value.std is None else value.std, value.n, value.place or ""
+
+
+def html(table: Table) -> str:
+    """A ``<figure>`` with a sortable table: every cell carries its unrounded value."""
+    head = "".join(f'<th scope="col">{escape(column.title)}</th>' for column in table.columns)
+    body = "\n".join(
+        f'<tr{" class=reference" if row.reference else ""}><th scope="row">{escape(row.label)}</th>'
+        f"{''.join(_html_value(value) for value in row.values)}</tr>"
+        for row in table.rows
+    )
+    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    return (
+        '<figure class="table"><div class="scroll"><table class="sortable">'
+        f'<thead><tr><th scope="col">Method</th>{head}'
+        f"</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+        f"<figcaption><p>{escape(table.caption)}</p>{notes}</figcaption></figure>"
+    )
+
+
+def _html_value(value: Value) -> str:
+    if value.failed:
+        return f'<td class="failed">{escape(value.text)}</td>'
+    shown = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[value.place].format(escape(value.text))
+    spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
+    sort = "" if value.mean is None else f' data-value="{value.mean!r}"'
+    return f"<td{sort}>{shown}{spread}{value.marks}</td>"

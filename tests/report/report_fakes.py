@@ -1,0 +1,133 @@
+"""Believable sweeps without training anything: seeded scores around a level per method."""
+
+import json
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+SUITES = {"image-text": ("vqa", "gqa", "nlvr", "caption"), "video-text": ("tvqa", "how2qa", "tvc", "yc2c")}
+# method: (trainable %, quality in 0..1, step milliseconds)
+METHODS = {
+    "full": (100.0, 0.95, 61),
+    "projector-only": (0.92, 0.15, 30),
+    "lora": (5.93, 0.62, 44),
+    "adapter": (4.32, 0.66, 42),
+    "vl-adapter": (4.18, 0.68, 41),
+    "vl-pet-small": (2.98, 0.74, 40),
+    "vl-pet-middleX": (2.98, 0.77, 41),
+    "vl-pet-large": (4.16, 0.86, 46),
+    "vl-adapter+vl-pet-large": (4.16, 0.82, 45),
+}
+LEVELS = {"vqa": (52, 67), "gqa": (43, 57), "nlvr": (51, 74), "caption": (95, 122)} | {
+    "tvqa": (60, 76), "how2qa": (65, 75), "tvc": (30, 46), "yc2c": (90, 152)
+}  # fmt: skip
+MIB = 2**20
+
+
+def many_methods(count: int) -> dict[str, tuple[float, float, int]]:
+    """Names, shares and costs of a big registry, crowded the way real ones are (many near 1 % and 4 %)."""
+    draw = random.Random(count)
+    stems = [
+        "lora",
+        "vl-pet-large",
+        "adapter",
+        "compacter",
+        "bitfit",
+        "prompt",
+        "ia3",
+        "lst",
+        "peft:dora",
+        "vl-adapter",
+    ]
+    methods = dict(METHODS)
+    while len(methods) < count:
+        name = f"{stems[len(methods) % len(stems)]}[rank={2 ** draw.randint(1, 8)},seedling={len(methods)}]"
+        share = draw.choice([1.0, 4.0, 4.0, 7.5]) * draw.uniform(0.9, 1.1)
+        methods[name] = (share, draw.betavariate(4, 2), draw.randint(28, 60))
+    return dict(list(methods.items())[:count])
+
+
+def sweep(
+    methods: Mapping[str, tuple[float, float, int]] = METHODS,
+    *,
+    suites: Sequence[str] = tuple(SUITES),
+    seeds: Sequence[int] = (1, 2, 3),
+    backbone: str = "mini-bart",
+    failed: Mapping[str, str] | None = None,
+    missing: Sequence[str] = (),
+    synthetic: bool = True,
+    gpu: bool = False,
+    hardware: str = "cpu-2core",
+) -> tuple[pd.DataFrame, list[dict]]:
+    """(frame of records, plan); ``failed`` maps run ids ("lora/image-text/1") to causes, ``missing`` lists run ids."""
+    failed = failed or {}
+    rows, plan = [], []
+    for suite in suites:
+        for label, (percent, quality, milliseconds) in methods.items():
+            for seed in seeds:
+                run_id = f"{label}/{suite}/{seed}"
+                cause = failed.get(run_id)
+                status = "missing" if run_id in missing else "failed" if cause else "done"
+                plan.append(
+                    {
+                        **{"run_id": run_id, "method": label.split("[")[0], "label": label, "backbone": backbone},
+                        **{"suite": suite, "seed": seed, "status": status, "cause": cause, "tasks": SUITES[suite]},
+                    }
+                )
+                if status == "missing":
+                    continue
+                draw = random.Random(zlib.crc32(run_id.encode()))
+                trainable = int(1_480_000 * percent / 100)
+                common = {
+                    **{
+                        "run_id": run_id,
+                        "method": label.split("[")[0],
+                        "backbone": backbone,
+                        "suite": suite,
+                        "seed": seed,
+                    },
+                    **{
+                        "status": status,
+                        "cause": cause,
+                        "trainable": trainable,
+                        "total": 1_480_000,
+                        "percent": percent,
+                    },
+                    "train_seconds": milliseconds * 0.8 if not cause else None,
+                    "step_seconds": milliseconds / 1000 * draw.uniform(0.97, 1.03) if not cause else None,
+                    "samples_per_second": 32_000 / milliseconds if not cause else None,
+                    "peak_memory_bytes": (900 + 8 * percent) * MIB if gpu and not cause else None,
+                    "host_memory_bytes": (610 + percent) * MIB,
+                    **{"hardware": hardware, "synthetic": synthetic, "limited": False, "lr": 1e-3},
+                    **{"data": "mini" if synthetic else "official", "overrides": json.dumps({})},
+                    "finished": "2026-01-02T03:04:05Z",
+                    **{"analytic_weights": 5.9 * MIB, "analytic_trainable": 4.0 * trainable},
+                    **{"analytic_gradients": 4.0 * trainable, "analytic_optimizer": 8.0 * trainable},
+                    "analytic_activations": (30 + 14 * quality) * MIB,
+                }
+                for task in SUITES[suite]:
+                    low, high = LEVELS[task]
+                    score = low + (high - low) * quality + draw.gauss(0, 0.4)
+                    metric = "CIDEr" if task in ("caption", "tvc", "yc2c") else "accuracy"
+                    split = "test" if suite == "image-text" else "validation"
+                    rows.append(
+                        {**common, "task": task, "split": split, "metric": metric, "score": None if cause else score}
+                    )
+    return pd.DataFrame(rows), plan
+
+
+def curves(plan: Sequence[Mapping], steps: int = 400) -> dict[str, pd.DataFrame]:
+    """A falling, noisy loss for every run that has finished."""
+    found = {}
+    for cell in plan:
+        if cell["status"] != "done":
+            continue
+        draw = random.Random(zlib.crc32(cell["run_id"].encode()))
+        floor, pace = draw.uniform(0.4, 1.2), draw.uniform(30, 90)
+        loss = [floor + 3.5 * 2.718 ** (-step / pace) + draw.gauss(0, 0.12) for step in range(1, steps + 1)]
+        found[cell["run_id"]] = pd.DataFrame(
+            {"step": range(1, steps + 1), "loss": loss, "lr": 1e-3, "seconds": [0.05 * step for step in range(steps)]}
+        )
+    return found

@@ -1,0 +1,140 @@
+"""The written report: complete, self-contained, the same each time; and the comparison with published numbers."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+import report_fakes as fakes
+
+from bench.report import compare_with_paper, write
+
+FAILED = {"lora/image-text/2": "oom", "adapter/image-text/1": "nan"}
+VOID = {"meta", "br", "img", "path", "use", "circle", "rect", "line"}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return folder, write_to(folder)
+
+
+def write_to(folder):
+    df, plan = fakes.sweep(seeds=(1, 2), failed=FAILED, missing=["vl-adapter/video-text/2"])
+    environment = {"python": "3.11.2", "torch": "2.13 <cpu>"}
+    return write("default", df, plan, folder, fakes.curves(plan, 60), command="bench sweep", environment=environment)
+
+
+def test_everything_is_written_and_returned(report):
+    folder, paths = report
+    assert paths[0] == folder / "report.html"
+    assert set(paths) == {path for path in folder.rglob("*") if path.is_file()}
+    names = {path.name for path in paths}
+    assert {"results.md", "results.tex", "efficiency.md", "efficiency.tex"} <= names
+    for kind in ("tradeoff", "tasks", "cost", "curves"):
+        for suite in ("image-text", "video-text"):
+            assert {f"{kind}-mini-bart-{suite}.{suffix}" for suffix in ("png", "svg", "csv")} <= names
+
+
+def test_the_page_needs_nothing_from_outside(report):
+    text = (report[0] / "report.html").read_text()
+    assert "://" not in text and not re.search(r"""(src|href)=["'](?!#)""", text) and "@import" not in text
+    assert text.count("<svg") == 8 and len(text) < 2_000_000
+
+
+def test_the_page_is_well_formed_with_unique_ids_that_resolve(report):
+    text = (report[0] / "report.html").read_text()
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)) and all(
+        (a or b) in set(ids) for a, b in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)
+    )
+
+    class Nesting(HTMLParser):
+        open_tags: list[str]
+
+        def handle_starttag(self, tag, attrs):
+            if tag not in VOID:
+                self.open_tags.append(tag)
+
+        def handle_endtag(self, tag):
+            if tag not in VOID:
+                assert self.open_tags.pop() == tag
+
+    parser = Nesting()
+    parser.open_tags = []
+    parser.feed(text)
+    assert parser.open_tags == []
+
+
+def test_the_page_names_failures_environment_and_command(report):
+    text = (report[0] / "report.html").read_text()
+    failures = text[text.index('id="failures"') : text.index('id="environment"')]
+    assert failures.count("<tr><th") == 1 + 3  # the head and three runs
+    for word in ("OOM", "NaN", "missing", "lora/image-text/2", "vl-adapter/video-text/2"):
+        assert word in failures
+    assert "torch" in text and "2.13 &lt;cpu&gt;" in text and "cpu-2core" in text and "bench sweep" in text
+    assert "mini: synthetic data" in text and "33 of 36 planned runs" in text
+
+
+def test_writing_again_gives_the_same_bytes(report, tmp_path):
+    folder, paths = report
+    write_to(tmp_path)
+    assert [p for p in paths if (tmp_path / p.relative_to(folder)).read_bytes() != p.read_bytes()] == []
+
+
+def test_the_report_is_made_without_torch(repo, tmp_path):
+    code = (
+        "import sys, pathlib, bench.report\n"
+        "assert not {'pandas', 'matplotlib'} & set(sys.modules), 'importing bench.report must stay quick'\n"
+        "sys.path.insert(0, 'tests/report')\n"
+        "import conftest, report_fakes\n"
+        "df, plan = report_fakes.sweep(seeds=(1,), suites=['image-text'])\n"
+        "bench.report.table_text(df, plan)\n"
+        "assert 'matplotlib' not in sys.modules, 'a table needs no plots'\n"
+        f"bench.report.write('x', df, plan, pathlib.Path({str(tmp_path)!r}), {{}})\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repo)
+    assert done.returncode == 0, done.stderr
+
+
+def real(scores: dict[str, float], **changes) -> pd.DataFrame:
+    run = {"method": "lora", "backbone": "bart-base", "suite": "image-text"}
+    fair = {"synthetic": False, "limited": False, "overrides": "{}"}
+    rows = [
+        {"run_id": f"r{seed}", "seed": seed, "task": task, "score": score + 0.1 * seed, **run, **fair, **changes}
+        for seed in (-1, 0, 1)
+        for task, score in scores.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+PAPER = {"vqa": 65.15, "gqa": 53.66, "nlvr": 72.58, "caption": 115.01}
+
+
+def test_scores_are_set_beside_the_paper(repo):
+    found = compare_with_paper(real(PAPER), repo / "results" / "paper").set_index("task")
+    assert list(found.index) == [*PAPER, "average"]
+    assert found.loc["vqa", "paper"] == 65.15 and found.loc["vqa", "delta"] == pytest.approx(0)
+    assert found.loc["average", "ours"] == pytest.approx(sum(PAPER.values()) / 4)
+    assert found["agrees"].all() and (found["n"] == 3).all()
+
+
+def test_scores_five_points_low_are_flagged(repo):
+    low = real({task: score - 5 for task, score in PAPER.items()})
+    assert not compare_with_paper(low, repo / "results" / "paper")["agrees"].any()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"synthetic": True}, {"limited": True}, {"overrides": '{"rank": 4}'}, {"backbone": "mini-bart"}]
+)
+def test_what_cannot_be_compared_is_not(repo, changes):
+    assert compare_with_paper(real(PAPER, **changes), repo / "results" / "paper").empty
+
+
+def test_part_of_a_suite_has_no_average(repo):
+    found = compare_with_paper(real({"vqa": 65.0, "gqa": 53.0}), repo / "results" / "paper")
+    assert list(found["task"]) == ["vqa", "gqa"]

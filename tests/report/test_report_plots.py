@@ -1,0 +1,138 @@
+"""Plots: every label can be read, whatever the number of methods, and the files are fit to print."""
+
+from itertools import combinations, pairwise
+from unittest import mock
+
+import pandas as pd
+import pytest
+import report_fakes as fakes
+from matplotlib.text import Text
+
+from bench.report.cells import join
+from bench.report.figure import COLUMN, PAGE, family_of, svg
+from bench.report.placing import spread
+from bench.report.plots import draw_all
+
+
+def draw(methods=fakes.METHODS, **options):
+    df, plan = fakes.sweep(methods, **{"suites": ["image-text"], "seeds": (1, 2), **options})
+    return {plot.key.split("-")[0]: plot for plot in draw_all(join(df, plan), fakes.curves(plan, steps=80))}
+
+
+@pytest.fixture(scope="module", params=[2, 9, 14, 15, 43])
+def plots(request):
+    return draw(fakes.many_methods(request.param))
+
+
+def written(figure) -> list[tuple[str, object]]:
+    """Every text that is really drawn (matplotlib also keeps tick labels that it never draws), with its box."""
+    seen, draw_text = {}, Text.draw
+
+    def note(text, *args, **kwargs):
+        seen[id(text)] = text
+        return draw_text(text, *args, **kwargs)
+
+    with mock.patch.object(Text, "draw", note):
+        figure.draw_without_rendering()
+    texts = [text for text in seen.values() if text.get_visible() and text.get_text().strip()]
+    return [(text.get_text(), text.get_window_extent().padded(-1)) for text in texts]  # touching is no overlap
+
+
+@pytest.mark.parametrize("name", ["tradeoff", "tasks", "cost", "curves"])
+def test_no_text_lies_on_another_or_leaves_the_page(plots, name):
+    figure = plots[name].figure
+    texts = written(figure)
+    clashes = [(a, b) for (a, first), (b, second) in combinations(texts, 2) if first.overlaps(second)]
+    assert not clashes
+    page = figure.bbox.padded(2)
+    assert not [text for text, box in texts if not (page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1))]
+
+
+def test_every_method_is_named_in_every_plot():
+    methods = fakes.many_methods(43)
+    for plot in draw(methods).values():
+        words = " | ".join(text for text, _ in written(plot.figure))
+        assert all(method in words for method in methods)
+
+
+def test_widths_fit_a_column_or_a_page(plots):
+    assert {plot.figure.get_figwidth() for plot in plots.values()} <= {COLUMN, PAGE}
+
+
+def test_numbers_behind_a_plot_are_those_drawn():
+    plots = draw()
+    points = plots["tradeoff"].data.set_index("method")
+    assert list(points.index) == list(fakes.METHODS)
+    assert points.loc["full", "percent"] == 100.0
+    assert (plots["cost"].data["step_ms"] > 20).all()
+    assert set(plots["curves"].data["method"]) == set(fakes.METHODS)
+
+
+def test_pareto_line_holds_exactly_the_methods_that_none_beats():
+    points = draw(fakes.many_methods(30))["tradeoff"].data
+    for point in points.itertuples():
+        beaten = points[(points["percent"] <= point.percent) & (points["average"] > point.average)]
+        assert point.pareto == beaten.empty
+
+
+def test_a_failed_run_is_named_in_its_place():
+    plots = draw(seeds=(1,), failed={"lora/image-text/1": "oom"})
+    for name in ("tasks", "cost"):
+        assert sum(text.strip() == "OOM" for text, _ in written(plots[name].figure)) == {"tasks": 5, "cost": 2}[name]
+    assert "lora" not in set(plots["tradeoff"].data["method"])
+
+
+def test_memory_panel_says_which_figure_it_shows():
+    def shown(**options):
+        return " ".join(text for text, _ in written(draw(**options)["cost"].figure))
+
+    assert "Peak device memory" in shown(gpu=True)
+    assert "no peak of its own" in shown(gpu=False) and "optimizer" in shown(gpu=False)
+
+
+def test_host_memory_stands_in_where_records_have_no_split():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    df = df[[column for column in df.columns if not column.startswith("analytic")]]
+    cost = next(plot for plot in draw_all(join(df, plan), {}) if plot.key.startswith("cost"))
+    assert any("Peak host memory" in text for text, _ in written(cost.figure))
+
+
+def test_titles_name_synthetic_data():
+    assert all("mini: synthetic data" in plot.title for plot in draw().values())
+    assert not any("synthetic" in plot.title for plot in draw(synthetic=False).values())
+
+
+def test_svg_keeps_text_as_text_and_repeats_itself():
+    first, again = draw()["tradeoff"], draw()["tradeoff"]
+    assert ">vl-pet-large</text>" in svg(first)
+    assert svg(first) == svg(again)
+
+
+def test_nothing_to_draw_is_no_plot():
+    df, plan = fakes.sweep(suites=["image-text"], missing=[f"{m}/image-text/1" for m in fakes.METHODS], seeds=(1,))
+    assert draw_all(join(pd.DataFrame(columns=["run_id", "task"]), plan), {}) == []
+    assert df.empty
+
+
+def test_spread_keeps_order_and_distance():
+    wanted = [1.0, 1.1, 1.2, 4.0, 4.1]
+    placed = spread(wanted, gap=0.5, low=0.0, high=10.0)
+    assert placed == sorted(placed)
+    assert all(b - a >= 0.5 - 1e-9 for a, b in pairwise(placed))
+    assert spread([9.9, 9.8], gap=1.0, low=0.0, high=10.0) == [10.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("method", "family"),
+    [
+        ("full", "reference"),
+        ("vl-adapter", "adapter"),
+        ("vl-adapter+vl-pet-small", "enhanced"),
+        ("vl-pet-middleX[gate=none]", "VL-PET"),
+        ("peft:dora", "low rank"),
+        ("lst", "side network"),
+        ("something-new", "other"),
+    ],
+)
+def test_methods_find_their_family(method, family):
+    assert family_of(method).name == family

@@ -1,0 +1,268 @@
+"""Tables: what is marked, what is said about failures, and that each format can be used as it is."""
+
+import csv
+import io
+import re
+import shutil
+import statistics
+import subprocess
+
+import pandas as pd
+import pytest
+import report_fakes as fakes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.report import render, table_text
+from bench.report.cells import join
+from bench.report.efficiency import efficiency_tables
+from bench.report.results import results_tables
+from bench.report.stats import places, sample_std
+from bench.report.table import Table
+
+FLOATS = st.floats(0, 160, allow_nan=False)
+
+
+def results(*sweep: object) -> list[Table]:
+    return results_tables(join(*sweep))
+
+
+def cell(table: Table, method: str, column: str):
+    at = [found.key for found in table.columns].index(column)
+    return next(row for row in table.rows if row.label == method).values[at]
+
+
+def set_score(df: pd.DataFrame, method: str, task: str, score: float) -> None:
+    df.loc[(df["method"] == method) & (df["task"] == task), "score"] = score
+
+
+@given(st.lists(FLOATS, min_size=2, max_size=6))
+def test_spread_is_the_sample_standard_deviation(values):
+    assert sample_std(values) == pytest.approx(statistics.stdev(values), abs=1e-9)
+
+
+def test_one_value_has_no_spread():
+    assert sample_std([65.0]) is None
+
+
+@given(st.lists(st.one_of(st.none(), FLOATS), max_size=8), st.sampled_from([1, -1]))
+def test_places_follow_the_distinct_values(means, better):
+    found = places(means, better)
+    distinct = sorted({round(value, 9) for value in means if value is not None}, reverse=better > 0)
+    present = sum(value is not None for value in means)
+    for value, place in zip(means, found, strict=True):
+        rank = distinct.index(round(value, 9)) + 1 if value is not None else 0
+        assert place == (rank if rank in (1, 2) and present > rank else 0)
+
+
+def test_best_and_second_are_decided_on_unrounded_means():
+    df, plan = fakes.sweep(seeds=(1,), suites=["image-text"])
+    for method, score in (("lora", 70.0011), ("adapter", 70.0012), ("vl-adapter", 70.0013)):
+        set_score(df, method, "vqa", score)
+    [table] = results(df, plan)
+    values = [cell(table, method, "vqa") for method in ("lora", "adapter", "vl-adapter")]
+    assert [value.text for value in values] == ["70.00"] * 3
+    assert [value.place for value in values] == [0, 2, 1]
+
+
+def test_ties_share_the_mark():
+    df, plan = fakes.sweep(seeds=(1,), suites=["image-text"])
+    for method, score in (("lora", 0.1 + 0.2 + 80), ("adapter", 80.3), ("vl-adapter", 79.0), ("vl-pet-small", 79.0)):
+        set_score(df, method, "vqa", score)
+    [table] = results(df, plan)
+    marks = [cell(table, method, "vqa").place for method in ("lora", "adapter", "vl-adapter", "vl-pet-small")]
+    assert marks == [1, 1, 2, 2]
+    lines = {line.split(" | ")[0].strip("| "): line for line in render.markdown(table).splitlines() if line[:1] == "|"}
+    assert "**80.30**" in lines["lora"] and "**80.30**" in lines["adapter"] and "<u>79.00</u>" in lines["vl-adapter"]
+
+
+def test_full_is_a_reference_and_never_best():
+    [table] = results(*fakes.sweep(suites=["image-text"]))
+    full = next(row for row in table.rows if row.label == "full")
+    assert full.reference and all(value.place == 0 for value in full.values)
+    assert cell(table, "full", "vqa").mean > cell(table, "vl-pet-large", "vqa").mean  # it would have won
+    assert "| *full* |" in render.markdown(table)
+    assert r"\textcolor{gray}{\textit{full}}" in render.latex(table, "cmd")
+
+
+def test_rows_keep_the_order_of_the_sweep_and_columns_that_of_the_suite():
+    image, video = results(*fakes.sweep())
+    assert [row.label for row in image.rows] == list(fakes.METHODS)
+    assert [column.key for column in image.columns] == ["percent", "vqa", "gqa", "nlvr", "caption", "average"]
+    assert [column.key for column in video.columns] == ["percent", "tvqa", "how2qa", "tvc", "yc2c", "average"]
+
+
+def test_spread_is_a_subscript_over_seeds_and_absent_for_one():
+    [three] = results(*fakes.sweep(suites=["image-text"]))
+    [one] = results(*fakes.sweep(suites=["image-text"], seeds=(1,)))
+    value = cell(three, "lora", "vqa")
+    assert f"{value.text}<sub>±{value.spread}</sub>" in render.markdown(three)
+    assert rf"{value.text}$_{{\pm {value.spread}}}$" in render.latex(three, "cmd")
+    assert "3 seeds" in three.caption and "one seed" in one.caption
+    assert "±" not in "".join(fmt(one) for fmt in (render.markdown, render.text, render.html)) + table_text(
+        *fakes.sweep(seeds=(1,))
+    )
+
+
+def test_average_is_the_mean_over_tasks_of_each_seed():
+    df, plan = fakes.sweep(suites=["image-text"])
+    [table] = results(df, plan)
+    per_seed = df[df["method"] == "lora"].groupby("seed")["score"].mean()
+    value = cell(table, "lora", "average")
+    assert (value.mean, value.std) == (pytest.approx(per_seed.mean()), pytest.approx(per_seed.std()))
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [("oom", "OOM"), ("nan", "NaN")] + [(c, c) for c in ("timeout", "interrupted", "error", "unsupported")],
+)
+def test_a_failed_cell_prints_its_cause_in_every_format(cause, code):
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,), failed={"lora/image-text/1": cause})
+    [table] = results(df, plan)
+    assert all(value.text == code for value in next(row for row in table.rows if row.label == "lora").values[1:])
+    assert f"4 of 36 planned cells (run × task) have no score: 4 {code}." in table.notes
+    assert re.search(rf"\| lora \| 5.93 \|( {code} \|){{5}}", render.markdown(table))
+    assert re.search(rf"lora & 5.93( & {code}){{5}} ", render.latex(table, "cmd"))
+    assert render.html(table).count(f'<td class="failed">{code}</td>') == 5
+    assert render.text(table).split("\nlora ")[1].split("\n")[0].split() == ["5.93"] + [code] * 5
+
+
+def test_missing_runs_say_so_and_no_cell_is_ever_blank():
+    missing = [f"adapter/image-text/{seed}" for seed in (1, 2, 3)]
+    df, plan = fakes.sweep(suites=["image-text"], missing=missing)
+    [table] = results(df, plan)
+    assert [value.text for value in table.rows[3].values] == ["missing"] * 6
+    for row in list(csv.reader(io.StringIO(render.csv_text(table))))[1:]:
+        assert all(row[1::4])
+    assert all(
+        value.text
+        for found in [table, *efficiency_tables(join(df, plan))]
+        for row in found.rows
+        for value in row.values
+    )
+
+
+def test_a_sweep_without_any_result_is_a_table_of_codes():
+    df, plan = fakes.sweep(suites=["image-text"])
+    text = table_text(df.iloc[:0], [cell | {"status": "missing"} for cell in plan])
+    assert text.count("missing") == 9 * 6 + 1 and "108 of 108" in text
+
+
+def test_one_broken_metric_costs_no_other_score():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    broken = (df["method"] == "lora") & (df["task"] == "caption")
+    df.loc[broken, ["score", "status"]] = [None, "failed"]
+    [table] = results(df, plan)
+    assert cell(table, "lora", "vqa").mean and cell(table, "lora", "caption").text == "error"
+    assert cell(table, "lora", "average").text == "error"
+
+
+def test_fewer_seeds_than_planned_get_a_dagger_and_a_note():
+    df, plan = fakes.sweep(suites=["image-text"], failed={"lora/image-text/2": "oom"}, missing=["adapter/image-text/1"])
+    [table] = results(df, plan)
+    assert cell(table, "lora", "vqa").marks == "†" and cell(table, "lora", "vqa").n == 2
+    assert cell(table, "vl-adapter", "vqa").marks == ""
+    assert "† fewer seeds than planned: lora 2 of 3 (1 OOM); adapter 2 of 3 (1 missing)." in table.notes
+
+
+def test_limited_runs_are_marked_and_not_ranked():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    df.loc[df["method"] == "vl-pet-large", "limited"] = True
+    [table] = results(df, plan)
+    assert cell(table, "vl-pet-large", "vqa").marks == "‡" and cell(table, "vl-pet-large", "vqa").place == 0
+    assert any(note.startswith("‡") for note in table.notes)
+
+
+def test_synthetic_data_is_named_in_every_table_and_only_there():
+    for synthetic in (True, False):
+        entries = join(*fakes.sweep(synthetic=synthetic))
+        for table in [*results_tables(entries), *efficiency_tables(entries)]:
+            for made in (render.markdown(table), render.latex(table, "cmd"), render.text(table), render.html(table)):
+                assert ("mini: synthetic data" in made) == synthetic
+
+
+def test_mixed_hardware_splits_the_efficiency_table_and_says_so():
+    first, plan = fakes.sweep(suites=["image-text"], seeds=(1,), gpu=True, hardware="A100")
+    second, more = fakes.sweep(suites=["image-text"], seeds=(2,), gpu=True, hardware="H100")
+    tables = efficiency_tables(join(pd.concat([first, second]), plan + more))
+    assert [table.title.split("on ")[-1] for table in tables] == ["A100", "H100"]
+    assert all("different hardware (A100, H100)" in table.notes[0] for table in tables)
+    assert all(cell(table, "lora", "step_seconds").n == 1 for table in tables)
+    assert all({value.place for row in table.rows for value in row.values} == {0, 1, 2} for table in tables)
+
+
+def test_memory_is_the_device_peak_where_there_is_one():
+    for gpu, title in ((True, "Peak device memory (MiB)"), (False, "Peak host memory (MiB)")):
+        [table] = efficiency_tables(join(*fakes.sweep(suites=["image-text"], gpu=gpu)))
+        assert table.columns[-1].title == title and table.columns[-1].better == -1
+
+
+def test_time_of_a_failed_run_is_its_code_but_its_parameters_are_known():
+    [table] = efficiency_tables(
+        join(*fakes.sweep(suites=["image-text"], seeds=(1,), failed={"lora/image-text/1": "oom"}))
+    )
+    assert [value.text for value in table.rows[2].values] == ["0.088", "5.93", "OOM", "OOM", "OOM", "OOM"]
+
+
+NASTY = {
+    "full": (100.0, 0.9, 50),
+    "a_b&c%d#1$2{x}~^\\<>|": (4.0, 0.8, 40),
+    "lora[rank=4]": (3.0, 0.7, 30),
+    "x": (1, 0.5, 9),
+}
+
+
+@pytest.mark.parametrize("methods", [fakes.METHODS, NASTY])
+def test_latex_has_balanced_braces_and_even_rows(methods):
+    failed = {f"{list(methods)[1]}/image-text/1": "oom"}
+    entries = join(*fakes.sweep(methods, failed=failed))
+    for table in [*results_tables(entries), *efficiency_tables(entries)]:
+        source = render.latex(table, "python -m bench sweep default")
+        body = "\n".join(line for line in source.splitlines() if not line.startswith("%"))
+        bare = re.sub(r"\\[{}&%$#_]", "", body)
+        depth = 0
+        for sign in bare:
+            depth += {"{": 1, "}": -1}.get(sign, 0)
+            assert depth >= 0
+        assert depth == 0 and bare.count("$") % 2 == 0 and "%" not in bare and "#" not in bare
+        rows = bare[bare.index(r"\toprule") : bare.index(r"\bottomrule")].splitlines()
+        assert {row.count("&") for row in rows if "&" in row} == {len(table.columns)}
+        for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{", r"\label{tab:"):
+            assert command in source
+        assert "% made by: python -m bench sweep default" in source
+        assert all(f"% run: {run_id}\n" in source for run_id in table.run_ids)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on PATH")
+def test_latex_compiles(tmp_path):
+    entries = join(*fakes.sweep(NASTY))
+    tables = "\n".join(render.latex(t, "cmd") for t in [*results_tables(entries), *efficiency_tables(entries)])
+    source = r"\documentclass{article}\usepackage{booktabs,xcolor}\begin{document}" + tables + r"\end{document}"
+    (tmp_path / "t.tex").write_text(source)
+    done = subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1500:]
+
+
+def test_markdown_and_terminal_rows_line_up():
+    entries = join(*fakes.sweep(NASTY, failed={"x/video-text/3": "timeout"}))
+    for table in results_tables(entries):
+        rows = [line for line in render.markdown(table).splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {len(table.columns) + 2}
+        ruled = render.text(table).split("─\n")
+        assert len({len(line) for line in (ruled[1] + ruled[2]).splitlines() if "─" not in line}) == 1
+
+
+def test_csv_carries_unrounded_values_and_codes():
+    df, plan = fakes.sweep(suites=["image-text"], failed={"x": "oom"})
+    [table] = results(df, plan)
+    frame = pd.read_csv(io.StringIO(render.csv_text(table))).set_index("method")
+    scores = df[(df["method"] == "lora") & (df["task"] == "vqa")]["score"]
+    assert frame.loc["lora", "vqa"] == pytest.approx(scores.mean(), rel=1e-12)
+    assert frame.loc["lora", "vqa_std"] == pytest.approx(scores.std()) and frame.loc["lora", "vqa_n"] == 3
+
+
+def test_without_a_plan_every_run_of_the_frame_is_shown():
+    df, _ = fakes.sweep(suites=["image-text"], seeds=(1,))
+    df.loc[df["method"] == "lora", "overrides"] = '{"rank": 8}'
+    [table] = results(df, [])
+    assert [row.label for row in table.rows][:3] == ["full", "projector-only", "lora[rank=8]"]
