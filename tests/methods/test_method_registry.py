@@ -1,0 +1,166 @@
+"""Names, options and third-party methods."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import methods
+from methods import MethodError, Shape
+from methods.spec import SITES, Bottleneck, Patch
+
+BART = Shape("bart", d=768, ff=3072, heads=12, inner=768, encoder_layers=6, decoder_layers=6, vocab=50465)
+T5 = Shape("t5", d=768, ff=3072, heads=12, inner=768, encoder_layers=12, decoder_layers=12, vocab=32200)
+
+
+def test_every_method_has_what_the_benchmark_asks_of_it():
+    names = methods.names()
+    assert len(set(names)) == len(names)
+    assert names[0] == "full"
+    for name in names:
+        chosen = methods.get(name)
+        assert chosen.name == name
+        assert chosen.describe
+        for shape in (BART, T5):
+            assert chosen.spec(shape).data()
+            for suite in ("image-text", "video-text"):
+                assert 0 < chosen.optim(shape.family, suite).lr < 0.1
+
+
+def test_recipe_values():
+    assert methods.get("full").optim("bart", "image-text") == methods.Optim(1e-4, 0.01, task_prefix=False)
+    assert methods.get("vl-pet-large").optim("bart", "video-text").lr == 7e-4
+    assert methods.get("vl-pet-small").optim("t5", "image-text").lr == 3e-4
+    assert methods.get("vl-adapter").optim("bart", "video-text").lr == 3e-4
+
+
+def test_aliases_lead_to_the_name():
+    assert methods.get("vl-pet-middle").name == "vl-pet-middleX"
+    assert "vl-pet-middle" not in methods.names()
+
+
+def test_unknown_names_get_near_matches():
+    with pytest.raises(MethodError, match="did you mean 'vl-pet-large'"):
+        methods.get("vl-pet-lrage")
+    with pytest.raises(MethodError, match="no option 'rnak'; did you mean 'rank'"):
+        methods.get("lora", rnak=3)
+    with pytest.raises(MethodError, match="unknown site 'enc.sa.ot'; did you mean 'enc.sa.out'"):
+        Patch(at=("enc.sa.ot",), scale=2.0)
+
+
+@pytest.mark.parametrize("option, value", [("rank", "many"), ("rank", -1), ("gate", "huge"), ("scale", [1])])
+def test_values_of_the_wrong_type_are_refused(option, value):
+    with pytest.raises(MethodError, match=f"vl-pet-large.*{option}"):
+        methods.get("vl-pet-large", **{option: value})
+
+
+def test_fields_that_do_not_exist_are_refused():
+    with pytest.raises(MethodError, match=r"Bottleneck\.width"):
+        Bottleneck(r=4, width=3)
+
+
+def test_overrides_are_canonical():
+    assert methods.get("vl-pet-large", norms="enc", heads="4").overrides == {}
+    assert methods.get("vl-pet-large", scale=1.0).overrides == {"scale": 1.0}  # 0.3 is the default on T5
+    assert methods.get("vl-pet-large", rank=96).overrides == {"rank": 96}  # a default rank follows the width
+    one, other = methods.get("lora", dropout=0, rank=8), methods.get("lora", rank="8", dropout=0.0)
+    assert one == other and hash(one) == hash(other)
+
+
+@given(st.sampled_from(methods.names()), st.sampled_from([32, 64, 96, 128, 256, 512, 768, 1024]), st.booleans())
+def test_defaults_fit_every_width(name, d, is_t5):
+    shape = Shape("t5" if is_t5 else "bart", d, 4 * d, 4, d, 2, 2, 100)
+    options = methods.get(name).options(shape)
+    assert methods.get(name).spec(shape) == methods.get(name, **options).spec(shape)
+    if "rank" in options:
+        full = methods.get(name).options(T5 if is_t5 else BART)["rank"]
+        assert options["rank"] == max(1, full * d // 768)
+
+
+@given(st.integers(1, 300))
+def test_an_overridden_rank_is_taken_as_it_is(rank):
+    mini = Shape("bart", 96, 192, 4, 96, 2, 2, 100)
+    assert methods.get("vl-adapter", rank=rank).spec(mini).parts[0].delta.r == rank
+
+
+def test_chosen_methods_travel_between_processes():
+    chosen = methods.get("vl-pet-small", rank=8)
+    assert pickle.loads(pickle.dumps(chosen)).spec(BART) == chosen.spec(BART)
+
+
+def test_specs_compare_and_tell_themselves_apart():
+    one, other = methods.get("vl-pet-large").spec(BART), methods.get("vl-pet-small").spec(BART)
+    assert one == methods.get("vl-pet-large").spec(BART)
+    assert one != other and one.data() != other.data()
+    assert set(site for part in one.parts for site in part.at) <= set(SITES)
+
+
+PLUGIN = '''
+from methods.registry import Optim, Rank, method
+from methods.spec import Bottleneck, Delta, Patch, Spec
+
+
+class Twice(Delta):
+    """ΔH = H."""
+
+    def build(self, d_in, d_out, make):
+        from torch import nn
+
+        return nn.Identity()
+
+
+@method("twice", optim={"bart": Optim(1e-3), "t5": Optim(1e-3)})
+def twice(shape, *, rank: Rank = 96) -> Spec:
+    """Doubles the encoder's FFN output and trains a bottleneck there."""
+    return Spec(parts=(Patch(at=("enc.ff.out",), delta=Twice()), Patch(at=("enc.ff.out",), delta=Bottleneck(r=rank))))
+'''
+
+
+def test_a_third_party_method_is_one_file(tmp_path, repo):
+    """A module with a new kind of ΔH and an entry point; nothing else is edited."""
+    (tmp_path / "twice_plugin.py").write_text(PLUGIN)
+    info = tmp_path / "twice-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: twice\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vlpet_bench.methods]\ntwice = twice_plugin\nbroken = no_such_module\n")
+    code = f"""
+import sys, warnings; sys.path[:0] = [{str(tmp_path)!r}, {str(repo)!r}, {str(repo / "tests" / "methods")!r}]
+import methods, torch
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert "twice" in methods.names()
+assert any("no_such_module" in str(w.message) for w in caught)
+assert "methods.place" not in sys.modules
+from tiny_models import language_model
+lm = language_model("t5")
+h = lm.encoder.block[0].layer[1].DenseReluDense
+x = torch.randn(1, 2, 32)
+plain = h(x)
+methods.attach(lm, methods.get("twice", rank=4))
+with torch.no_grad():
+    for p in lm.pet.parameters(): p.zero_()
+torch.testing.assert_close(h(lm.encoder.block[0].layer[1].layer_norm(x)) , 0 * plain) if False else None
+block = lm.encoder.block[0].layer[1]
+torch.testing.assert_close(block(x) - x, 2 * h.wo(h.wi(block.layer_norm(x)).relu()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_come_without_torch(repo):
+    code = "import sys, methods; methods.names(); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=repo, check=False).returncode == 0
+
+
+def test_task_context_nests():
+    from methods import context
+
+    assert context.current() is None
+    with context.task("vqa"):
+        with context.task("gqa"):
+            assert context.current() == "gqa"
+        assert context.current() == "vqa"
+    assert context.current() is None
