@@ -102,8 +102,9 @@ def test_parts_of_a_count_add_up(backbones):
     for name in methods.names():
         counted = count(backbones["t5", 512], name)
         assert counted.trainable == counted.new + counted.unfrozen + counted.projector
-        assert counted.total == counted.backbone + 401_664 + (counted.total - counted.backbone - 401_664)
+        assert counted.total == counted.backbone + counted.new + 401_664
         assert counted.backbone == 222_958_848
+        assert counted.percent_of_backbone == 100 * counted.trainable / 222_958_848
 
 
 def test_the_borrowed_word_embedding_is_not_the_projectors():

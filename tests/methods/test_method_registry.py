@@ -47,7 +47,7 @@ def test_unknown_names_get_near_matches():
         methods.get("vl-pet-lrage")
     with pytest.raises(MethodError, match="no option 'rnak'; did you mean 'rank'"):
         methods.get("lora", rnak=3)
-    with pytest.raises(MethodError, match="unknown site 'enc.sa.ot'; did you mean 'enc.sa.out'"):
+    with pytest.raises(MethodError, match=r"unknown site 'enc\.sa\.ot'; did you mean 'enc\.sa\.out'"):
         Patch(at=("enc.sa.ot",), scale=2.0)
 
 
@@ -136,15 +136,13 @@ assert any("no_such_module" in str(w.message) for w in caught)
 assert "methods.place" not in sys.modules
 from tiny_models import language_model
 lm = language_model("t5")
-h = lm.encoder.block[0].layer[1].DenseReluDense
+block = lm.encoder.block[0].layer[1]
 x = torch.randn(1, 2, 32)
-plain = h(x)
+plain = block(x) - x
 methods.attach(lm, methods.get("twice", rank=4))
 with torch.no_grad():
     for p in lm.pet.parameters(): p.zero_()
-torch.testing.assert_close(h(lm.encoder.block[0].layer[1].layer_norm(x)) , 0 * plain) if False else None
-block = lm.encoder.block[0].layer[1]
-torch.testing.assert_close(block(x) - x, 2 * h.wo(h.wi(block.layer_norm(x)).relu()))
+torch.testing.assert_close(block(x) - x, 2 * plain)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,13 +10,12 @@ import methods
 from methods.spec import SITES, Bottleneck, Gate, LoRA, Patch, Spec
 
 BLOCKS = tuple(site for site in SITES if site.endswith(".out"))
+VECTOR = Gate(kind="vector", out="channel", squash="one_plus", init="zeros")
 NEUTRAL = {
     "bottleneck": Spec(parts=(Patch(at=SITES, delta=Bottleneck(r=4, init_up="zeros")),)),
     "parallel": Spec(parts=(Patch(at=SITES, delta=Bottleneck(r=4, input="x", init_up="zeros")),)),
     "lora": Spec(parts=(Patch(at=SITES, delta=LoRA(r=4, alpha=8, dropout=0.1)),)),
-    "vector gate": Spec(
-        parts=(Patch(at=SITES, gate=Gate(kind="vector", out="channel", squash="one_plus", init="zeros")),)
-    ),
+    "vector gate": Spec(parts=(Patch(at=SITES, gate=VECTOR),)),
     "two on a site": Spec(parts=(Patch(at=BLOCKS, delta=Bottleneck(r=4, init_up="zeros")),) * 2),
 }
 ADAPTERS = [name for name in methods.names() if name not in ("full", "projector-only")]
@@ -63,7 +62,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(family, name):
         torch.manual_seed(0)
         perturb(lm.pet, 0.2)
         if checkpointing:
-            lm.gradient_checkpointing_enable()
+            getattr(lm, "activation_checkpointing_enable", lm.gradient_checkpointing_enable)()
         lm.train()
         lm(**text()).loss.backward()
         gradients.append({n: p.grad for n, p in lm.named_parameters() if p.grad is not None})
