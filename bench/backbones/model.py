@@ -1,0 +1,114 @@
+"""The vision-language model: an unmodified HF encoder-decoder that also reads visual tokens."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import BaseModelOutput
+
+from bench.backbones.family import Family, joint_mask
+from bench.backbones.visual import pool
+from methods import context
+
+
+@dataclass
+class VLOutput:
+    """Logits ``(b, t, vocabulary)`` and encoder states ``(b, n, d)``; ``loss`` is the mean over label tokens, computed when asked for."""
+
+    logits: Tensor
+    encoder_last_hidden_state: Tensor
+    labels: Tensor | None = None
+
+    @cached_property
+    def loss(self) -> Tensor | None:
+        """Cross-entropy, float32, averaged over the labels that are not -100; None without labels."""
+        if self.labels is None:
+            return None
+        return F.cross_entropy(self.logits.float().flatten(0, 1), self.labels.flatten(), ignore_index=-100)
+
+
+class VLModel(nn.Module):
+    """Encoder input ``[text ; visual tokens]``; decoder and head are the language model's own.
+
+    Attributes:
+        lm: the HF model.
+        visual_embedding: features to visual tokens.
+        family: name of the family, "bart" or "t5".
+    """
+
+    def __init__(self, lm: Any, visual_embedding: nn.Module, family: Family, n_boxes: int) -> None:
+        super().__init__()
+        self.lm = lm
+        self.visual_embedding = visual_embedding
+        self.family = family.name
+        self._family = family
+        self.n_boxes = n_boxes
+
+    def encode(self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return encoder states ``(b, n, d)`` and mask ``(b, n)`` of text ids ``(b, t)`` and features ``(b, v, f)`` or ``(b, 2, v, f)``."""
+        vis_feats, boxes = pool(vis_feats, boxes, self.n_boxes)
+        visual = self.visual_embedding(vis_feats, boxes)
+        mask = (input_ids != self.lm.config.pad_token_id).long()
+        states = self._family.join(self.lm.get_encoder(), input_ids, mask, visual)
+        return states, joint_mask(mask, visual)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        vis_feats: Tensor,
+        boxes: Tensor | None = None,
+        labels: Tensor | None = None,
+        task: str = "vqa",
+        decoder_input_ids: Tensor | None = None,
+    ) -> VLOutput:
+        """Run encoder and decoder once.
+
+        Args:
+            input_ids: ``(b, t)``, padded with the pad id.
+            vis_feats: ``(b, v, f)``, or ``(b, 2, v, f)`` for two images; a grid of more than ``n_boxes`` is pooled.
+            boxes: like ``vis_feats`` with 4 columns; None for zeros.
+            labels: ``(b, u)``, padded with -100; shifted right they are the decoder's input.
+            task: name of the task, for methods that hold weights per task.
+            decoder_input_ids: the decoder's input where there are no labels; by default its start token alone.
+        """
+        if labels is not None:
+            decoder_input_ids = self._shifted(labels)
+        elif decoder_input_ids is None:
+            decoder_input_ids = input_ids.new_full((len(input_ids), 1), self.lm.config.decoder_start_token_id)
+        with context.task(task):
+            states, mask = self.encode(input_ids, vis_feats, boxes)
+            logits = self.lm(
+                attention_mask=mask,
+                encoder_outputs=BaseModelOutput(last_hidden_state=states),
+                decoder_input_ids=decoder_input_ids,
+                use_cache=False,
+            ).logits
+        return VLOutput(logits, states, labels)
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None, task: str = "vqa", **arguments: Any
+    ) -> Tensor:
+        """Decode token ids ``(b, u)``, the decoder's start token first; ``arguments`` are those of HF ``generate``."""
+        with context.task(task):
+            states, mask = self.encode(input_ids, vis_feats, boxes)
+            return self.lm.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask, **arguments
+            )
+
+    def set_dropout(self, p: float) -> None:
+        """Set every dropout of the language model: hidden, attention and activation."""
+        for module in self.lm.modules():
+            for name in ("dropout", "activation_dropout"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, p)
+            if isinstance(module, nn.Dropout):
+                module.p = p
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        start = labels.new_full((len(labels), 1), self.lm.config.decoder_start_token_id)
+        shifted = torch.cat([start, labels[:, :-1]], dim=1)
+        return shifted.masked_fill(shifted == -100, self.lm.config.pad_token_id)

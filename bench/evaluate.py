@@ -1,0 +1,51 @@
+"""Predictions of a trained model for one task, decoded as the task prescribes."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from bench import backbones
+from bench import device as dev
+from bench.backbones.text import Text
+from bench.config import Recipe
+from bench.data.batches import Prepared
+from bench.tasks import Task
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    task: Task,
+    data: Prepared,
+    text: Text,
+    recipe: Recipe,
+    device: torch.device,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Return one prediction per example, in order; inputs that several examples share are decoded once.
+
+    Video captions have one example per reference and so the same input several times (quirk VCAP-1REF).
+    """
+    model.eval()
+    first: dict[tuple[str, ...], int] = {}
+    for index, example in enumerate(data.examples):
+        first.setdefault((example.text, *example.visual), index)
+    wanted = sorted(first.values(), key=data.length)  # similar lengths together: less padding
+    answers: dict[int, str] = {}
+    size = recipe.eval_batch_size
+    for begin in range(0, len(wanted), size):
+        batch = data.collate(wanted[begin : begin + size]).to(device)
+        features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
+        with dev.autocast(device, recipe.precision):
+            if task.decode.mode == "binary":
+                decoded = backbones.decide(model, text, batch.input_ids, features, task=task.name)
+            else:
+                beams = task.decode.beams or recipe.beams
+                ids = model.generate(
+                    batch.input_ids, features, task=task.name, num_beams=beams, max_length=task.decode.max_length
+                )
+                decoded = [text.decode(row) for row in ids.tolist()]
+        answers.update(zip(batch.ids, decoded, strict=True))
+        on_batch(min(begin + size, len(wanted)), len(wanted))
+    return [answers[first[(e.text, *e.visual)]] for e in data.examples]

@@ -1,0 +1,125 @@
+"""The miniature world says only what is true, and the same seed says it again."""
+
+import hashlib
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from bench.mini import language as say
+from bench.mini.features import Camera
+from bench.mini.world import ACTIONS, CELLS, COLOURS, MAX_FRAMES, MIN_FRAMES, SHAPES, draw_clip, draw_scene
+from bench.mini.write import ensure, write
+
+SEEDS = range(300)
+
+
+def counted(scene, word: str) -> int:
+    return sum(word in t.name.split() for t in scene.things)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_simple_questions_are_answered_by_the_description(seed: int) -> None:
+    """An independent reader that knows the description only must come to the same answer."""
+    rng = Random(seed)
+    scene = draw_scene(rng)
+    question, answer, _ = say.simple_question(scene, rng)
+    seen = [p.split()[:2] for p in say.phrases(scene) if not p.startswith("empty")]
+    words = question.rstrip("?").split()
+    if question.startswith("what color"):
+        assert [c for c, s in seen if s == words[-1]] == [answer]
+    elif question.startswith("what shape"):
+        assert [s for c, s in seen if c == words[-1]] == [answer]
+    elif question.startswith("how many"):
+        assert str(sum(s == words[2].removesuffix("s") for _, s in seen)) == answer
+    else:
+        assert (words[-2:] in seen) == (answer == "yes")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_spatial_answers_hold(seed: int) -> None:
+    rng = Random(seed)
+    scene = draw_scene(rng)
+    question, answer, _ = say.spatial_question(scene, rng)
+    where = {t.name: divmod(t.cell, 3) for t in scene.things}
+    if question.startswith("where"):
+        assert CELLS.index(answer) == next(3 * r + c for n, (r, c) in where.items() if n in question)
+    elif question.startswith("is the"):
+        first, second = sorted((n for n in where if n in question), key=question.index)
+        (r1, c1), (r2, c2) = where[first], where[second]
+        truth = {"left of": c1 < c2, "right of": c1 > c2, "above": r1 < r2, "below": r1 > r2}
+        assert truth[next(k for k in truth if k in question)] == (answer == "yes")
+    else:
+        assert any(answer in n.split() for n in where)
+
+
+def test_statements_are_balanced_and_not_given_away_by_their_kind() -> None:
+    drawn = [say.balanced_statement(Random(seed)) for seed in range(2000)]
+    for start in ("one of", "the ", "both", "only"):
+        truths = [truth for text, truth, _, _ in drawn if text.startswith(start)]
+        assert 0.3 < np.mean(truths) < 0.7, start
+    assert 0.45 < np.mean([truth for _, truth, _, _ in drawn]) < 0.55
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_clip_questions_have_one_right_choice(seed: int) -> None:
+    rng = Random(seed)
+    clip = draw_clip(rng, rng.choice(("tv", "how2")))
+    question, choices, right, event = say.choice_question(clip, rng, 5)
+    assert len(set(choices)) == 5
+    assert choices[right] in clip.words(event)
+    assert any(w in question for w in clip.words(event))
+    assert clip.words(0)[0] != clip.words(1)[0]
+    assert clip.words(0)[1] != clip.words(1)[1]
+    assert MIN_FRAMES <= clip.frames <= MAX_FRAMES
+
+
+def test_phrases_cover_every_cell_in_reading_order() -> None:
+    phrases = say.phrases(draw_scene(Random(3)))
+    assert [p.split(" ", 1)[1] if p.startswith("empty") else p.split(" ", 2)[2] for p in phrases] == list(CELLS)
+
+
+def test_a_linear_map_reads_only_part_of_the_features_and_a_small_network_more() -> None:
+    """The claim of the features' docstring, measured with ridge regression against nearest neighbours."""
+    camera, rng = Camera(0), Random(0)
+    x, y = [], []
+    for _ in range(900):
+        scene = draw_scene(rng)
+        features = camera.scene(scene)
+        for thing in scene.things:
+            x.append(features[thing.cell])
+            y.append(thing.colour)
+    x, y = np.stack(x), np.array(y)
+    half = len(x) // 2
+    ones = np.hstack([x, np.ones((len(x), 1))])
+    weights = np.linalg.lstsq(ones[:half], np.eye(len(COLOURS))[y[:half]], rcond=None)[0]
+    linear = ((ones[half:] @ weights).argmax(1) == y[half:]).mean()
+    assert 1 / len(COLOURS) + 0.2 < linear < 0.85
+
+
+def digest(root: Path) -> str:
+    total = hashlib.sha256()
+    for file in sorted(root.rglob("*.json*")):
+        total.update(file.read_bytes())
+    for file in sorted(root.rglob("*.npz"))[:20]:
+        total.update(np.load(file)["features"].tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.slow
+def test_the_same_seed_writes_the_same_root_and_another_seed_another(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write(tmp_path / name, seed)
+    a, b, c = (digest(tmp_path / n) for n in "abc")
+    assert a == b != c
+
+
+def test_ensure_leaves_no_draft_behind_and_does_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.mini.write.SIZES", {k: {s: 2 for s in v} for k, v in __import__("bench.mini.write", fromlist=["SIZES"]).SIZES.items()})
+    root = ensure(tmp_path / "mini", 0)
+    before = sorted(p.stat().st_mtime_ns for p in root.rglob("*"))
+    ensure(root, 0)
+    assert sorted(p.stat().st_mtime_ns for p in root.rglob("*")) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["mini"]
+    assert SHAPES and ACTIONS

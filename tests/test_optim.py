@@ -1,0 +1,63 @@
+"""The optimiser and schedule against formulas written out here."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bench import optim
+
+
+def test_rate_is_zero_first_peaks_after_the_warmup_and_ends_at_zero() -> None:
+    rates = [optim.rate(step, 1000, 0.1) for step in range(1001)]
+    assert rates[0] == 0.0
+    assert rates[100] == 1.0
+    assert rates[1000] == 0.0
+    assert max(rates) == 1.0
+    assert all(a <= b for a, b in zip(rates[:100], rates[1:101], strict=True))
+    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+
+
+def test_rate_without_warmup_starts_at_the_peak() -> None:
+    assert optim.rate(0, 10, 0.0) == 1.0
+
+
+def test_official_adamw_follows_its_formula() -> None:
+    w, lr, decay = nn.Parameter(torch.tensor([2.0], dtype=torch.float64)), 0.1, 0.01
+    optimiser = optim.OfficialAdamW([w], lr, decay)
+    expected, m, v = 2.0, 0.0, 0.0
+    for t, gradient in enumerate((0.5, -1.0, 3.0), start=1):
+        w.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimiser.step()
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        expected -= lr * math.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (math.sqrt(v) + 1e-6)
+        expected -= lr * decay * expected
+        assert w.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_official_adamw_leaves_parameters_without_gradient_alone() -> None:
+    w = nn.Parameter(torch.ones(3))
+    optimiser = optim.OfficialAdamW([w], 0.1, 0.5)
+    optimiser.step()
+    assert torch.equal(w, torch.ones(3))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(4)
+        self.LayerNorm = nn.LayerNorm(4)
+        self.fc = nn.Linear(4, 4)
+        self.tied = self.fc
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+
+
+def test_decay_groups_follow_the_official_name_rule() -> None:
+    block = Block()
+    decayed, spared = optim.groups(block, 0.01)
+    assert decayed["weight_decay"] == 0.01
+    assert spared["weight_decay"] == 0.0
+    assert {id(p) for p in decayed["params"]} == {id(block.layer_norm.weight), id(block.fc.weight)}
+    biases = {id(block.layer_norm.bias), id(block.LayerNorm.bias), id(block.LayerNorm.weight), id(block.fc.bias)}
+    assert {id(p) for p in spared["params"]} == biases
