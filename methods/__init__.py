@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from methods.errors import MethodError, did_you_mean
-    from methods.explain import explain
     from methods.handle import Count, Handle
+    from methods.layout import explain
     from methods.place import attach
     from methods.registry import Chosen, Optim, Rank, get, method, names
     from methods.shape import Shape
@@ -31,7 +31,7 @@ _HOME = {
     "attach": "place",
     "Handle": "handle",
     "Count": "handle",
-    "explain": "explain",
+    "explain": "layout",
     "Shape": "shape",
     "Spec": "spec",
     "MethodError": "errors",

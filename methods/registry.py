@@ -24,7 +24,7 @@ from methods.spec import Spec, reasons
 
 ENTRY_POINTS = "vlpet_bench.methods"
 WIDTH = 768  # the width at which the papers quote their ranks
-_MACHINERY = {"blocks", "context", "errors", "explain", "handle", "place", "registry", "shape", "sites", "spec"}
+_MACHINERY = {"blocks", "context", "errors", "handle", "layout", "place", "registry", "shape", "sites", "spec"}
 
 
 class _ByWidth:

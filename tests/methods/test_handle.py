@@ -178,3 +178,12 @@ def test_eval_and_train_mode_reach_the_new_modules():
     assert not torch.equal(lm(**text()).logits, lm(**text()).logits)  # dropout on the LoRA path
     lm.eval()
     assert torch.equal(lm(**text()).logits, lm(**text()).logits)
+
+
+def test_explain_accounts_for_every_trained_parameter(family):
+    handle = methods.attach(wrapper(family), "vl-pet-small")
+    text = methods.explain(handle)
+    assert "enc.sa.out, layers 0, 1: delta.down.weight [" in text
+    assert "gate.body.weight [1 x 64]" in text
+    assert f"visual projector: {handle.count().projector:,}" in text
+    assert f"norms: {handle.count().unfrozen:,}" in text
