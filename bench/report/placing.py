@@ -93,8 +93,8 @@ def _lead(axes: Axes, point: tuple[float, ...], spot: tuple[float, float], width
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move values as little as needed to lie at least ``gap`` apart, inside [low, high] if they fit; order is kept.
 
-    >>> spread([1.0, 1.2, 5.0], gap=1.0, low=0.0, high=10.0)
-    [0.6, 1.6, 5.0]
+    >>> spread([1.0, 2.0, 8.0], gap=2.0, low=0.0, high=10.0)
+    [0.5, 2.5, 8.0]
     """
     order = sorted(range(len(wanted)), key=lambda at: (wanted[at], at))
     clusters: list[list[float]] = []  # [sum of wanted, count, centre]

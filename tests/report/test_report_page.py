@@ -90,7 +90,7 @@ def test_the_report_is_made_without_torch(repo, tmp_path):
         "import sys, pathlib, bench.report\n"
         "assert not {'pandas', 'matplotlib'} & set(sys.modules), 'importing bench.report must stay quick'\n"
         "sys.path.insert(0, 'tests/report')\n"
-        "import conftest, report_fakes\n"
+        "import report_fakes\n"
         "df, plan = report_fakes.sweep(seeds=(1,), suites=['image-text'])\n"
         "bench.report.table_text(df, plan)\n"
         "assert 'matplotlib' not in sys.modules, 'a table needs no plots'\n"

@@ -1,6 +1,7 @@
 """Tables: what is marked, what is said about failures, and that each format can be used as it is."""
 
 import csv
+import doctest
 import io
 import re
 import shutil
@@ -13,7 +14,7 @@ import report_fakes as fakes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report import render, table_text
+from bench.report import figure, placing, render, stats, table_text
 from bench.report.cells import join
 from bench.report.efficiency import efficiency_tables
 from bench.report.results import results_tables
@@ -41,6 +42,12 @@ def test_spread_is_the_sample_standard_deviation(values):
     assert sample_std(values) == pytest.approx(statistics.stdev(values), abs=1e-9)
 
 
+@pytest.mark.parametrize("module", [stats, render, placing, figure])
+def test_examples_in_the_documentation_hold(module):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
+
+
 def test_one_value_has_no_spread():
     assert sample_std([65.0]) is None
 
@@ -53,6 +60,11 @@ def test_places_follow_the_distinct_values(means, better):
     for value, place in zip(means, found, strict=True):
         rank = distinct.index(round(value, 9)) + 1 if value is not None else 0
         assert place == (rank if rank in (1, 2) and present > rank else 0)
+
+
+def test_sums_that_differ_by_rounding_alone_tie():
+    assert 0.1 + 0.2 != 0.3
+    assert places([0.1 + 0.2, 0.3, 0.1], better=+1) == [1, 1, 2]
 
 
 def test_best_and_second_are_decided_on_unrounded_means():

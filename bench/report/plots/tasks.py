@@ -1,6 +1,7 @@
 """Bars per task: every method on every task and the average, one panel a task, codes where a score is missing."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from bench.report.table import Table
 
 ORDER = 2
 LINE = 0.165  # inches for one method
+TITLE = 13  # letters of a panel title that fit on a line
 
 
 def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
@@ -26,7 +28,7 @@ def _has_scores(table: Table) -> bool:
 def _draw(table: Table) -> Plot:
     title = f"Score per task: {table.title}"
     columns = table.columns[1:]
-    height = 0.85 + LINE * len(table.rows)
+    height = 0.95 + LINE * len(table.rows)
     figure, panels = canvas(PAGE, height, title, ncols=len(columns), sharey=True)
     for at, (axes, column) in enumerate(zip(panels, columns, strict=True)):
         _panel(axes, column.title, table, at + 1)
@@ -51,7 +53,7 @@ def _panel(axes: Axes, title: str, table: Table, at: int) -> None:
         at_x, ink = (0.02 * high, on(colour)) if inside else (value.mean + (value.std or 0) + 0.03 * high, INK)
         axes.text(at_x, line, value.text + value.marks, va="center", fontsize=6, fontweight=weight, color=ink)
     axes.set(xlim=(0, high))
-    axes.set_title(title, fontsize=7.5)
+    axes.set_title(fill(title, TITLE), fontsize=7.5)
     axes.grid(axis="y", visible=False)
     axes.tick_params(length=0)
     axes.locator_params(axis="x", nbins=3)
