@@ -57,7 +57,7 @@ def attach(model: Any, method: str | Chosen | Spec) -> Handle:
     lm = getattr(model, "lm", model)
     if hasattr(model, "pet"):
         raise MethodError("a method is attached to this model already; detach it first (handle.detach())")
-    sites = Sites(lm)
+    sites = Sites(lm, getattr(model, "visual_embedding", None))
     chosen = get(method) if isinstance(method, str) else method
     spec = chosen if isinstance(chosen, Spec) else chosen.spec(sites.shape)
     first = next(lm.parameters())
@@ -103,9 +103,12 @@ def place_patch(patch: Patch, placement: Placement) -> None:
             hook = Hook(module, port)
             if port.x is not port.module:
                 placement.before(port.x, hook.see_x)
-            if patch.gate is not None and patch.gate.pool == "masked_mean":
+            if patch.gate is not None and patch.gate.pool == "masked_mean" and port.layer is not None:
                 placement.before(port.layer, hook.see_mask)
-            placement.after(port.module, hook)
+            if port.ahead:
+                placement.before(port.module, hook.change_input)
+            else:
+                placement.after(port.module, hook.change_output)
 
 
 class Hook:
@@ -125,14 +128,21 @@ class Hook:
         """Take the layer's attention mask, its second argument."""
         self.seen = _tokens(args[1] if len(args) > 1 else kwargs.get("attention_mask"))
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """H' in place of H."""
+    def change_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """H' in place of H, where H goes into ``module``."""
+        return (self._changed(args, kwargs, args[0]), *args[1:]), kwargs
+
+    def change_output(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """H' in place of H, where H is what ``module`` returns, alone or in front of other things."""
+        if isinstance(output, tuple):
+            return (self._changed(args, kwargs, output[0]), *output[1:])
+        return self._changed(args, kwargs, output)
+
+    def _changed(self, args: tuple[Any, ...], kwargs: dict[str, Any], h: Tensor) -> Tensor:
         x = _first(args, kwargs) if self.x_is_own_argument else self.x
         assert x is not None, "the block ran without its layer"
         self.x = None
-        if isinstance(output, tuple):
-            return (self.module(x, output[0], self.seen), *output[1:])
-        return self.module(x, output, self.seen)
+        return self.module(x, h, self.seen)
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

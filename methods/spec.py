@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from methods.blocks.init import Maker
     from methods.place import Placement
 
-SITES = (
-    *(f"enc.sa.{point}" for point in ("q", "k", "v", "o", "out")),
-    "enc.ff.out",
-    *(f"dec.{block}.{point}" for block in ("sa", "xa") for point in ("q", "k", "v", "o", "out")),
-    "dec.ff.out",
+_POINTS = {"sa": ("q", "k", "v", "o", "out", "ln"), "ff": ("up", "mid", "out", "ln")}
+_POINTS["xa"] = _POINTS["sa"]
+LAYER_SITES = tuple(
+    f"{stack}.{block}.{point}"
+    for stack, blocks in (("enc", ("sa", "ff")), ("dec", ("sa", "xa", "ff")))
+    for block in blocks
+    for point in _POINTS[block]
 )
+SITES = (*LAYER_SITES, "enc.end.ln", "dec.end.ln", "lm.head", "vis.ln")
 
 Init = Literal["backbone", "normal", "zeros", "ones"]
 
@@ -89,12 +92,14 @@ class Bottleneck(Delta):
     """``W_up · act(W_down · u + b_d) + b_u``, optionally with heads.
 
     ``down``, ``up`` and ``down_up`` split the rows of a matrix over ``heads``, which leaves the function as it is; in
-    ``pair`` head i of the up-projection sees head i of the down-projection only.
+    ``pair`` head i of the up-projection sees head i of the down-projection only. With ``phm`` = n > 0 both matrices are
+    sums of n Kronecker products (Compacter).
     """
 
     r: int = Field(ge=1)
     heads: int = Field(default=1, ge=1)
     arrange: Literal["plain", "down", "up", "down_up", "pair"] = "plain"
+    phm: int = Field(default=0, ge=0)
     act: Literal["gelu_tanh", "relu", "silu"] = "gelu_tanh"
     init: Init = "backbone"
     init_up: Init = "backbone"
@@ -105,16 +110,33 @@ class Bottleneck(Delta):
             raise ValueError(f"arrange='plain' has one head, heads={self.heads} given; use arrange='down' or heads=1")
         if self.arrange != "up" and self.r % self.heads:
             raise ValueError(f"rank {self.r} is not divisible by heads {self.heads}")
+        if self.phm and self.heads != 1:
+            raise ValueError(f"phm={self.phm} goes with one head, heads={self.heads} given")
+        if self.phm and self.r % self.phm:
+            raise ValueError(f"rank {self.r} is not divisible by phm {self.phm}")
         return self
 
     def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
-        """The bottleneck ``b n d_in -> b n d_out``; MethodError where heads do not divide ``d_out``."""
+        """The bottleneck ``b n d_in -> b n d_out``; MethodError where heads or phm do not divide a width."""
         from methods.blocks.bottleneck import Bottleneck as Block
 
         if self.arrange in ("up", "down_up", "pair") and d_out % self.heads:
             raise MethodError(f"output width {d_out} is not divisible by heads {self.heads} (arrange={self.arrange!r})")
-        pairs = self.heads if self.arrange == "pair" else 1
-        return Block(d_in, self.r, d_out, pairs=pairs, act=self.act, init=self.init, init_up=self.init_up, make=make)
+        if self.phm and (d_in % self.phm or d_out % self.phm):
+            raise MethodError(f"widths {d_in} and {d_out} are not both divisible by phm {self.phm}")
+        down, up = self._matrices(d_in, d_out, make)
+        return Block(down, up, act=self.act)
+
+    def _matrices(self, d_in: int, d_out: int, make: "Maker") -> "tuple[nn.Module, nn.Module]":
+        from methods.blocks.bottleneck import Pairs
+        from methods.blocks.phm import PHM
+
+        if self.phm:
+            return PHM(self.phm, d_in, self.r, self.init, make), PHM(self.phm, self.r, d_out, self.init_up, make)
+        down = make.linear(d_in, self.r, self.init)
+        if self.arrange == "pair":
+            return down, Pairs(self.heads, self.r, d_out, self.init_up, make)
+        return down, make.linear(self.r, d_out, self.init_up)
 
 
 class LoRA(Delta):
@@ -132,6 +154,16 @@ class LoRA(Delta):
         return LowRank(d_in, self.r, d_out, scale=self.alpha / self.r, dropout=self.dropout, make=make)
 
 
+class Bias(Delta):
+    """``ΔH`` = a trained vector, zero at the start: a bias for a module that has none."""
+
+    def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
+        """The bias ``d_out``, whatever the input."""
+        from methods.blocks.vector import Vector
+
+        return Vector(d_out, make=make)
+
+
 class Gate(Model):
     """A granularity matrix G: what it reads, its shape before broadcasting, and how it is squashed.
 
@@ -141,7 +173,7 @@ class Gate(Model):
     kind: Literal["lowrank", "dense", "vector"]
     input: Literal["none", "x", "x+h", "x+hhat", "cat(x,h)", "cat(x,hhat)"] = "none"
     out: Literal["full", "token", "channel", "scalar"]
-    squash: Literal["sigmoid", "one_plus", "one_plus_sigmoid"] = "sigmoid"
+    squash: Literal["sigmoid", "one_plus", "one_plus_sigmoid", "none"] = "sigmoid"
     pool: Literal["none", "mean", "masked_mean"] = "none"
     r: int = Field(default=0, ge=0)
     init: Init = "backbone"
@@ -191,9 +223,9 @@ class Patch(Part):
             raise ValueError("a patch needs a delta, a gate or a scale")
         if self.gate is not None and self.gate.pool != "none":
             for site in self.at:
-                if site.startswith("dec."):
+                if site not in LAYER_SITES or not site.startswith("enc."):
                     # Cached generation shows a decoder site one token at a time, so a mean would be of that one.
-                    raise ValueError(f"a pooled gate cannot stand at {site}; put it at encoder sites")
+                    raise ValueError(f"a pooled gate cannot stand at {site}; put it into encoder layers")
         return self
 
     def place(self, placement: "Placement") -> None:

@@ -20,21 +20,14 @@ class Bottleneck(nn.Module):
     """Down to r, through ``act``, up to d_out: ``b n d_in -> b n d_out``.
 
     Heads that split the rows of a matrix and are concatenated again are that matrix, so they are kept stacked in one
-    Linear: row block i of ``down`` (or ``up``) is head i. Only with ``pairs`` > 1 does the function differ: head i of
-    the up-projection then reads head i of the bottleneck alone, a block-diagonal matrix kept as ``up.weight`` g o i.
+    Linear: row block i of ``down`` (or ``up``) is head i. Only with :class:`Pairs` for ``up`` does the function differ.
     """
 
-    def __init__(
-        self, d_in: int, r: int, d_out: int, *, pairs: int, act: str, init: str, init_up: str, make: Maker
-    ) -> None:
+    def __init__(self, down: nn.Module, up: nn.Module, *, act: str) -> None:
         super().__init__()
         self.act = ACTS[act]
-        self.down = make.linear(d_in, r, init)
-        self.up: nn.Module
-        if pairs == 1:
-            self.up = make.linear(r, d_out, init_up)
-        else:
-            self.up = Pairs(pairs, r, d_out, init_up, make)
+        self.down = down
+        self.up = up
 
     def forward(self, u: Tensor) -> Tensor:
         """``b n d_in -> b n d_out``."""
@@ -42,7 +35,7 @@ class Bottleneck(nn.Module):
 
 
 class Pairs(nn.Module):
-    """``g`` affine maps side by side, each from its own slice of the input to its own slice of the output."""
+    """Head i of the output reads head i of the input alone: a block-diagonal matrix, kept as ``weight`` g o i."""
 
     def __init__(self, groups: int, d_in: int, d_out: int, init: str, make: Maker) -> None:
         super().__init__()

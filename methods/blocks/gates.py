@@ -23,6 +23,7 @@ SQUASH: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "one_plus": lambda z: 1 + z,
     "one_plus_sigmoid": lambda z: 1 + torch.sigmoid(z),
+    "none": lambda z: z,
 }
 
 
@@ -39,9 +40,7 @@ class Gate(nn.Module):
         elif spec.kind == "dense":
             self.body: nn.Module = make.linear(d_in, d_out, spec.init)
         else:
-            self.body = Bottleneck(
-                d_in, spec.r, d_out, pairs=1, act="gelu_tanh", init="backbone", init_up=spec.init, make=make
-            )
+            self.body = Bottleneck(make.linear(d_in, spec.r), make.linear(spec.r, d_out, spec.init), act="gelu_tanh")
 
     def forward(self, x: Tensor, h: Tensor, hhat: Tensor, seen: Tensor | None = None) -> Tensor:
         """G from ``b n d`` tensors; ``seen`` b n tells tokens from padding (masked mean only, None: no padding)."""

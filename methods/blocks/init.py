@@ -35,13 +35,23 @@ class Maker:
 
     def vector(self, d: int, init: str) -> nn.Parameter:
         """A trained vector; ``backbone`` and ``normal`` are N(0, 0.02²) on every backbone."""
-        vector = self._empty(d)
+        if init in ("zeros", "ones"):
+            return nn.Parameter(torch.full((d,), float(init == "ones"), device=self.device, dtype=self.dtype))
+        return self.normal(d, std=STD)
+
+    def normal(self, *size: int, std: float) -> nn.Parameter:
+        """A tensor of N(0, std²)."""
+        tensor = self._empty(*size)
         with torch.no_grad():
-            if init in ("zeros", "ones"):
-                vector.fill_(float(init == "ones"))
-            else:
-                vector.normal_(std=STD)
-        return vector
+            tensor.normal_(std=std)
+        return tensor
+
+    def uniform(self, *size: int, bound: float) -> nn.Parameter:
+        """A tensor of U(-bound, bound)."""
+        tensor = self._empty(*size)
+        with torch.no_grad():
+            tensor.uniform_(-bound, bound)
+        return tensor
 
     def _empty(self, *size: int) -> nn.Parameter:
         return nn.Parameter(torch.empty(*size, device=self.device, dtype=self.dtype))

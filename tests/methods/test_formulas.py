@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import language_model, perturb
+from tiny_models import language_model, perturb, text
 from torch import Tensor
 
 import methods
@@ -160,31 +160,95 @@ def test_value_parallel_adapter_is_the_formula(family):
     torch.testing.assert_close(a(query, key_value_states=states)[0], written, atol=3e-6, rtol=1e-6)
 
 
+def linears(family: str, lm) -> dict[str, torch.nn.Linear]:
+    """The q, k and v projections and the FFN's second Linear by the key of the module that stands there."""
+    found = {}
+    for name, stack in (("enc", lm.get_encoder()), ("dec", lm.get_decoder())):
+        for index, layer in enumerate(stack.layers if family == "bart" else stack.block):
+            if family == "bart":
+                attentions = {"sa": layer.self_attn} | ({"xa": layer.encoder_attn} if name == "dec" else {})
+                down = layer.fc2
+            else:
+                attentions = {"sa": layer.layer[0].SelfAttention}
+                attentions |= {"xa": layer.layer[1].EncDecAttention} if name == "dec" else {}
+                down = layer.layer[-1].DenseReluDense.wo
+            found[f"{name}_{index}_ff_mid"] = down
+            for block, a in attentions.items():
+                for point in "qkv":
+                    found[f"{name}_{index}_{block}_{point}"] = getattr(
+                        a, f"{point}_proj" if family == "bart" else point
+                    )
+    return found
+
+
+def same_logits(one, other) -> None:
+    ids = torch.randint(4, 60, (2, 6))
+    out = (model(input_ids=ids, decoder_input_ids=ids).logits for model in (one, other))
+    torch.testing.assert_close(*out, atol=2e-5, rtol=1e-5)
+
+
 @torch.no_grad()
 def test_lora_is_a_change_of_the_weights(family):
     """In eval mode LoRA equals the same model with alpha / r · B A merged into q and v."""
     lm, merged = language_model(family), language_model(family)
     methods.attach(lm, methods.get("lora", rank=6, alpha=9.0))
     perturb(lm.pet, 0.2)
-    stacks = (merged.get_encoder(), merged.get_decoder())
-    where = {}
-    for stack, name in zip(stacks, ("enc", "dec"), strict=True):
-        for index, layer in enumerate(stack.layers if family == "bart" else stack.block):
-            if family == "bart":
-                attentions = {"sa": layer.self_attn} | ({"xa": layer.encoder_attn} if name == "dec" else {})
-            else:
-                attentions = {"sa": layer.layer[0].SelfAttention}
-                attentions |= {"xa": layer.layer[1].EncDecAttention} if name == "dec" else {}
-            for block, a in attentions.items():
-                where[f"{name}_{index}_{block}_q"] = a.q_proj if family == "bart" else a.q
-                where[f"{name}_{index}_{block}_v"] = a.v_proj if family == "bart" else a.v
+    where = {key: linear for key, linear in linears(family, merged).items() if key.endswith(("_q", "_v"))}
     assert set(where) == set(lm.pet)
     for key, linear in where.items():
         delta = lm.pet[key].delta
         linear.weight += 9.0 / 6 * delta.b.weight @ delta.a.weight
-    ids = torch.randint(4, 60, (2, 6))
-    out = (model(input_ids=ids, decoder_input_ids=ids).logits for model in (lm, merged))
-    torch.testing.assert_close(*out, atol=2e-5, rtol=1e-5)
+    same_logits(lm, merged)
+
+
+@torch.no_grad()
+def test_ia3_is_a_change_of_the_weights(family):
+    """Factors on keys and values scale rows of the projections, those on the FFN's middle columns of its second."""
+    lm, merged = language_model(family), language_model(family)
+    plain = lm(**text()).logits
+    methods.attach(lm, "ia3")
+    assert torch.equal(lm(**text()).logits, plain)
+    perturb(lm.pet, 0.3)
+    where = {key: linear for key, linear in linears(family, merged).items() if not key.endswith("_q")}
+    assert set(where) == set(lm.pet)
+    for key, linear in where.items():
+        factor = lm.pet[key].gate.z
+        linear.weight *= factor if key.endswith("mid") else factor[:, None]
+        if linear.bias is not None and not key.endswith("mid"):
+            linear.bias *= factor
+    same_logits(lm, merged)
+
+
+@torch.no_grad()
+def test_compacter_is_a_bottleneck_of_kronecker_sums():
+    lm = language_model("bart")
+    methods.attach(lm, methods.get("compacter", rank=8, phm=4))
+    perturb(lm.pet, 0.5)
+    adapter = lm.pet["dec_1_xa_out"].delta
+    matrices = []
+    for phm in (adapter.down, adapter.up):
+        assert phm.rule.shape == (4, 4, 4)
+        matrices.append(sum(torch.kron(a, b) for a, b in zip(phm.rule, phm.slices, strict=True)))
+    u = torch.randn(2, 5, 32)
+    written = tanh_gelu(u @ matrices[0] + adapter.down.bias) @ matrices[1] + adapter.up.bias
+    torch.testing.assert_close(adapter(u), written, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_bitfit_gives_t5_the_biases_it_lacks():
+    lm = language_model("t5")
+    methods.attach(lm, "bitfit")
+    perturb(lm.pet, 0.3)
+    block = lm.decoder.block[1].layer[2]
+    ff = block.DenseReluDense
+    bias = {key: lm.pet[f"dec_1_ff_{key}"].delta.vector for key in ("up", "out")}
+    x = torch.randn(2, 5, 32)
+    normed = rms(x, block.layer_norm) + lm.pet["dec_1_ff_ln"].delta.vector
+    hidden = (normed @ ff.wi.weight.T + bias["up"]).relu()
+    torch.testing.assert_close(block(x), x + hidden @ ff.wo.weight.T + bias["out"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(lm.lm_head(x), x @ lm.shared.weight.T + lm.pet["lm_0_head"].delta.vector)
+    norm = lm.encoder.final_layer_norm
+    torch.testing.assert_close(norm(x), rms(x, norm) + lm.pet["enc_0_end_ln"].delta.vector)
 
 
 @pytest.mark.parametrize("size, factor", [("small", 0.15), ("middleX", 0.15), ("large", 0.15), ("middleY", 0.3)])

@@ -31,6 +31,13 @@ def backbones():
 IMAGE = [
     ("bart", "full", 141_156_864, 141_156_864, "100.00"),
     ("bart", "projector-only", 1_582_848, 141_156_864, "1.12"),
+    ("bart", "bitfit", 1_708_800, 141_156_864, "1.21"),
+    ("bart", "compacter", 3_870_240, 143_395_104, "2.70"),
+    ("bart", "ia3", 1_647_360, 141_221_376, "1.17"),
+    ("bart", "compacter+vl-pet-small", 2_964_204, 142_518_252, "2.08"),
+    ("bart", "compacter+vl-pet-middleX", 2_954_988, 142_509_036, "2.07"),
+    ("bart", "compacter+vl-pet-middleY", 2_954_976, 142_509_024, "2.07"),
+    ("bart", "compacter+vl-pet-large", 4_725_600, 144_279_648, "3.28"),
     ("bart", "lora", 8_786_688, 148_234_752, "5.93"),
     ("bart", "vl-adapter", 6_081_600, 145_606_464, "4.18"),
     ("bart", "vl-pet-small", 4_291_020, 143_845_068, "2.98"),
@@ -43,6 +50,7 @@ IMAGE = [
     ("bart", "vl-adapter+vl-pet-large", 6_052_416, 145_606_464, "4.16"),
     ("t5", "full", 224_540_160, 224_540_160, "100.00"),
     ("t5", "projector-only", 1_581_312, 224_540_160, "0.70"),
+    ("t5", "bitfit", 1_865_416, 224_824_264, "0.83"),
     ("t5", "lora", 18_170_112, 241_128_960, "7.54"),
     ("t5", "vl-adapter", 19_333_632, 242_292_480, "7.98"),
     ("t5", "vl-pet-small", 10_518_168, 233_457_816, "4.51"),
@@ -51,6 +59,8 @@ IMAGE = [
     ("t5", "vl-pet-large", 17_582_208, 240_521_856, "7.31"),
 ]
 VIDEO = [
+    ("bart", "bitfit", 529_152, "0.38"),
+    ("bart", "compacter", None, "1.89"),
     ("bart", "lora", None, "5.17"),
     ("bart", "vl-adapter", 4_901_952, "3.39"),
     ("bart", "vl-pet-small", 3_111_372, "2.18"),
@@ -90,6 +100,12 @@ def test_houlsby_and_lora_with_gates(backbones):
     assert count(model, methods.get("adapter", cross_adapter=True)).trainable == projector + 30 * a(48)
     lora = 18 * 2 * 768 * 128
     assert count(model, "lora+vl-pet-large").trainable == projector + lora + 12 * a(96) + encoder_norms
+
+
+def test_bitfit_on_t5_by_the_substring_rule(backbones):
+    counted = count(backbones["t5", 2048], methods.get("bitfit", add_missing=False))
+    assert (counted.new, counted.unfrozen) == (0, 2 * 32 * 12)
+    assert f"{counted.percent:.2f}" == "0.70"
 
 
 def test_pair_arrangement_has_fewer_parameters(backbones):
