@@ -42,9 +42,8 @@ def predict(
                 decoded = backbones.decide(model, text, batch.input_ids, features, task=task.name)
             else:
                 beams = task.decode.beams or recipe.beams
-                ids = model.generate(
-                    batch.input_ids, features, task=task.name, num_beams=beams, max_length=task.decode.max_length
-                )
+                arguments = backbones.generation_arguments(model, beams, task.decode.max_length)
+                ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
                 decoded = [text.decode(row) for row in ids.tolist()]
         answers.update(zip(batch.ids, decoded, strict=True))
         on_batch(min(begin + size, len(wanted)), len(wanted))

@@ -53,10 +53,11 @@ class Plan:
 
 @dataclass
 class Trained:
-    """What a training did in this process: updates made so far by all segments, examples seen, seconds of each update."""
+    """What a training did in this process: updates made so far by all segments, examples seen, seconds of each update, bytes of optimiser state."""
 
     steps: int = 0
     examples: int = 0
+    optimizer_bytes: int = 0
     step_seconds: list[float] = field(default_factory=list)
 
     @property
@@ -77,6 +78,7 @@ def train(
     device: torch.device,
     checkpoint: Path | None = None,
     on_step: Hook = lambda step, point: None,
+    on_resume: Callable[[int], None] = lambda step: None,
     should_stop: Callable[[], str | None] = lambda: None,
 ) -> Trained:
     """Train the parameters that require a gradient; continue from ``checkpoint`` where that file exists.
@@ -89,6 +91,7 @@ def train(
         device: where the batches go.
         checkpoint: file for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an interruption.
         on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr"}``; it may evaluate the model.
+        on_resume: called with the number of updates already made, where a checkpoint is continued.
         should_stop: asked before every update; a reason makes a checkpoint and raises KeyboardInterrupt with it.
 
     Raises:
@@ -100,6 +103,7 @@ def train(
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
         done.steps = _restore(checkpoint, model, optimiser, device)
+        on_resume(done.steps)
     model.train()
     batches = plan.batches(done.steps, recipe, seed)
     try:
@@ -129,6 +133,7 @@ def train(
         if checkpoint is not None and done.steps:
             _save(checkpoint, model, optimiser, done.steps)
         raise
+    done.optimizer_bytes = dev.size(v for s in optimiser.state.values() for v in s.values() if isinstance(v, Tensor))
     return done
 
 

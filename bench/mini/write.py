@@ -13,9 +13,8 @@ import numpy as np
 
 from bench.mini import language as say
 from bench.mini.features import Camera
-from bench.mini.world import CELLS, COLOURS, SHAPES, Clip, Scene, draw_clip, draw_scene
+from bench.mini.world import CELLS, COLOURS, SHAPES, VERSION, Clip, Scene, draw_clip, draw_scene
 
-VERSION = 1  # raise it when the same seed gives other files: it is part of the folder's name and of every run's id
 FEATURES = "clip_features/data_clip_RN101_att"
 #: images and clips per split; questions, captions and pairs follow from them
 SIZES = {

@@ -90,19 +90,15 @@ def _put_tables(out_dir: Path, name: str, tables: Sequence[Table], command: str)
     return [
         _put(out_dir / f"{name}.md", "\n".join(render.markdown(table) for table in tables)),
         _put(out_dir / f"{name}.tex", "\n".join(render.latex(table, command) for table in tables)),
-        *(_put(out_dir / f"{_file_name(table.key)}.csv", render.csv_text(table)) for table in tables),
+        *(_put(out_dir / f"{table.key}.csv", render.csv_text(table)) for table in tables),
     ]
 
 
 def _put_plot(folder: Path, plot: Plot, svg_text: str) -> list[Path]:
     from bench.report.figure import theme
 
-    stem = _file_name(plot.key)
-    paths = [_put(folder / f"{stem}.csv", plot.data.to_csv(index=False)), _put(folder / f"{stem}.svg", svg_text)]
+    numbers = _put(folder / f"{plot.key}.csv", plot.data.to_csv(index=False))
+    drawing, picture = _put(folder / f"{plot.key}.svg", svg_text), folder / f"{plot.key}.png"
     with theme():
-        plot.figure.savefig(folder / f"{stem}.png")
-    return [*paths, folder / f"{stem}.png"]
-
-
-def _file_name(key: str) -> str:
-    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in key)
+        plot.figure.savefig(picture)
+    return [numbers, drawing, picture]

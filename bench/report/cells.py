@@ -1,6 +1,5 @@
 """Planned cells joined with what the records say: the one view that tables, plots and the page are made from."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,9 +85,7 @@ def _given(value: Any) -> Any:
 
 def _planned(by_task: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     row = next(iter(by_task.values()))
-    overrides = json.loads(row.get("overrides") or "{}")
-    changes = ",".join(f"{key}={value}" for key, value in overrides.items())
-    return {**row, "label": f"{row['method']}[{changes}]" if changes else row["method"], "tasks": list(by_task)}
+    return {**row, "tasks": list(by_task)}
 
 
 def _entry(cell: Mapping[str, Any], by_task: Mapping[str, Mapping[str, Any]]) -> Entry:

@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 
 from bench.report.cells import Entry
-from bench.report.table import Column, Draft, Table, build, groups, is_reference, methods_of, seeds_phrase, title_of
+from bench.report.table import (
+    Column,
+    Draft,
+    Table,
+    build,
+    groups,
+    is_reference,
+    methods_of,
+    seeds_phrase,
+    slug,
+    title_of,
+)
 
 MIB = 2**20
 
@@ -53,16 +64,15 @@ def _efficiency(entries: Sequence[Entry], hardware: str, keys: Sequence[str]) ->
         for label, seeds in by_label.items()
     }
     references = {label for label, seeds in by_label.items() if is_reference(seeds)}
-    suffix = f"-{hardware}" if len(keys) > 1 else ""
     return Table(
-        key=f"efficiency-{entries[0].backbone}-{entries[0].suite}{suffix}",
+        key=slug("efficiency", entries[0].backbone, entries[0].suite, *([hardware] if len(keys) > 1 else [])),
         title=f"{title_of(entries)}, on {hardware}",
         caption=(
             f"Cost on {title_of(entries)}; hardware {hardware}; step time is the median over training steps; "
             f"{seeds_phrase(by_label)}. Best in bold, second best underlined."
         ),
         columns=tuple(columns),
-        rows=build(drafts, columns, references),
+        rows=build(by_label, drafts, columns),
         notes=_notes(entries, hardware, keys, memory, references),
         run_ids=tuple(entry.run_id for entry in entries),
     )

@@ -12,7 +12,7 @@ def compare_with_paper(df: pd.DataFrame, paper_csv_dir: Path) -> pd.DataFrame:
     """Compare mean scores over seeds with the tables in ``paper_csv_dir/*.csv``: one row per method and task.
 
     ``agrees`` says whether the means differ by at most two joint standard deviations, ``2 sqrt(s_ours^2 + s_paper^2)``.
-    Synthetic data, limited runs, overridden methods and failed cells never take part; the frame is empty when nothing
+    Synthetic data, limited runs, variants of a method and failed cells never take part; the frame is empty when nothing
     matches. Each CSV has ``backbone, suite, method, task, mean, std``; task "average" is the mean over the suite.
     """
     from bench import tasks
@@ -20,7 +20,8 @@ def compare_with_paper(df: pd.DataFrame, paper_csv_dir: Path) -> pd.DataFrame:
     published = pd.concat([pd.read_csv(path) for path in sorted(paper_csv_dir.glob("*.csv"))], ignore_index=True)
     published = published.drop_duplicates(KEY).rename(columns={"mean": "paper", "std": "paper_std"})
     fair = df[df["score"].notna() & ~df["synthetic"].astype(bool) & ~df["limited"].astype(bool)]
-    fair = fair[fair["overrides"].fillna("{}") == "{}"]
+    fair = fair[fair["label"] == fair["method"]]  # neither overrides nor a variant of the sweep's own
+    fair = fair.assign(backbone=fair["backbone"].str.rsplit("/", n=1).str[-1])  # facebook/bart-base, or a folder of it
     size = fair["suite"].map(lambda suite: len(tasks.suite(suite)))
     whole = fair[fair.groupby("run_id")["task"].transform("nunique") == size]  # an average needs the whole suite
     run = ["backbone", "suite", "method", "run_id"]

@@ -13,6 +13,7 @@ from bench.report.table import (
     is_reference,
     methods_of,
     seeds_phrase,
+    slug,
     title_of,
 )
 
@@ -53,11 +54,11 @@ def _results(entries: Sequence[Entry]) -> Table:
     if references:
         notes.append(f"{', '.join(sorted(references))}: a reference row, not ranked.")
     return Table(
-        key=f"results-{entries[0].backbone}-{entries[0].suite}",
+        key=slug("results", entries[0].backbone, entries[0].suite),
         title=title_of(entries),
         caption=_caption(entries, by_label, names),
         columns=tuple(columns),
-        rows=build(drafts, columns, references),
+        rows=build(by_label, drafts, columns),
         notes=tuple(notes),
         run_ids=tuple(entry.run_id for entry in entries),
     )

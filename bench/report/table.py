@@ -41,6 +41,7 @@ class Row:
     """One method; ``reference`` rows are set apart and take no part in the ranking."""
 
     label: str
+    method: str
     values: tuple[Value, ...]
     reference: bool = False
 
@@ -91,9 +92,12 @@ def is_reference(entries: Sequence[Entry]) -> bool:
     return all(entry.label == REFERENCE for entry in entries)
 
 
-def build(drafts: dict[str, list[Draft]], columns: Sequence[Column], references: set[str]) -> tuple[Row, ...]:
+def build(
+    by_label: dict[str, list[Entry]], drafts: dict[str, list[Draft]], columns: Sequence[Column]
+) -> tuple[Row, ...]:
     """Rank each column over the unrounded means of the rows that may be ranked, and write the values out."""
     labels = list(drafts)
+    references = {label for label in labels if is_reference(by_label[label])}
     ranks = [
         places([_rankable(drafts[label][at], label in references) for label in labels], column.better)
         for at, column in enumerate(columns)
@@ -101,6 +105,7 @@ def build(drafts: dict[str, list[Draft]], columns: Sequence[Column], references:
     return tuple(
         Row(
             label=label,
+            method=by_label[label][0].method,
             values=tuple(_value(draft, ranks[at][row]) for at, draft in enumerate(drafts[label])),
             reference=label in references,
         )
@@ -156,6 +161,15 @@ def _seeds_done(entries: Sequence[Entry]) -> str:
         return ""
     counted = ", ".join(f"{count} {code}" for code, count in codes.most_common())
     return f"{len(entries) - codes.total()} of {len(entries)} ({counted})"
+
+
+def slug(*parts: str) -> str:
+    """A key that can serve as file name, label and id.
+
+    >>> slug("cost", "facebook/bart-base", "A100 80 GB")
+    'cost-facebook-bart-base-A100-80-GB'
+    """
+    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in "-".join(parts))
 
 
 def title_of(entries: Sequence[Entry]) -> str:

@@ -1,6 +1,5 @@
 """Believable sweeps without training anything: seeded scores around a level per method."""
 
-import json
 import random
 import zlib
 from collections.abc import Mapping, Sequence
@@ -84,6 +83,7 @@ def sweep(
                     **{
                         "run_id": run_id,
                         "method": label.split("[")[0],
+                        "label": label,
                         "backbone": backbone,
                         "suite": suite,
                         "seed": seed,
@@ -101,9 +101,9 @@ def sweep(
                     "peak_memory_bytes": (900 + 8 * percent) * MIB if gpu and not cause else None,
                     "host_memory_bytes": (610 + percent) * MIB,
                     **{"hardware": hardware, "synthetic": synthetic, "limited": False, "lr": 1e-3},
-                    **{"data": "mini" if synthetic else "official", "overrides": json.dumps({})},
+                    **{"data": "mini" if synthetic else "official", "overrides": "{}"},
                     "finished": "2026-01-02T03:04:05Z",
-                    **{"analytic_weights": 5.9 * MIB, "analytic_trainable": 4.0 * trainable},
+                    **{"analytic_weights": 5.9 * MIB + 4.0 * trainable, "analytic_trainable": 4.0 * trainable},
                     **{"analytic_gradients": 4.0 * trainable, "analytic_optimizer": 8.0 * trainable},
                     "analytic_activations": (30 + 14 * quality) * MIB,
                 }

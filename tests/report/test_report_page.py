@@ -102,8 +102,8 @@ def test_the_report_is_made_without_torch(repo, tmp_path):
 
 
 def real(scores: dict[str, float], **changes) -> pd.DataFrame:
-    run = {"method": "lora", "backbone": "bart-base", "suite": "image-text"}
-    fair = {"synthetic": False, "limited": False, "overrides": "{}"}
+    run = {"method": "lora", "label": "lora", "backbone": "bart-base", "suite": "image-text"}
+    fair = {"synthetic": False, "limited": False}
     rows = [
         {"run_id": f"r{seed}", "seed": seed, "task": task, "score": score + 0.1 * seed, **run, **fair, **changes}
         for seed in (-1, 0, 1)
@@ -123,13 +123,17 @@ def test_scores_are_set_beside_the_paper(repo):
     assert found["agrees"].all() and (found["n"] == 3).all()
 
 
+def test_a_hub_name_is_the_backbone_it_ends_in(repo):
+    assert len(compare_with_paper(real(PAPER, backbone="facebook/bart-base"), repo / "results" / "paper")) == 5
+
+
 def test_scores_five_points_low_are_flagged(repo):
     low = real({task: score - 5 for task, score in PAPER.items()})
     assert not compare_with_paper(low, repo / "results" / "paper")["agrees"].any()
 
 
 @pytest.mark.parametrize(
-    "changes", [{"synthetic": True}, {"limited": True}, {"overrides": '{"rank": 4}'}, {"backbone": "mini-bart"}]
+    "changes", [{"synthetic": True}, {"limited": True}, {"label": "lora [rank=4]"}, {"backbone": "mini-bart"}]
 )
 def test_what_cannot_be_compared_is_not(repo, changes):
     assert compare_with_paper(real(PAPER, **changes), repo / "results" / "paper").empty

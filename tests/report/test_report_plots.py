@@ -97,6 +97,26 @@ def test_host_memory_stands_in_where_records_have_no_split():
     assert any("Peak host memory" in text for text, _ in written(cost.figure))
 
 
+def test_the_parts_of_memory_count_no_weight_twice():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    cost = next(plot for plot in draw_all(join(df, plan), {}) if plot.key.startswith("cost"))
+    row, record = cost.data.set_index("method").loc["full"], df[df["method"] == "full"].iloc[0]
+    parts = ("weights", "gradients", "optimizer", "activations")  # the trainable ones are among the weights
+    expected = sum(record[f"analytic_{part}"] for part in parts) / fakes.MIB
+    assert sum(row[f"{part}_mib"] for part in ("frozen", "trainable", *parts[1:])) == pytest.approx(expected)
+    assert any(text.strip() == f"{expected:.1f}" for text, _ in written(cost.figure))
+
+
+def test_a_variant_has_the_colour_of_its_method():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    name = "blind (lora, features zeroed)"
+    df.loc[df["method"] == "lora", "label"] = name
+    plan = [cell | {"label": name} if cell["method"] == "lora" else cell for cell in plan]
+    plots = draw_all(join(df, plan), fakes.curves(plan, 40))
+    families = [plot.data.set_index("method")["family"][name] for plot in plots if "family" in plot.data]
+    assert [set(found) if isinstance(found, pd.Series) else {found} for found in families] == [{"low rank"}] * 3
+
+
 def test_titles_name_synthetic_data():
     assert all("mini: synthetic data" in plot.title for plot in draw().values())
     assert not any("synthetic" in plot.title for plot in draw(synthetic=False).values())

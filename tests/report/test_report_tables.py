@@ -14,8 +14,9 @@ import report_fakes as fakes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import records
 from bench.report import figure, placing, render, stats, table_text
-from bench.report.cells import join
+from bench.report.cells import MEASURED, join
 from bench.report.efficiency import efficiency_tables
 from bench.report.results import results_tables
 from bench.report.stats import places, sample_std
@@ -46,6 +47,10 @@ def test_spread_is_the_sample_standard_deviation(values):
 def test_examples_in_the_documentation_hold(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed
+
+
+def test_the_fakes_have_the_columns_of_real_results():
+    assert set(fakes.sweep()[0].columns) == set(records.COLUMNS) and set(MEASURED) <= set(records.COLUMNS)
 
 
 def test_one_value_has_no_spread():
@@ -275,6 +280,6 @@ def test_csv_carries_unrounded_values_and_codes():
 
 def test_without_a_plan_every_run_of_the_frame_is_shown():
     df, _ = fakes.sweep(suites=["image-text"], seeds=(1,))
-    df.loc[df["method"] == "lora", "overrides"] = '{"rank": 8}'
+    df.loc[df["method"] == "lora", "label"] = "lora [rank=8]"
     [table] = results(df, [])
-    assert [row.label for row in table.rows][:3] == ["full", "projector-only", "lora[rank=8]"]
+    assert [row.label for row in table.rows][:3] == ["full", "projector-only", "lora [rank=8]"]

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 
 from bench.report.cells import Entry
 from bench.report.efficiency import MIB, hardware_of, memory_key, on_hardware
-from bench.report.figure import FAINT, PAGE, Plot, canvas, family_of
+from bench.report.figure import FAINT, FAMILIES, PAGE, Plot, canvas, family_of
 from bench.report.stats import mean
-from bench.report.table import ABSENT, REFERENCE, groups, methods_of, title_of
+from bench.report.table import ABSENT, REFERENCE, groups, methods_of, slug, title_of
 
 ORDER = 3
 LINE = 0.165
-PARTS = ("weights", "trainable", "gradients", "optimizer", "activations")
+PARTS = ("frozen", "trainable", "gradients", "optimizer", "activations")  # frozen: all weights less the trainable
 
 
 def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
@@ -38,20 +38,22 @@ def _draw(entries: Sequence[Entry], hardware: str, several: bool) -> Plot:
     time.set_ylim(len(numbers) - 0.4, -0.6)
     _memory(figure, memory, entries, numbers, codes)
     alt = f"Horizontal bars of the step time and the memory of {len(numbers)} methods on {hardware}."
-    suffix = f"-{hardware}" if several else ""
-    return Plot(f"cost-{entries[0].backbone}-{entries[0].suite}{suffix}", title, alt, figure, numbers)
+    key = slug("cost", entries[0].backbone, entries[0].suite, *([hardware] if several else []))
+    return Plot(key, title, alt, figure, numbers)
 
 
 def _numbers(entries: Sequence[Entry]) -> pd.DataFrame:
     rows = []
     for label, seeds in methods_of(entries).items():
-        row: dict[str, object] = {"method": label, "step_ms": _mean(seeds, "step_seconds", 1e3)}
+        row: dict[str, object] = {"method": label, "family": family_of(seeds[0].method).name}
+        row["step_ms"] = _mean(seeds, "step_seconds", 1e3)
         row |= {"device_peak_mib": _mean(seeds, "peak_memory_bytes", 1 / MIB)}
         row |= {"host_peak_mib": _mean(seeds, "host_memory_bytes", 1 / MIB)}
-        row |= {f"{part}_mib": _mean(seeds, f"analytic_{part}", 1 / MIB) for part in PARTS}
+        row |= {f"{part}_mib": _mean(seeds, f"analytic_{part}", 1 / MIB) for part in ("weights", *PARTS[1:])}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    return frame.astype({column: float for column in frame.columns if column != "method"})
+    frame = frame.astype({column: float for column in frame.columns if column.endswith(("_ms", "_mib"))})
+    return frame.assign(frozen_mib=frame["weights_mib"] - frame["trainable_mib"])
 
 
 def _mean(seeds: Sequence[Entry], key: str, scale: float) -> float | None:
@@ -76,7 +78,8 @@ def _memory(
 
 def _bars(axes: Axes, numbers: pd.DataFrame, column: str, codes: Mapping[str, str]) -> None:
     values = numbers[column]
-    colours = [FAINT if method == REFERENCE else family_of(method).colour for method in numbers["method"]]
+    pairs = zip(numbers["method"], numbers["family"], strict=True)
+    colours = [FAINT if method == REFERENCE else FAMILIES[family].colour for method, family in pairs]
     axes.barh(range(len(values)), values.fillna(0.0), height=0.72, color=colours)
     _totals(axes, numbers["method"], values, codes)
 

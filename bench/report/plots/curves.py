@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from bench.report.cells import Entry
 from bench.report.figure import FAMILIES, INK, PAGE, Plot, canvas, family_of, shades
 from bench.report.placing import pixels_per_unit, spread
-from bench.report.table import groups, methods_of, title_of
+from bench.report.table import groups, methods_of, slug, title_of
 
 ORDER = 4
 BINS = 60  # points of a drawn curve: each is the mean loss of that part of the training
@@ -34,7 +34,7 @@ def _binned(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> pd.
         edges = np.linspace(0, frame["step"].max(), min(BINS, int(frame["step"].nunique())) + 1).tolist()
         part = pd.cut(frame["step"], edges, labels=False)
         means = frame.groupby(part)[["step", "loss"]].mean()
-        rows.append(means.assign(method=label, family=family_of(label).name))
+        rows.append(means.assign(method=label, family=family_of(seeds[0].method).name))
     lines = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["step", "loss", "method", "family"])
     return lines[["method", "family", "step", "loss"]]
 
@@ -66,7 +66,7 @@ def _draw(entries: Sequence[Entry], lines: pd.DataFrame) -> Plot:
     for axes, family in zip(panels, families, strict=False):
         _name_ends(axes, lines[lines["family"] == family], last, gap)
     alt = f"Training loss of {lines['method'].nunique()} methods over {last:.0f} steps, one panel per family."
-    return Plot(f"curves-{entries[0].backbone}-{entries[0].suite}", title, alt, figure, lines)
+    return Plot(slug("curves", entries[0].backbone, entries[0].suite), title, alt, figure, lines)
 
 
 def _panel(axes: Axes, lines: pd.DataFrame, family: str) -> None:

@@ -46,7 +46,7 @@ def _panel(axes: Axes, title: str, table: Table, at: int) -> None:
         if value.mean is None:
             axes.text(0, line, f" {value.text}", va="center", fontsize=6, color="#b02a2a", style="italic")
             continue
-        colour = FAINT if row.reference else family_of(row.label).colour
+        colour = FAINT if row.reference else family_of(row.method).colour
         axes.barh(line, value.mean, height=0.72, color=colour, xerr=value.std, error_kw={"elinewidth": 0.7})
         weight = "bold" if value.place == 1 else "normal"
         inside = value.mean > 0.5 * high  # a short bar has no room for its number

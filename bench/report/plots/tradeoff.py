@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.report.cells import Entry
-from bench.report.figure import COLUMN, FAINT, PAGE, Plot, canvas, family_of
+from bench.report.figure import COLUMN, FAINT, FAMILIES, PAGE, Plot, canvas, family_of
 from bench.report.placing import beside_points
 from bench.report.stats import mean, sample_std
-from bench.report.table import REFERENCE, groups, methods_of, title_of
+from bench.report.table import REFERENCE, groups, methods_of, slug, title_of
 
 ORDER = 1
 NAMED = 14  # up to so many methods are named beside their points; more are numbered, with a key under the plot
@@ -29,7 +29,12 @@ def _points(entries: Sequence[Entry]) -> pd.DataFrame:
         scores = [entry.average for entry in seeds if entry.average is not None]
         shares = [entry.measured["percent"] for entry in seeds if entry.measured.get("percent")]
         if scores and shares:
-            row = {"method": label, "family": family_of(label).name, "percent": shares[0], "average": mean(scores)}
+            row = {
+                "method": label,
+                "family": family_of(seeds[0].method).name,
+                "percent": shares[0],
+                "average": mean(scores),
+            }
             rows.append({**row, "std": sample_std(scores), "n": len(scores)})
     table = pd.DataFrame(rows, columns=["method", "family", "percent", "average", "std", "n"])
     best_so_far = table.sort_values(["percent", "average"], ascending=[True, False])["average"].cummax()
@@ -46,7 +51,7 @@ def _draw(entries: Sequence[Entry], points: pd.DataFrame) -> Plot:
     figure, (axes, *_) = canvas(width, height, title, nrows=1 + numbered, **_ratios(numbered, height, key_lines))
     _frontier(axes, points)
     for family, members in points.groupby("family", sort=False):
-        kind = family_of(members["method"].iloc[0])
+        kind = FAMILIES[str(family)]
         axes.errorbar(
             *(members["percent"], members["average"]),
             yerr=members["std"].where(members["std"].notna(), 0.0) if members["std"].notna().any() else None,
@@ -69,7 +74,7 @@ def _draw(entries: Sequence[Entry], points: pd.DataFrame) -> Plot:
     best = points.iloc[int(points["average"].argmax())]
     peak = f"{best['average']:.2f} by {best['method']} at {best['percent']:.2f} %"
     alt = f"{len(points)} methods; the highest average is {peak}."
-    return Plot(f"tradeoff-{entries[0].backbone}-{entries[0].suite}", title, alt, figure, points)
+    return Plot(slug("tradeoff", entries[0].backbone, entries[0].suite), title, alt, figure, points)
 
 
 def _ratios(numbered: bool, height: float, lines: int) -> dict[str, Any]:
@@ -92,9 +97,9 @@ def _key(axes: Axes, points: pd.DataFrame, lines: int) -> None:
     """The numbered list of methods, column by column, each in the colour of its family."""
     axes.set_axis_off()
     axes.set(xlim=(0, _key_columns(points)), ylim=(lines, 0))
-    for at, method in enumerate(points["method"]):
+    for at, (method, family) in enumerate(zip(points["method"], points["family"], strict=True)):
         column, line = divmod(at, lines)
-        kind = family_of(method)
+        kind = FAMILIES[family]
         axes.plot(column + 0.02, line + 0.5, kind.marker, color=kind.colour, markersize=4, clip_on=False)
         weight = "bold" if method == REFERENCE else "normal"
         text = axes.text(

@@ -1,0 +1,96 @@
+"""The command line: verbs that parse, call and print. Nothing heavy is imported before a verb runs.
+
+Exit codes: 0 all done, 1 some runs failed, 2 bad input, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from bench.errors import UsageError, did_you_mean
+from methods.errors import MethodError
+
+#: verb -> module of this package that has ``add(parser)`` and ``call(arguments) -> exit code``, and its line in the help
+VERBS = {
+    "sweep": ("sweep", "run a grid of backbones, methods, suites and seeds; print its tables"),
+    "run": ("run", "run one cell in this process"),
+    "report": ("report", "write tables, plots and a page from the records of a sweep"),
+    "status": ("status", "show the state of every run of a sweep"),
+    "score": ("score", "score kept predictions again, without training"),
+    "methods": ("methods", "list the methods with their parameters, or explain one"),
+    "tasks": ("listing", "list the tasks"),
+    "backbones": ("listing", "list the backbones"),
+    "data": ("data", "check a data root, or write the miniature one"),
+    "mini": ("mini", "pretrain the miniature backbones on text"),
+    "doctor": ("doctor", "show versions, device, Java and folders"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors name near matches and exit with code 2 in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Report bad usage."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse; an unknown flag is an error with near matches."""
+        found, rest = self.parse_known_args(words)
+        if rest:
+            known = [flag for action in self._actions for flag in action.option_strings]
+            raise UsageError(f"{self.prog}: unknown argument {rest[0]!r}{did_you_mean(rest[0], known)}")
+        return found
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            print(overview())
+            return 0
+        if words[0] == "--version":
+            from bench import __version__
+
+            print(f"vlpet-bench {__version__}")
+            return 0
+        verb, rest = words[0], words[1:]
+        if verb not in VERBS:
+            raise UsageError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}")
+        module = import_module(f"bench.cli.{VERBS[verb][0]}")
+        parser = Parser(
+            prog=f"python -m bench {verb}",
+            description=VERBS[verb][1],
+            epilog=getattr(module, "EXAMPLES", {}).get(verb, ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add(parser, verb)
+        return module.call(parser.parse_all(rest), verb)
+    except (UsageError, MethodError) as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def overview() -> str:
+    """Return the help of the whole command."""
+    lines = [f"  {verb:<10} {about}" for verb, (_, about) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: python -m bench VERB [options]",
+            "",
+            "Benchmark and ablation suite for parameter-efficient tuning of vision-and-language models.",
+            "",
+            *lines,
+            "",
+            "python -m bench VERB --help shows a verb's options with an example. Start with: python -m bench sweep",
+        ]
+    )

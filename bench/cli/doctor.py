@@ -1,0 +1,28 @@
+"""``doctor``: what a bug report needs."""
+
+import argparse
+import subprocess
+
+EXAMPLES = {"doctor": "example: python -m bench doctor"}
+
+
+def add(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Take no options."""
+
+
+def call(arguments: argparse.Namespace, verb: str) -> int:
+    """Print versions, device, Java and the cache folder."""
+    from bench import device
+    from bench.data.roots import cache_folder
+    from bench.environment import environment
+    from bench.metrics.caption import java
+
+    facts = dict(environment())
+    facts["device"] = device.hardware_key(device.pick("auto"))
+    with java():
+        told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    facts["java"] = (told.stderr or told.stdout).splitlines()[0]
+    facts["cache"] = cache_folder()
+    for key, value in facts.items():
+        print(f"{key:<14} {'' if value is None else value}")
+    return 0

@@ -1,0 +1,121 @@
+"""Options that several verbs share."""
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.config import Execution, parse_setting
+from bench.errors import UsageError
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Parse ``a,b,c``."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Parse ``1,2,5`` or ``1..3``."""
+    found: list[int] = []
+    for part in words(text):
+        first, dots, last = part.partition("..")
+        try:
+            found += range(int(first), int(last) + 1) if dots else [int(part)]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected numbers such as 1,2,3 or 1..3") from None
+    return tuple(found)
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add where results and reports are."""
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (./results)")
+    parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="reports folder (./reports)")
+
+
+def add_grid(parser: argparse.ArgumentParser) -> None:
+    """Add what is selected."""
+    parser.add_argument("spec", nargs="?", default="default", help="a built-in sweep or a TOML file (default)")
+    parser.add_argument("--methods", type=words, metavar="A,B", help="methods, or all")
+    parser.add_argument("--suites", type=words, metavar="A,B", help="image-text, video-text")
+    parser.add_argument("--tasks", type=words, metavar="A,B", help="only these tasks of the suites")
+    parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
+    parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a recipe field or method option"
+    )
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add where runs are executed."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 (auto)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of a run (torch's choice)")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="NAME=PATH", help="folder of a data root in the official layout"
+    )
+
+
+def execution(arguments: argparse.Namespace) -> Execution:
+    """Build the Execution from flags."""
+    roots = {}
+    for item in arguments.data:
+        name, sign, path = item.partition("=")
+        if not sign:
+            raise UsageError(f"--data {item!r}: expected NAME=PATH, for example --data official=/data/datasets")
+        roots[name] = Path(path).resolve()
+    return Execution(device=arguments.device, threads=arguments.threads, data=roots)
+
+
+def selected(arguments: argparse.Namespace) -> Any:
+    """Build the Sweep from the spec and flags. New methods replace a built-in sweep's variants too."""
+    from bench.sweep import spec
+
+    sweep = spec.load(arguments.spec)
+    settings = dict(parse_setting(item) for item in arguments.settings)
+    return spec.changed(
+        sweep,
+        methods=arguments.methods,
+        variant=() if arguments.methods else None,
+        suites=arguments.suites,
+        tasks=arguments.tasks,
+        backbones=arguments.backbones,
+        seeds=arguments.seeds,
+        set={**sweep.set, **settings},
+        data=next((item.partition("=")[0] for item in arguments.data), None) if hasattr(arguments, "data") else None,
+    )
+
+
+def add_format(parser: argparse.ArgumentParser, default: str = "table") -> None:
+    """Add the output format of a listing."""
+    parser.add_argument("--format", choices=("table", "json", "csv"), default=default, help=f"output ({default})")
+
+
+def show(rows: Sequence[Mapping[str, Any]], form: str) -> None:
+    """Print rows of equal keys as a table, JSON or CSV."""
+    if form == "json":
+        print(json.dumps(list(rows), indent=1))
+        return
+    columns = list(rows[0]) if rows else []
+    if form == "csv":
+        out = io.StringIO()
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        print(out.getvalue(), end="")
+        return
+    cells = [columns] + [[_cell(row[column]) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    right = [bool(rows) and all(isinstance(row[c], int | float | None) for row in rows) for c in columns]
+    for line in cells:
+        padded = (t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}".replace(",", " ")
+    return "" if value is None else str(value)

@@ -1,0 +1,96 @@
+"""Progress of a sweep: a live line on a terminal, one line per event in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, TextIO
+
+from bench.events import Event
+
+TRAINING_PART = 0.85  # of a run's time, the rest is set-up and evaluation: used for the estimate only
+
+
+class Progress:
+    """Receives the events of runs; counts, and estimates the time left from what has passed."""
+
+    def __init__(self, total: int, *, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
+        self.total = total
+        self._stream = stream
+        self._quiet = quiet
+        self._begun = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._part: dict[str, float] = {}
+        self._printed: dict[str, int] = {}
+        self.finished = 0
+        self._live: Any = None
+
+    def __enter__(self) -> "Progress":
+        if self._stream.isatty() and not self._quiet:
+            from rich.console import Console
+            from rich.live import Live
+            from rich.text import Text
+
+            self._live = Live(Text(), console=Console(file=self._stream), refresh_per_second=4, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        handler = getattr(self, f"_on_{event.kind}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_start(self, event: Event) -> None:
+        self._started[event.run_id] = time.monotonic()
+        self._part[event.run_id] = 0.0
+        self._say(f"start  {event.run_id}")
+
+    def _on_step(self, event: Event) -> None:
+        self._part[event.run_id] = TRAINING_PART * event.step / event.steps
+        shown = f"{event.run_id}  step {event.step}/{event.steps}  loss {event.loss:.3f}"
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text(f"{self._count()}  {shown}  {self.left()}"))
+        elif event.step * 4 // event.steps > self._printed.get(event.run_id, 0) and event.step < event.steps:
+            self._printed[event.run_id] = event.step * 4 // event.steps
+            self._say(f"step   {shown}  {self.left()}")
+
+    def _on_score(self, event: Event) -> None:
+        self._say(f"score  {event.run_id}  {event.message}")
+
+    def _on_end(self, event: Event) -> None:
+        if event.run_id in self._part:
+            del self._part[event.run_id]
+            self.finished += 1
+        seconds = time.monotonic() - self._started.get(event.run_id, time.monotonic())
+        self._say(f"end    {event.run_id}  {event.message}  {seconds:.0f} s  {self.left()}")
+
+    def left(self) -> str:
+        """Return an estimate of the time left, or nothing before there is a ground for one.
+
+        A share of the work done in the time passed, extended to the rest; right for runs of like cost.
+        """
+        done = self.finished + sum(self._part.values())
+        if self.total == 0 or done < 0.05:
+            return ""
+        seconds = (time.monotonic() - self._begun) / done * max(0.0, self.total - done)
+        return f"about {int(seconds // 60)} min {int(seconds % 60):02d} s left"
+
+    def _count(self) -> str:
+        return f"[{self.finished + 1}/{self.total}]" if self.finished < self.total else f"[{self.total}/{self.total}]"
+
+    def _say(self, text: str) -> None:
+        if self._quiet:
+            return
+        line = f"{time.strftime('%H:%M:%S')} [{self.finished}/{self.total}] {text.rstrip()}"
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=self._stream, flush=True)

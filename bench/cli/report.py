@@ -1,0 +1,104 @@
+"""``report``: tables, plots and the page from the records of a sweep."""
+
+import argparse
+import json
+import shlex
+import sys
+import warnings
+from typing import Any
+
+from bench.cli.options import add_execution, add_folders, add_grid, selected
+
+EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
+
+
+def add(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the options."""
+    add_grid(parser)
+    add_execution(parser)
+    add_folders(parser)
+    parser.add_argument("--paper", action="store_true", help="compare with the published numbers where they exist")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
+
+
+def call(arguments: argparse.Namespace, verb: str) -> int:
+    """Write the report."""
+    from bench.sweep import spec
+
+    sweep = selected(arguments)
+    write_report(sweep.name, spec.expand(sweep), arguments, announce=True)
+    if arguments.paper:
+        _compare(arguments)
+    return 0
+
+
+def write_report(name: str, cells: list[Any], arguments: argparse.Namespace, *, announce: bool) -> None:
+    """Write the report of planned cells and, if wanted, print its table and paths."""
+    import pandas as pd
+
+    from bench import report
+    from bench.environment import environment
+    from bench.records import Folder, load_results, read_lines
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frame = load_results(arguments.results)
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    planned = plan(cells, arguments.results)
+    frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
+    curves = {c["run_id"]: pd.DataFrame(read_lines(Folder(arguments.results, c["run_id"]).curve)) for c in planned}
+    paths = report.write(
+        name,
+        frame,
+        planned,
+        arguments.reports / name,
+        {run_id: curve for run_id, curve in curves.items() if len(curve)},
+        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        environment={k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")},
+    )
+    if not announce:
+        return
+    if arguments.format == "json":
+        print(json.dumps({"cells": planned, "paths": [str(p) for p in paths]}, indent=1))
+        return
+    print(report.table_text(frame, planned))
+    print("wrote")
+    for path in paths:
+        if path.suffix in (".html", ".md", ".tex") or path.suffix == ".png":
+            print(f"  {path}")
+    print(f"  {arguments.results / 'runs'}/ (one folder per run)")
+
+
+def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
+    """Return the planned cells with their states, as the report reads them."""
+    from bench.records import state
+
+    rows = []
+    for cell in cells:
+        status, cause = state(results, cell.run) if cell.run else ("failed", "unsupported")
+        known = status in ("done", "failed")
+        rows.append(
+            {
+                "run_id": cell.run_id,
+                "method": cell.method,
+                "label": cell.label,
+                "backbone": cell.backbone,
+                "suite": cell.suite,
+                "seed": cell.seed,
+                "tasks": list(cell.tasks),
+                "status": status if known else "missing",
+                "cause": cause if status == "failed" else None,
+            }
+        )
+    return rows
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from bench import report
+    from bench.records import load_results
+
+    published = Path(__file__).resolve().parents[2] / "results" / "paper"
+    print(report.compare_with_paper(load_results(arguments.results), published).to_string(index=False))

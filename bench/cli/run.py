@@ -1,0 +1,66 @@
+"""``run``: one run in this process."""
+
+import argparse
+
+from bench.cli.options import add_execution, add_folders, execution
+
+EXAMPLES = {"run": "example: python -m bench run --method vl-pet-large --suite image-text --set steps=100"}
+
+
+def add(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the options."""
+    parser.add_argument("--backbone", default="mini-bart", help="backbone (mini-bart)")
+    parser.add_argument("--method", required=True, help="method")
+    parser.add_argument("--suite", default="image-text", help="suite (image-text)")
+    parser.add_argument("--seed", type=int, default=1, help="seed (1)")
+    parser.add_argument("--recipe", help="recipe: paper, mini, or a TOML file (the backbone's)")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a recipe field or method option"
+    )
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed at the end (table)")
+    add_execution(parser)
+    add_folders(parser)
+
+
+def call(arguments: argparse.Namespace, verb: str) -> int:
+    """Run it, unless it is done already, and print its scores."""
+    from bench.cli.options import show
+    from bench.cli.progress import Progress
+    from bench.config import parse_setting, resolve
+    from bench.data.roots import locate
+    from bench.records import Folder
+    from bench.sweep.execute import work_through
+
+    run = resolve(
+        arguments.backbone,
+        arguments.method,
+        arguments.suite,
+        seed=arguments.seed,
+        recipe=arguments.recipe,
+        data=next((item.partition("=")[0] for item in arguments.data), None),
+        settings=dict(parse_setting(item) for item in arguments.settings),
+    )
+    where = execution(arguments)
+    locate(run.data, where.data)
+    with Progress(1, quiet=arguments.quiet) as progress:
+        work_through([run], where, arguments.results, progress, retry_failed=True)
+    record = Folder(arguments.results, run.id).read()
+    if record is None:
+        print(f"{run.id} is being run by another process")
+        return 1
+    if arguments.format == "json":
+        print(record.model_dump_json(indent=1, by_alias=True))
+    elif record.status == "done":
+        show(
+            [
+                {"task": name, "split": s.split, "metric": s.metric, "score": s.metrics.get(s.metric), "n": s.n}
+                for name, s in record.scores.items()
+            ],
+            "table",
+        )
+        print(f"record: {Folder(arguments.results, run.id).record}")
+    else:
+        print(f"failed ({record.cause}): {record.error.message if record.error else ''}")
+        print(f"log: {Folder(arguments.results, run.id).log}")
+    return 0 if record.status == "done" else 1

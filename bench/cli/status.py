@@ -1,0 +1,29 @@
+"""``status``: the state of every run of a sweep, from its results folder."""
+
+import argparse
+
+from bench.cli.options import add_folders, add_format, add_grid, selected, show
+
+EXAMPLES = {"status": "example: python -m bench status default --format json"}
+
+
+def add(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the options."""
+    add_grid(parser)
+    add_folders(parser)
+    add_format(parser)
+
+
+def call(arguments: argparse.Namespace, verb: str) -> int:
+    """Print the states."""
+    from bench.records import Folder, read_lines, state
+    from bench.sweep import spec
+
+    arguments.data = []
+    rows = []
+    for cell in spec.expand(selected(arguments)):
+        status, note = state(arguments.results, cell.run) if cell.run else ("unsupported", cell.reason)
+        curve = read_lines(Folder(arguments.results, cell.run_id).curve)
+        rows.append({"run": cell.run_id, "state": status, "step": curve[-1]["step"] if curve else None, "note": note})
+    show(rows, arguments.format)
+    return 0

@@ -1,0 +1,161 @@
+"""Prepared examples and the official order of batches."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.tasks import Example, Task
+
+PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
+
+
+class Store(Protocol):
+    """Where features come from."""
+
+    def load(self, example: Example) -> Any:
+        """Return float32 features of an example."""
+
+
+class Encoder(Protocol):
+    """The part of a tokeniser that is needed here."""
+
+    pad: int
+
+    def encode(self, text: str, limit: int | None) -> list[int]:
+        """Return ids with special tokens, cut to ``limit``."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of one task.
+
+    Attributes:
+        task: its name.
+        ids: indices of the examples.
+        input_ids: ``(b, t)``, padded with the pad id.
+        labels: ``(b, u)``, padded with -100.
+        vis_feats: ``(b, v, f)`` or ``(b, 2, v, f)``, float32.
+        weights: ``(b,)``, the score of the answer drawn.
+    """
+
+    task: str
+    ids: list[int]
+    input_ids: Tensor
+    labels: Tensor
+    vis_feats: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        if device.type == "cpu":
+            return self
+        moved = [t.to(device, non_blocking=True) for t in (self.input_ids, self.labels, self.vis_feats, self.weights)]
+        return Batch(self.task, self.ids, *moved)
+
+
+def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
+    """Return which task each update of an epoch works on.
+
+    Every task's name stands in a list once per batch, the list is shuffled by the epoch's number and consumed from its end: so it is the same for every
+    seed (quirk ORDER-SEED).
+    """
+    order = [name for name, count in sizes.items() for _ in range(count)]
+    random.Random(epoch).shuffle(order)
+    return order[::-1]
+
+
+class Prepared:
+    """The examples of one task and split, tokenised once."""
+
+    def __init__(self, task: Task, examples: Sequence[Example], text: Encoder, store: Store, *, prefix: bool) -> None:
+        self.task = task
+        self.examples = list(examples)
+        self._text = text
+        self._store = store
+        self._sources = [text.encode(task.source(e, prefix), task.source_limit) for e in self.examples]
+        self._targets: dict[str, list[int]] = {}
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def length(self, index: int) -> int:
+        """Return the number of source tokens of an example."""
+        return len(self._sources[index])
+
+    def batch(self, epoch: int, index: int, size: int, seed: int) -> Batch:
+        """Return batch ``index`` of an epoch; the last one of an epoch may be smaller.
+
+        The order depends on the epoch only. The answer of each example is drawn by a generator of its own, from (seed, epoch, example): not from numpy's
+        global state in loader workers, as the official code does (quirk NP-SEED).
+        """
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(epoch)
+            self._order = (epoch, torch.randperm(len(self), generator=generator).tolist())
+        chosen = self._order[1][index * size : (index + 1) * size]
+        return self._collate(chosen, [self._draw(i, f"{seed}/{epoch}/{i}") for i in chosen])
+
+    def collate(self, chosen: Sequence[int], draw: int | None = None) -> Batch:
+        """Return a batch of the given examples; answers are drawn with a seed, or the best ones taken."""
+        if draw is None:
+            answers = [max(self.examples[i].answers, key=lambda a: a[1], default=("", 0.0)) for i in chosen]
+        else:
+            answers = [self._draw(i, f"{draw}/{i}") for i in chosen]
+        return self._collate(list(chosen), answers)
+
+    def _draw(self, index: int, seed: str) -> tuple[str, float]:
+        answers = self.examples[index].answers
+        if len(answers) == 1:
+            return answers[0]
+        total = sum(score for _, score in answers)
+        if total == 0:
+            return "", 0.0  # stays in the batch with weight 0 (quirk VQA-ZERO)
+        return random.Random(seed).choices(answers, [score for _, score in answers])[0]
+
+    def _collate(self, chosen: list[int], answers: list[tuple[str, float]]) -> Batch:
+        return Batch(
+            task=self.task.name,
+            ids=chosen,
+            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad),
+            labels=_padded([self._target(answer) for answer, _ in answers], -100),
+            vis_feats=self._features(chosen),
+            weights=torch.tensor([score for _, score in answers]),
+        )
+
+    def _target(self, answer: str) -> list[int]:
+        if answer not in self._targets:
+            self._targets[answer] = self._text.encode(answer, self.task.target_limit)
+        return self._targets[answer]
+
+    @cached_property
+    def _table(self) -> tuple[Tensor, list[int]] | None:
+        """All features as one tensor and each example's row in it, or None where they are too large to keep."""
+        first = self._store.load(self.examples[0])
+        rows: dict[tuple[str, ...], int] = {}
+        index = [rows.setdefault(e.visual, len(rows)) for e in self.examples]
+        if first.nbytes * len(rows) > PREFETCH_BYTES:
+            return None
+        table = torch.empty(len(rows), *first.shape)
+        filled: set[int] = set()
+        for row, example in zip(index, self.examples, strict=True):
+            if row not in filled:
+                table[row] = torch.from_numpy(self._store.load(example))
+                filled.add(row)
+        return table, index
+
+    def _features(self, chosen: list[int]) -> Tensor:
+        if self._table is not None:
+            table, index = self._table
+            return table[[index[i] for i in chosen]]
+        return torch.from_numpy(np.stack([self._store.load(self.examples[i]) for i in chosen]))
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([row + [value] * (width - len(row)) for row in rows])

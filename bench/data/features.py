@@ -1,0 +1,97 @@
+"""Visual features as the official extractors leave them: per-image h5 grids, per-video npz frames."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import tasks
+from bench.errors import UsageError
+
+Features = NDArray[np.float32]
+CACHE_BYTES = 2 << 30
+
+
+class FeatureStore:
+    """Loads the features of examples below a data root and keeps the most recently read files in memory, up to 2 GiB."""
+
+    def __init__(self, root: Path, *, n_frames: int = 64, cache_bytes: int = CACHE_BYTES) -> None:
+        self.root = root
+        self.n_frames = n_frames
+        self._room = cache_bytes
+        self._cache: dict[str, Features] = {}
+
+    def load(self, example: tasks.Example) -> Features:
+        """Return float32 features ``(v, f)``, or ``(2, v, f)`` for a pair of images.
+
+        Raises:
+            UsageError: a file is missing, or has no features of the right kind; it is named.
+        """
+        found = [self._file(name) for name in example.visual]
+        return found[0] if len(found) == 1 else np.stack(found)
+
+    def _file(self, name: str) -> Features:
+        if name in self._cache:
+            return self._cache[name]
+        path = self.root / name
+        features = read_grid(path) if path.suffix == ".h5" else resize(read_frames(path), self.n_frames)
+        self._cache[name] = features
+        self._room -= features.nbytes
+        while self._room < 0:
+            oldest = next(iter(self._cache))
+            self._room += self._cache.pop(oldest).nbytes
+        return features
+
+
+def read_grid(path: Path) -> Features:
+    """Read ``{image id}/features`` of an h5 file, ``(tokens, f)``, float16 or float32."""
+    import h5py
+
+    key = f"{path.stem}/features"
+    try:
+        with h5py.File(path, "r") as file:
+            if key not in file:
+                raise UsageError(f"{path}: has no dataset {key!r} (there are: {', '.join(file)})")
+            return _checked(file[key][()], path, key)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such feature file; check the data root (--data NAME=PATH)") from None
+    except OSError as error:
+        raise UsageError(f"{path}: not a readable h5 file ({error}); extract or fetch it again") from None
+
+
+def read_frames(path: Path) -> Features:
+    """Read ``features`` of an npz file, ``(frames, f)``."""
+    try:
+        with np.load(path) as file:
+            if "features" not in file:
+                raise UsageError(f"{path}: has no array 'features' (there are: {', '.join(file)})")
+            return _checked(file["features"], path, "features")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such feature file; check the data root (--data NAME=PATH)") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{path}: not a readable npz file ({error}); extract or fetch it again") from None
+
+
+def _checked(values: np.ndarray, path: Path, key: str) -> Features:
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
+        raise UsageError(f"{path}: {key!r} is {values.dtype} of shape {values.shape}, expected floats (tokens, dimensions)")
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def resize(features: Features, frames: int) -> Features:
+    """Bring ``(l, f)`` to exactly ``frames`` rows: zero rows behind, or an adaptive maximum over time.
+
+    Row i of a longer video is the maximum over rows floor(i l / frames) to ceil((i + 1) l / frames) - 1.
+    """
+    length = len(features)
+    if length <= frames:
+        return np.concatenate([features, np.zeros((frames - length, features.shape[1]), np.float32)])
+    bounds = [(i * length // frames, -(-(i + 1) * length // frames)) for i in range(frames)]
+    return np.stack([features[begin:end].max(axis=0) for begin, end in bounds])
+
+
+def feat_dim(root: Path, suite: str) -> int:
+    """Return the number of feature columns of a suite, read off the first training example of its first task."""
+    task = tasks.suite(suite)[0]
+    example = task.read(root, "train")[0]
+    return int(FeatureStore(root).load(example).shape[-1])

@@ -1,0 +1,202 @@
+"""Everything that depends on the device: placement, precision, seeds, clocks, memory. CUDA when it is there, the CPU otherwise.
+
+No CUDA device was at hand when this was written: the CUDA branches follow torch's documentation and are tested with substituted statistics.
+"""
+
+import os
+import platform
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from bench.errors import UsageError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MEMORY_DEFINITION = (
+    "Peak bytes while a phase ran. allocated, reserved: torch's caching allocator, peaks reset at the start of the phase; device_used: total minus free "
+    "memory of the whole device at the end of the phase, other processes included; host_rss: resident memory of this process, sampled every 50 ms. "
+    "null: this device has no such figure."
+)
+
+
+def pick(name: str = "auto") -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: CUDA is asked for and not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: torch sees no CUDA device here; use --device cpu or auto")
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context in which forward passes run: nothing for ``fp32``, torch.autocast for ``bf16`` and ``fp16``."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the state of torch's generators, as tensors: what dropout continues from."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Continue from what :func:`rng_state` returned."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def clock(device: torch.device) -> float:
+    """Return seconds of a monotonic clock, once everything queued on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def hardware_key(device: torch.device) -> str:
+    """Return what timings may be compared on: the GPU's name, or the CPU's with the number of threads.
+
+    >>> hardware_key(torch.device("cpu")).startswith("cpu: ")
+    True
+    """
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def cpu_name() -> str:
+    """Return the processor's model name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+class Memory:
+    """Peak memory by phase, per :data:`MEMORY_DEFINITION`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.phases: dict[str, dict[str, int | None]] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what runs inside; entering a name again keeps the higher peaks."""
+        cuda = self.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        with _PeakRss() as rss:
+            try:
+                yield
+            finally:
+                now: dict[str, int | None] = {"allocated": None, "reserved": None, "device_used": None}
+                if cuda:
+                    free, total = torch.cuda.mem_get_info(self.device)
+                    now["allocated"] = torch.cuda.max_memory_allocated(self.device)
+                    now["reserved"] = torch.cuda.max_memory_reserved(self.device)
+                    now["device_used"] = total - free
+                now["host_rss"] = rss.peak()
+                before = self.phases.get(name, {})
+                self.phases[name] = {k: _higher(before.get(k), v) for k, v in now.items()}
+
+
+def _higher(a: int | None, b: int | None) -> int | None:
+    return max((v for v in (a, b) if v is not None), default=None)
+
+
+class _PeakRss:
+    """The highest resident size seen by a sampling thread."""
+
+    def __enter__(self) -> "_PeakRss":
+        self._process = psutil.Process(os.getpid())
+        self._highest = self._process.memory_info().rss
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.05):
+            self.peak()
+
+    def peak(self) -> int:
+        """Return the peak so far, this moment included."""
+        self._highest = max(self._highest, self._process.memory_info().rss)
+        return self._highest
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def size(tensors: Iterable[Tensor | None]) -> int:
+    """Return bytes of tensors, each storage counted once; on the meta device by shape."""
+    seen: set[Any] = set()
+    total = 0
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        key = id(tensor) if tensor.is_meta else tensor.untyped_storage().data_ptr()
+        if key not in seen:
+            seen.add(key)
+            total += tensor.numel() * tensor.element_size()
+    return total
+
+
+def analytic(model: nn.Module, optimizer: int | None, activations: int | None) -> dict[str, int | None]:
+    """Split memory by purpose, in bytes: all weights, the trainable ones among them, their gradients, optimiser state, activations.
+
+    Gradients have the size of the trainable weights: that is what one backward pass allocates.
+    """
+    trainable = size(p for p in model.parameters() if p.requires_grad)
+    return {
+        "weights": size([*model.parameters(), *model.buffers()]),
+        "trainable": trainable,
+        "gradients": trainable,
+        "optimizer": optimizer,
+        "activations": activations,
+    }
+
+
+class SavedActivations:
+    """Counts the bytes that autograd keeps for the backward pass: every storage once, parameters not at all."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._seen = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+        self.bytes = 0
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+    def __enter__(self) -> "SavedActivations":
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.__exit__(*error)

@@ -1,0 +1,1 @@
+"""The official metrics: VQA accuracy, and captioning scores by pycocoevalcap."""

@@ -1,0 +1,110 @@
+"""VQA accuracy as the public evaluation tool of 2016 computes it, bugs included: that reading made the published numbers (quirk VQA-EVAL-OLD)."""
+
+import re
+from collections.abc import Sequence
+
+PUNCTUATION = (";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!")
+COMMA_IN_NUMBER = re.compile(r"\d,\d")
+# The tool means "a period not between digits" but its look-behind is mistyped: any period that no digit follows goes (quirk VQA-PERIOD),
+# and at most 32 of them, since it passes a flag where re.sub expects a count.
+PERIOD = re.compile(r"\.(?!\d)")
+PERIODS_AT_MOST = 32
+ARTICLES = {"a", "an", "the"}
+DIGITS = dict(
+    zip(
+        ("none", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+        ("0", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"),
+        strict=True,
+    )
+)
+#: words that the tool writes with their apostrophe; a few of its entries are odd and kept as they are
+CONTRACTIONS = {
+    **{
+        w.replace("'", ""): w
+        for w in (
+            "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
+            "I'd've I'm I've isn't it'd it'll ma'am mightn't might've mustn't must've needn't "
+            "not've o'clock oughtn't shan't she'd've should've shouldn't somebody'd "
+            "someone'd someone'll someone's something'd something'll that's there'd there're there's "
+            "they'd they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's "
+            "what've when's where'd where's where've who'd who'll who's who've why'll why're "
+            "why's won't would've wouldn't y'all you'd you'll you're you've"
+        ).split()
+    },
+    "couldnt've": "couldn't've",
+    "couldn'tve": "couldn't've",
+    "hadnt've": "hadn't've",
+    "hadn'tve": "hadn't've",
+    "hed've": "he'd've",
+    "he'dve": "he'd've",
+    "Id've": "I'd've",
+    "I'dve": "I'd've",
+    "itd've": "it'd've",
+    "it'dve": "it'd've",
+    "let's": "let's",
+    "mightnt've": "mightn't've",
+    "mightn'tve": "mightn't've",
+    "shed've": "she'd've",
+    "she'dve": "she'd've",
+    "she's": "she's",
+    "shouldnt've": "shouldn't've",
+    "shouldn'tve": "shouldn't've",
+    "somebody'd": "somebodyd",
+    "somebodyd've": "somebody'd've",
+    "somebody'dve": "somebody'd've",
+    "somebodyll": "somebody'll",
+    "somebodys": "somebody's",
+    "someoned've": "someone'd've",
+    "someone'dve": "someone'd've",
+    "somethingd've": "something'd've",
+    "something'dve": "something'd've",
+    "thered've": "there'd've",
+    "there'dve": "there'd've",
+    "theyd've": "they'd've",
+    "they'dve": "they'd've",
+    "twas": "'twas",
+    "wed've": "we'd've",
+    "we'dve": "we'd've",
+    "whod've": "who'd've",
+    "who'dve": "who'd've",
+    "wouldnt've": "wouldn't've",
+    "wouldn'tve": "wouldn't've",
+    "yall": "y'all",
+    "yall'll": "y'all'll",
+    "y'allll": "y'all'll",
+    "yall'd've": "y'all'd've",
+    "y'alld've": "y'all'd've",
+    "y'all'dve": "y'all'd've",
+    "youd've": "you'd've",
+    "you'dve": "you'd've",
+}
+
+
+def without_punctuation(text: str) -> str:
+    """Delete each mark everywhere where it touches a space somewhere, or where the text has a comma between digits; else make it a space."""
+    result = text
+    for mark in PUNCTUATION:
+        loose = f"{mark} " in text or f" {mark}" in text or COMMA_IN_NUMBER.search(text) is not None
+        result = result.replace(mark, "" if loose else " ")
+    return PERIOD.sub("", result, count=PERIODS_AT_MOST)
+
+
+def with_plain_words(text: str) -> str:
+    """Lower-case; number words to digits, articles dropped, apostrophes put back."""
+    words = (DIGITS.get(word, word) for word in text.lower().split())
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """Return the accuracy of a prediction in [0, 1]: min(1, matches / 3) against the other answers, averaged over leaving out each.
+
+    >>> accuracy("net", ["net"] * 9 + ["netting"])
+    1.0
+    """
+    said = with_plain_words(without_punctuation(prediction.replace("\n", " ").replace("\t", " ").strip()))
+    human = list(answers)
+    if len(set(human)) > 1:
+        human = [without_punctuation(answer) for answer in human]
+    matches = sum(said == answer for answer in human)
+    points = [min(1.0, (matches - (said == answer)) / 3) for answer in human]
+    return sum(points) / len(points)

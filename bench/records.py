@@ -1,0 +1,339 @@
+"""The record of a run: one directory, written so that a run is done or not done and never half.
+
+Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its presence is the end of the run),
+``curve.jsonl``, ``predictions/<task>.jsonl.gz``, ``weights.safetensors`` (trained tensors only), ``segments.jsonl``, ``log.txt``, and while it
+runs ``claim.json`` and ``checkpoint.pt``.
+"""
+
+import gzip
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.config import Run
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+CAUSES = ("oom", "nan", "timeout", "interrupted", "error", "unsupported")
+PARTS = ("weights", "trainable", "gradients", "optimizer", "activations")
+COLUMNS = [
+    *("run_id", "method", "label", "backbone", "suite", "task", "split", "metric", "score", "seed", "status", "cause"),
+    *("trainable", "total", "percent", "train_seconds", "step_seconds", "samples_per_second"),
+    *("peak_memory_bytes", "host_memory_bytes", *(f"analytic_{part}" for part in PARTS)),
+    *("hardware", "synthetic", "limited", "lr", "data", "overrides", "finished"),
+]
+
+
+class Open(BaseModel):
+    """Validated fields; a newer version may have added others, which are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Failure(Open):
+    """What went wrong: in which phase, at which update, with which last lines of the log."""
+
+    phase: str
+    step: int | None = None
+    type: str
+    message: str
+    tail: list[str] = []
+
+
+class Score(Open):
+    """The outcome of one task: its metrics, or why there are none."""
+
+    status: Literal["done", "failed"]
+    split: str
+    metric: str
+    metrics: dict[str, float] = {}
+    n: int = 0
+    error: str | None = None
+
+
+class Record(Open):
+    """The contents of record.json. Times are seconds, sizes bytes; what a device cannot tell is null."""
+
+    schema_: int = SCHEMA
+    id: str
+    status: Literal["done", "failed"]
+    cause: Literal["oom", "nan", "timeout", "interrupted", "error", "unsupported"] | None = None
+    error: Failure | None = None
+    run: Run
+    environment: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    parameters: dict[str, float] = {}
+    time: dict[str, float | None] = {}
+    memory: dict[str, Any] = {}
+    scores: dict[str, Score] = {}
+    segments: list[dict[str, Any]] = []
+    limited: bool = False
+    finished: str = ""
+
+
+class Corrupt(Exception):
+    """A record, weight or prediction file that cannot be what was written; the message names it."""
+
+
+class Folder:
+    """The directory of one run."""
+
+    def __init__(self, results: Path, run_id: str) -> None:
+        self.id = run_id
+        self.path = results / "runs" / run_id
+
+    def __getattr__(self, name: str) -> Path:
+        files = {
+            "run": "run.json",
+            "record": "record.json",
+            "curve": "curve.jsonl",
+            "segments": "segments.jsonl",
+            "weights": "weights.safetensors",
+            "log": "log.txt",
+            "claim": "claim.json",
+            "checkpoint": "checkpoint.pt",
+        }
+        if name not in files:
+            raise AttributeError(name)
+        return self.path / files[name]
+
+    def predictions(self, task: str) -> Path:
+        """Return the file of a task's per-example predictions."""
+        return self.path / "predictions" / f"{task}.jsonl.gz"
+
+    def begin(self, run: Run) -> None:
+        """Make the directory and write the configuration; what a corrupt or failed attempt left is put aside first."""
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.record.exists():
+                self._put_aside()
+            write_json(self.run, run.model_dump(mode="json", by_alias=True))
+
+    def _put_aside(self) -> None:
+        """Move the files of an earlier attempt into ``attempt-N``: nothing is overwritten."""
+        number = 1 + sum(1 for _ in self.path.glob("attempt-*"))
+        aside = self.path / f"attempt-{number}"
+        aside.mkdir()
+        for item in list(self.path.iterdir()):
+            if item != self.claim and not item.name.startswith("attempt-"):
+                item.rename(aside / item.name)
+
+    def finish(self, record: Record) -> None:
+        """Write record.json: from here on the run is done, or has failed."""
+        with explained(self.record):
+            content = record.model_dump(mode="json", by_alias=True)
+            content["schema"] = content.pop("schema_")
+            write_json(self.record, content)
+            if record.status == "done":
+                self.checkpoint.unlink(missing_ok=True)
+
+    def read(self) -> Record | None:
+        """Return the record, or None where the run has not ended.
+
+        Raises:
+            Corrupt: record.json is torn or does not fit the schema, or the weights beside a finished run are unreadable.
+        """
+        try:
+            content = json.loads(self.record.read_text(encoding="utf-8"))
+            content["schema_"] = content.pop("schema", SCHEMA)
+            record = Record.model_validate(content)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
+            raise Corrupt(f"{self.record}: {_one_line(error)}") from error
+        if record.id != self.id:
+            raise Corrupt(f"{self.record}: is the record of {record.id}")
+        if record.status == "done":
+            check_weights(self.weights)
+        return record
+
+    def write_predictions(self, task: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep ``{"id", "prediction", "reference"}`` of every example of a task."""
+        path = self.predictions(task)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_bytes(path, gzip.compress(lines.encode("utf-8"), mtime=0))
+
+    def read_predictions(self, task: str) -> list[dict[str, Any]]:
+        """Return what :meth:`write_predictions` kept; Corrupt where it cannot be read."""
+        path = self.predictions(task)
+        try:
+            return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()]
+        except (OSError, EOFError, ValueError) as error:
+            raise Corrupt(f"{path}: {_one_line(error)}") from error
+
+    def append(self, path: Path, row: dict[str, Any]) -> None:
+        """Append one JSON line to the curve or the segments."""
+        with explained(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def check_weights(path: Path) -> None:
+    """Check that a safetensors file is whole, by its header and its size; Corrupt where it is not."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        if path.stat().st_size != 8 + length + end:
+            raise ValueError(f"has {path.stat().st_size} bytes, its header says {8 + length + end}")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise Corrupt(f"{path}: {_one_line(error)}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is whole or as before."""
+    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole or as before: to a draft, flushed to disk, then renamed."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a failure to write results (read-only folder, full disk) into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write results ({error.strerror or error}); give another folder with --results") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON-lines file; a last line torn by a crash is dropped, a missing file has no rows."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def classify(error: BaseException) -> str:
+    """Return the cause that tables print for an exception.
+
+    >>> classify(MemoryError()), classify(FloatingPointError()), classify(KeyError())
+    ('oom', 'nan', 'error')
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in str(error).lower():
+        return "oom"
+    table = {
+        "FloatingPointError": "nan",
+        "TimeoutError": "timeout",
+        "KeyboardInterrupt": "interrupted",
+        "MethodError": "unsupported",
+    }
+    return next((cause for name, cause in table.items() if name in names), "error")
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def state(results: Path, run: Run) -> tuple[str, str]:
+    """Return the state of a run, one of done, failed, corrupt, running or missing, and its cause or fault."""
+    folder = Folder(results, run.id)
+    try:
+        record = folder.read()
+    except Corrupt as fault:
+        return "corrupt", str(fault)
+    if record is not None:
+        return record.status, record.cause or ""
+    if folder.claim.exists():
+        return "running", ""
+    return "missing", "started" if folder.run.exists() else ""
+
+
+def load_records(results: Path) -> tuple[list[Record], list[str]]:
+    """Return every readable record below a results folder, and one line for each that is corrupt."""
+    records, faults = [], []
+    for path in sorted((results / "runs").glob("*/record.json")):
+        try:
+            record = Folder(results, path.parent.name).read()
+        except Corrupt as fault:
+            faults.append(str(fault))
+            continue
+        if record is not None:
+            records.append(record)
+    return records, faults
+
+
+def load_results(path: str | Path = "results") -> "pd.DataFrame":
+    """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
+
+    A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A corrupt record is left out with a
+    warning.
+    """
+    import warnings
+
+    import pandas as pd
+
+    records, faults = load_records(Path(path))
+    for fault in faults:
+        warnings.warn(f"corrupt record left out: {fault}", stacklevel=2)
+    return pd.DataFrame([row for record in records for row in _rows(record)], columns=COLUMNS)
+
+
+def _rows(record: Record) -> Iterator[dict[str, Any]]:
+    run = record.run
+    train = record.memory.get("phases", {}).get("train", {})
+    shared = {
+        "run_id": record.id,
+        "method": run.method,
+        "label": run.title,
+        "backbone": run.backbone,
+        "suite": run.suite,
+        "seed": run.seed,
+        **{key: record.parameters.get(key) for key in ("trainable", "total", "percent")},
+        **{key: record.time.get(key) for key in ("train_seconds", "step_seconds", "samples_per_second")},
+        "peak_memory_bytes": train.get("allocated"),
+        "host_memory_bytes": train.get("host_rss"),
+        **{f"analytic_{part}": record.memory.get("analytic", {}).get(part) for part in PARTS},
+        "hardware": record.environment.get("hardware"),
+        "synthetic": bool(record.data.get("synthetic")),
+        "limited": record.limited,
+        "lr": run.recipe.lr,
+        "data": run.data,
+        "overrides": json.dumps(run.overrides),
+        "finished": record.finished,
+    }
+    for task in run.task_list:
+        score = record.scores.get(task.name)
+        value = score.metrics.get(score.metric) if score else None
+        cause = record.cause if score is None else (None if score.status == "done" else "error")
+        status = score.status if score and record.status == "done" else record.status
+        yield shared | {
+            "task": task.name,
+            "split": score.split if score else task.report_split,
+            "metric": task.metric,
+            "score": float("nan") if value is None else value,
+            "status": status,
+            "cause": cause,
+        }
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,349 @@
+"""One run from configuration to record: the only place that trains."""
+
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import methods
+from bench import backbones, evaluate, records, train
+from bench import device as dev
+from bench.config import MINI, Execution, Run
+from bench.data.batches import Prepared
+from bench.data.check import counts, fingerprint
+from bench.data.features import FeatureStore
+from bench.data.features import feat_dim as read_feat_dim
+from bench.data.roots import is_synthetic, locate
+from bench.environment import environment
+from bench.events import Event, Report, silent
+from bench.records import Failure, Folder, Record, Score
+from bench.tasks import Task
+
+CURVE_POINTS = 100  # of the training curve, whatever the number of updates
+
+
+def run_one(run: Run, execution: Execution, results: Path, report: Report = silent) -> Record:
+    """Train, evaluate, measure and record one run; continue it where an interrupted attempt left a checkpoint.
+
+    Args:
+        run: what to run.
+        execution: where: device, threads, folders of data roots.
+        results: the results folder.
+        report: receives the progress.
+
+    Returns:
+        The record, which has been written. A run that fails has a record too, with its cause.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted; its checkpoint is kept and no record is written.
+        UsageError: the results folder cannot be written.
+    """
+    work = Work(run, execution, Folder(results, run.id), report)
+    work.folder.begin(run)
+    report(Event("start", run.id))
+    try:
+        with _signals(work):
+            record = work.record()
+    except KeyboardInterrupt as stop:
+        work.end_segment(str(stop) or "interrupted")
+        report(Event("end", run.id, "interrupted"))
+        raise
+    except Exception as error:
+        record = work.failure(error)
+    work.folder.finish(record)
+    report(Event("end", run.id, record.status if record.cause is None else f"{record.status}: {record.cause}"))
+    return record
+
+
+@contextmanager
+def _signals(work: "Work") -> Iterator[None]:
+    """Let SIGTERM and SIGINT ask the run to stop at its next update, where signals can be handled at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, work.ask_to_stop) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@lru_cache(maxsize=64)
+def _prepared(root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None) -> Prepared:
+    """Read and tokenise one split of a task; runs of a sweep in one process share it."""
+    examples = task.read(root, split)[:limit]
+    return Prepared(task, examples, _text(backbone), _store(root, n_frames), prefix=prefix)
+
+
+_store = lru_cache(lambda root, n_frames: FeatureStore(root, n_frames=n_frames))
+_text = lru_cache(backbones.tokenizer)
+_feat_dim = lru_cache(read_feat_dim)
+
+
+@dataclass
+class Work:
+    """A run in progress: what is known of it so far, so that a failure at any point can be recorded."""
+
+    run: Run
+    execution: Execution
+    folder: Folder
+    report: Report
+    phase: str = "set-up"
+    step: int = 0
+    stop: str | None = None
+    begun: float = field(default_factory=time.monotonic)
+    started: str = field(default_factory=records.now)
+    start_step: int = 0
+    segment_ended: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def ask_to_stop(self, number: int, frame: object) -> None:
+        """Handle a signal: stop at the next update if training, at once otherwise."""
+        self.stop = signal.Signals(number).name
+        if self.phase != "train":
+            raise KeyboardInterrupt(self.stop)
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        self.phase = phase
+        self.report(Event("phase", self.run.id, phase))
+
+    def record(self) -> Record:
+        """Do the whole run and return its record."""
+        run, recipe = self.run, self.run.recipe
+        device = dev.pick(self.execution.device)
+        if self.execution.threads:
+            torch.set_num_threads(self.execution.threads)
+        memory = dev.Memory(device)
+        self.facts["environment"] = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
+
+        self.enter("data")
+        root = locate(run.data, self.execution.data)
+        self.facts["data"] = {
+            "name": run.data,
+            "root": str(root),
+            "fingerprint": fingerprint(root, run.suite),
+            "synthetic": is_synthetic(root),
+        }
+        sets = {task.name: self.prepared(root, task, "train") for task in run.task_list}
+
+        self.enter("model")
+        dev.seed_everything(run.seed)
+        with memory.phase("load"):
+            model = backbones.build(
+                run.backbone, feat_dim=_feat_dim(root, run.suite), n_boxes=recipe.n_boxes, device=device, seed=run.seed
+            )
+            model.set_dropout(recipe.dropout)
+            handle = methods.attach(model, methods.get(run.method, **run.overrides))
+        self.facts["parameters"] = _parameters(handle.count())
+
+        self.enter("train")
+        plan = train.Plan.of(run.task_list, sets, recipe)
+        activations = self.first_step(model, plan, memory, device)
+        done = self.training(model, handle, plan, memory, device, root)
+        self.facts["time"] = _times(done)
+        self.facts["memory"] = {
+            "definition": dev.MEMORY_DEFINITION,
+            "phases": memory.phases,
+            "analytic": dev.analytic(model, done.optimizer_bytes, activations),
+        }
+        handle.save(self.folder.weights)
+        self.end_segment("done")
+
+        self.enter("evaluate")
+        clock = time.monotonic()
+        with memory.phase("evaluate"):
+            scores = {task.name: self.scored(model, task, root, device) for task in run.task_list}
+        self.facts["time"] |= {"evaluate_seconds": time.monotonic() - clock, "total_seconds": time.monotonic() - self.begun}
+        self.facts["data"]["counts"] = counts(sets)
+        return self.ended(status="done", scores=scores)
+
+    def prepared(self, root: Path, task: Task, split: str) -> Prepared:
+        """Return a prepared split, cut to ``recipe.limit`` examples if there is one."""
+        recipe = self.run.recipe
+        return _prepared(root, task, split, self.run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit)
+
+    def first_step(self, model: Any, plan: train.Plan, memory: dev.Memory, device: torch.device) -> int:
+        """Run forward and backward once on the first batch, change nothing, and return the bytes kept for the backward pass.
+
+        The random state is put back, so that training is the same with and without this measurement.
+        """
+        state = dev.rng_state()
+        recipe = self.run.recipe
+        batch = next(plan.batches(0, recipe, self.run.seed)).to(device)
+        model.train()
+        with memory.phase("first_step"), dev.SavedActivations(model) as kept:
+            train.batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device).backward()
+        model.zero_grad(set_to_none=True)
+        dev.set_rng_state(state)
+        return kept.bytes
+
+    def training(
+        self, model: Any, handle: Any, plan: train.Plan, memory: dev.Memory, device: torch.device, root: Path
+    ) -> train.Trained:
+        """Train; after each epoch validate if the recipe says so, and keep the best weights if they are to be reported."""
+        recipe = self.run.recipe
+        per_epoch = sum(plan.sizes.values())
+        best = self.folder.path / "best.safetensors"
+        marks = self.folder.path / "best.json"
+        curve = Curve(self.folder, plan.steps)
+
+        def on_step(step: int, point: dict[str, Any]) -> None:
+            self.step = step
+            curve.add(step, point)
+            self.report(Event("step", self.run.id, point["task"], step, plan.steps, point["loss"]))
+            if recipe.validate_ == "epoch" and (step % per_epoch == 0 or step == plan.steps):
+                mean = self.validate(model, root, device, step)
+                model.train()
+                if recipe.select == "best" and mean > (records.read_lines(marks) or [{"mean": -1.0}])[-1]["mean"]:
+                    handle.save(best)
+                    self.folder.append(marks, {"step": step, "mean": mean})
+
+        with memory.phase("train"):
+            done = train.train(
+                model,
+                plan,
+                recipe,
+                seed=self.run.seed,
+                device=device,
+                checkpoint=self.folder.checkpoint,
+                on_step=on_step,
+                on_resume=self.resumed,
+                should_stop=lambda: self.stop,
+            )
+        if best.exists():
+            handle.load(best)
+            self.facts["selected"] = records.read_lines(marks)[-1]
+        return done
+
+    def resumed(self, step: int) -> None:
+        """Note that an earlier attempt is continued."""
+        self.start_step = self.step = step
+
+    def validate(self, model: Any, root: Path, device: torch.device, step: int) -> float:
+        """Evaluate on the validation splits, keep the scores beside the curve, and return their mean."""
+        points = {}
+        for task in self.run.task_list:
+            data = self.prepared(root, task, "validation")
+            said = evaluate.predict(model, task, data, _text(self.run.backbone), self.run.recipe, device)
+            points[task.name] = task.score(data.examples, said)[task.metric]
+        mean = sum(points.values()) / len(points)
+        self.folder.append(self.folder.path / "validation.jsonl", {"step": step, "mean": mean, "scores": points})
+        return mean
+
+    def scored(self, model: Any, task: Task, root: Path, device: torch.device) -> Score:
+        """Predict, keep the predictions, then score: a metric that fails loses nothing, it can be computed again from them."""
+        data = self.prepared(root, task, task.report_split)
+        said = evaluate.predict(model, task, data, _text(self.run.backbone), self.run.recipe, device)
+        rows = [
+            {"id": e.id, "prediction": p, "reference": e.reference} for e, p in zip(data.examples, said, strict=True)
+        ]
+        self.folder.write_predictions(task.name, rows)
+        score = score_rows(task, rows)
+        shown = f"{score.metrics[task.metric]:.2f}" if score.status == "done" else f"failed ({score.error})"
+        self.report(Event("score", self.run.id, f"{task.label} {task.metric} {shown}"))
+        return score
+
+    def end_segment(self, reason: str) -> None:
+        """Note the piece of training that this process did, once."""
+        if self.segment_ended:
+            return
+        self.segment_ended = True
+        place = environment()
+        self.folder.append(
+            self.folder.segments,
+            {
+                "start_step": self.start_step,
+                "end_step": self.step,
+                "host": place["host"],
+                "job_id": place["job_id"],
+                "start": self.started,
+                "end": records.now(),
+                "reason": reason,
+            },
+        )
+
+    def failure(self, error: Exception) -> Record:
+        """Return the record of a run that failed, with the end of its traceback."""
+        cause = records.classify(error)
+        self.end_segment(cause)
+        told = "".join(traceback.format_exception(error))
+        self.folder.log.write_text(told, encoding="utf-8")
+        failure = Failure(
+            phase=self.phase,
+            step=self.step or None,
+            type=type(error).__name__,
+            message=str(error)[:2000],
+            tail=told.splitlines()[-20:],
+        )
+        return self.ended(status="failed", cause=cause, error=failure)
+
+    def ended(self, **outcome: Any) -> Record:
+        """Return the record with what is known."""
+        return Record(
+            id=self.run.id,
+            run=self.run,
+            **self.facts,
+            **outcome,
+            segments=records.read_lines(self.folder.segments),
+            limited=self.run.recipe.limit is not None,
+            finished=records.now(),
+        )
+
+
+class Curve:
+    """Writes the mean loss of every stretch of updates to curve.jsonl."""
+
+    def __init__(self, folder: Folder, steps: int) -> None:
+        self._folder = folder
+        self._every = max(1, steps // CURVE_POINTS)
+        self._steps = steps
+        self._losses: list[float] = []
+        self._begun = time.monotonic()
+
+    def add(self, step: int, point: dict[str, Any]) -> None:
+        """Take one update's point."""
+        self._losses.append(point["loss"])
+        if step % self._every == 0 or step == self._steps:
+            mean = sum(self._losses) / len(self._losses)
+            seconds = round(time.monotonic() - self._begun, 3)
+            self._folder.append(self._folder.curve, {"step": step, "loss": mean, "lr": point["lr"], "seconds": seconds})
+            self._losses.clear()
+
+
+def score_rows(task: Task, rows: list[dict[str, Any]]) -> Score:
+    """Score kept predictions; whatever a metric raises becomes the score's error."""
+    from bench.tasks import Example
+
+    examples = [Example(row["id"], "", (), (), row["reference"]) for row in rows]
+    shared: dict[str, Any] = {"split": task.report_split, "metric": task.metric, "n": len(rows)}
+    try:
+        return Score(status="done", metrics=task.score(examples, [row["prediction"] for row in rows]), **shared)
+    except Exception as error:
+        return Score(status="failed", error=f"{type(error).__name__}: {error}", **shared)
+
+
+def _parameters(count: Any) -> dict[str, float]:
+    shared = ("trainable", "total", "new", "unfrozen", "projector", "percent", "percent_of_backbone")
+    return {key: getattr(count, key) for key in shared}
+
+
+def _times(done: train.Trained) -> dict[str, float | None]:
+    steps = sorted(done.step_seconds)
+    return {
+        "train_seconds": done.seconds,
+        "step_seconds": steps[len(steps) // 2] if steps else None,
+        "samples_per_second": done.examples / done.seconds if done.seconds else None,
+        "steps": done.steps,
+    }
+
+

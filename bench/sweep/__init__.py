@@ -1,0 +1,1 @@
+"""From a sweep to its runs, and how they are executed."""

@@ -1,0 +1,52 @@
+"""COCO captioning on the Karpathy split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.metrics.caption import caption_scores
+from bench.tasks.files import grid_file, json_object
+from bench.tasks.task import Decode, Example, Task
+
+SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
+
+
+def read(root: Path, split: str) -> list[Example]:
+    """Read a split: one example per caption to train on, one per image with all references to evaluate."""
+    examples = []
+    for image in json_object(root / "COCO" / "dataset_coco.json").items("images"):
+        if image.get("split", str) not in SPLITS[split]:
+            continue
+        name = image.get("filename", str).rsplit(".", 1)[0]
+        visual = (grid_file("COCO", name),)
+        raw = tuple(sentence.get("raw", str).strip() for sentence in image.items("sentences"))
+        if split == "train":
+            examples += [Example(f"{name}#{i}", "", visual, ((text, 1.0),)) for i, text in enumerate(raw)]
+        else:
+            examples.append(Example(name, "", visual, tuple((text, 1.0) for text in raw), list(raw)))
+    return examples
+
+
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return CIDEr x 100 and BLEU-4 x 100 against all references of each image."""
+    return caption_scores([e.reference for e in examples], predictions)
+
+
+TASK = Task(
+    name="caption",
+    label="COCO Cap.",
+    suite="image-text",
+    order=3,
+    visual="grid",
+    prompt="caption: ",
+    prompt_at="front",
+    source_limit=40,
+    target_limit=40,
+    share=(50, 60),
+    loss="tokens",
+    decode=Decode(max_length=20),  # quirk GEN20: trained to 40 tokens, decoded to 20
+    metric="CIDEr",
+    splits={"train": "train + restval", "validation": "val", "test": "test"},
+    report_split="test",
+    read=read,
+    score=score,
+)

@@ -1,0 +1,110 @@
+"""Reading annotation files: every fault is one error that names the file, the record and the key."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+
+
+class Record:
+    """One JSON object of a file; looking up a key checks that it is there and has the type it should have."""
+
+    def __init__(self, content: Any, file: Path, where: str) -> None:
+        if not isinstance(content, dict):
+            raise UsageError(f"{file}: {where} is {type(content).__name__}, expected an object with named fields")
+        self.content, self.file, self.where = content, file, where
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.content
+
+    def get(self, key: str, kind: type | tuple[type, ...]) -> Any:
+        """Return the value of a key, which must be of the given type."""
+        if key not in self.content:
+            raise self.fault(f"key {key!r} is missing (there are: {', '.join(map(str, self.content))})")
+        value = self.content[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            wanted = " or ".join(k.__name__ for k in kinds)
+            raise self.fault(f"key {key!r} is {value!r:.60}, expected {wanted}")
+        return value
+
+    def items(self, key: str) -> Iterator["Record"]:
+        """Yield the objects of a list-valued key."""
+        for index, item in enumerate(self.get(key, list)):
+            yield Record(item, self.file, f"{self.where}, {key}[{index}]")
+
+    def fault(self, message: str) -> UsageError:
+        """Return the error for something wrong with this record."""
+        return UsageError(f"{self.file}: {self.where}: {message}")
+
+
+def load_json(file: Path) -> Any:
+    """Parse a JSON file; UsageError where it is missing or broken."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{file}: no such file; check the data root, or run `python -m bench data check`") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not valid JSON ({error}); fetch the file again") from None
+
+
+def json_list(file: Path) -> list[Record]:
+    """Read a JSON file that holds a list of objects."""
+    content = load_json(file)
+    if not isinstance(content, list):
+        raise UsageError(f"{file}: holds {type(content).__name__}, expected a list of records")
+    return [Record(item, file, f"record {index}") for index, item in enumerate(content)]
+
+
+def json_object(file: Path) -> Record:
+    """Read a JSON file that holds one object."""
+    return Record(load_json(file), file, "the file")
+
+
+def json_lines(file: Path) -> list[Record]:
+    """Read a file with one JSON object a line; blank lines are skipped."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UsageError(f"{file}: no such file; check the data root, or run `python -m bench data check`") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: not UTF-8 text ({error})") from None
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(Record(json.loads(line), file, f"line {number}"))
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{file}: line {number} is not valid JSON ({error})") from None
+    return records
+
+
+def soft_label(record: Record) -> tuple[tuple[str, float], ...]:
+    """Return the answers and scores of a ``label`` dict, which may be empty."""
+    label = record.get("label", dict)
+    for answer, score in label.items():
+        if isinstance(score, bool) or not isinstance(score, int | float) or score < 0:
+            raise record.fault(f"key 'label': score of {answer!r} is {score!r}, expected a number of at least 0")
+    return tuple((answer, float(score)) for answer, score in label.items())
+
+
+def answer_tables(folder: Path) -> None:
+    """Check that the answer vocabularies beside the questions agree; the generative tasks do not use them otherwise."""
+    to_label, to_answer = load_json(folder / "trainval_ans2label.json"), load_json(folder / "trainval_label2ans.json")
+    if len(to_label) != len(to_answer):
+        raise UsageError(
+            f"{folder}: trainval_ans2label.json has {len(to_label)} answers, trainval_label2ans.json {len(to_answer)}"
+        )
+
+
+def grid_file(folder: str, image: str) -> str:
+    """Return the feature file of an image, relative to the data root."""
+    return f"{folder}/clip_features/data_clip_RN101_att/{image}.h5"
+
+
+def frames_file(source: str, video: str) -> str:
+    """Return the feature file of a video, relative to the data root."""
+    return f"video/vis_features/{source}/clip-vit/{video}.npz"

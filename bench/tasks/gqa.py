@@ -1,0 +1,58 @@
+"""GQA, balanced: compositional questions about one image, one answer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.tasks.files import answer_tables, grid_file, json_list, soft_label
+from bench.tasks.task import Decode, Example, Task
+
+#: trained on train and valid, validated on testdev, which is also what tables report (quirk GQA-TESTDEV)
+FILES = {"train": ("train", "valid"), "validation": ("testdev",)}
+
+
+def read(root: Path, split: str) -> list[Example]:
+    """Read a split; training images come from Visual Genome's folder."""
+    folder = root / "GQA"
+    answer_tables(folder)
+    source = "VG" if split == "train" else "GQA"
+    examples = []
+    for name in FILES[split]:
+        for record in json_list(folder / f"{name}.json"):
+            label = soft_label(record)
+            examples.append(
+                Example(
+                    id=record.get("question_id", str),
+                    text=record.get("sent", str),
+                    visual=(grid_file(source, record.get("img_id", str)),),
+                    answers=label,
+                    reference=dict(label),
+                )
+            )
+    return examples
+
+
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return ``accuracy`` in %: the label's score of the exact string, without normalisation."""
+    points = [e.reference.get(p, 0.0) for e, p in zip(examples, predictions, strict=True)]
+    return {"accuracy": 100 * sum(points) / len(points)}
+
+
+TASK = Task(
+    name="gqa",
+    label="GQA",
+    suite="image-text",
+    order=1,
+    visual="grid",
+    prompt="gpa: ",  # quirk GPA: misspelt in the official code
+    prompt_at="front",
+    source_limit=20,
+    target_limit=None,
+    share=(100, 60),
+    loss="example",
+    decode=Decode(beams=1),
+    metric="accuracy",
+    splits={"train": "train + valid", "validation": "testdev"},
+    report_split="validation",
+    read=read,
+    score=score,
+)

@@ -1,0 +1,73 @@
+"""NLVR2: is a statement about two images true?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.tasks.files import grid_file, json_list
+from bench.tasks.task import Decode, Example, Task
+
+FILES = {"train": "train", "validation": "valid", "test": "test"}
+
+
+def read(root: Path, split: str) -> list[Example]:
+    """Read a split; the two images stay apart until the model."""
+    examples = []
+    for record in json_list(root / "nlvr" / f"{FILES[split]}.json"):
+        label = record.get("label", int)
+        if label not in (0, 1):
+            raise record.fault(f"key 'label' is {label}, expected 0 or 1")
+        examples.append(
+            Example(
+                id=record.get("uid", str),
+                text=record.get("sent", str),
+                visual=tuple(grid_file("nlvr", record.get(key, str)) for key in ("img0", "img1")),
+                answers=((("false", "true")[label], 1.0),),
+                reference={"label": label, "identifier": record.get("identifier", str)},
+            )
+        )
+    return examples
+
+
+def consistency_group(identifier: str) -> str:
+    """Return what examples of the same sentence and image set share: the identifier without its third field.
+
+    >>> consistency_group("dev-850-0-2")
+    'dev-850--2'
+    """
+    parts = identifier.split("-")
+    parts[2] = ""
+    return "-".join(parts)
+
+
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return ``accuracy`` and ``consistency`` (share of statements right on every pair of their set), in %."""
+    groups: dict[str, list[bool]] = {}
+    for example, prediction in zip(examples, predictions, strict=True):
+        right = prediction == ("false", "true")[example.reference["label"]]
+        groups.setdefault(consistency_group(example.reference["identifier"]), []).append(right)
+    points = [right for group in groups.values() for right in group]
+    return {
+        "accuracy": 100 * sum(points) / len(points),
+        "consistency": 100 * sum(all(group) for group in groups.values()) / len(groups),
+    }
+
+
+TASK = Task(
+    name="nlvr",
+    label="NLVR2",
+    suite="image-text",
+    order=2,
+    visual="grid",
+    prompt="nlvr: ",
+    prompt_at="front",
+    source_limit=None,
+    target_limit=None,
+    share=(20, 60),
+    loss="example",
+    decode=Decode(mode="binary"),
+    metric="accuracy",
+    splits=FILES,
+    report_split="test",
+    read=read,
+    score=score,
+)

@@ -1,0 +1,138 @@
+"""What the four video tasks share: subtitles, and how their source texts and records are read."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.metrics.caption import caption_scores
+from bench.tasks.files import Record, frames_file, json_lines
+from bench.tasks.task import Decode, Example, Task
+
+
+def subtitles(root: Path, source: str) -> dict[str, str]:
+    """Return the transcript of every video of a source: stripped lines joined by single spaces."""
+    file = root / "video" / "ann" / f"{source}_subtitles.jsonl"
+    return {
+        record.get("vid_name", str): " ".join(line.get("text", str).strip() for line in record.items("sub"))
+        for record in json_lines(file)
+    }
+
+
+def spoken(record: Record, said: dict[str, str], source: str) -> str:
+    """Return ``[Subs]`` and the transcript of a record's video."""
+    video = record.get("vid_name", str)
+    if video not in said:
+        raise record.fault(f"vid_name {video!r} has no line in {source}_subtitles.jsonl (it may be there with an empty 'sub' list)")
+    return f"[Subs] {said[video]}"
+
+
+def read_choices(
+    root: Path, split: str, *, task: str, source: str, files: dict[str, tuple[str, ...]], choices: int
+) -> list[Example]:
+    """Read a multiple-choice task: transcript, question, time span, choices; transcripts come first and push the rest out (quirk SUBS-TRUNC)."""
+    said = subtitles(root, source)
+    examples: dict[str, Example] = {}  # a public question stands in two of TVQA's test files; once is enough (quirk TVQA-DUP)
+    for name in files[split]:
+        for record in json_lines(root / "video" / "ann" / task / f"{name}.jsonl"):
+            offered = [f"a{i}: {record.get(f'a{i}', str).strip('. ')}." for i in range(choices)]
+            asked = f"[Q] {record.get('q', str).strip()} [TS] ({record.get('ts', (str, list))}) [Choices]"
+            answers: tuple[tuple[str, float], ...] = ()
+            if split != "test":
+                right = int(record.get("answer_idx", (int, str)))  # TVQA+ writes it as a string
+                if not 0 <= right < choices:
+                    raise record.fault(f"key 'answer_idx' is {right}, expected 0 to {choices - 1}")
+                answers = ((f"a{right}", 1.0),)
+            number = str(record.get("qid", (int, str)))
+            examples[number] = Example(
+                id=number,
+                text=" ".join([spoken(record, said, source), asked, *offered]),
+                visual=(frames_file(source, record.get("vid_name", str)),),
+                answers=answers,
+                reference={"answer": answers[0][0] if answers else None, "show": record.content.get("show_name")},
+            )
+    return list(examples.values())
+
+
+def score_choices(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return ``accuracy`` in %: the decoded string is exactly ``a`` and the index; per show where there are several."""
+    groups: dict[str, list[bool]] = {"accuracy": []}
+    for example, prediction in zip(examples, predictions, strict=True):
+        right = prediction == example.reference["answer"]
+        groups["accuracy"].append(right)
+        if example.reference["show"]:
+            groups.setdefault(f"accuracy_{example.reference['show']}", []).append(right)
+    return {name: 100 * sum(points) / len(points) for name, points in groups.items()}
+
+
+def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool) -> list[Example]:
+    """Read a captioning task: one example per description, also to evaluate (quirk VCAP-1REF); one per clip for the test split."""
+    said = subtitles(root, source)
+    file = {"train": "train_release", "validation": "val_release", "test": "test_release"}[split]
+    examples = []
+    for record in json_lines(root / "video" / "ann" / task / f"{task}_{file}.jsonl"):
+        record.get("duration", (int, float))
+        text = spoken(record, said, source)
+        if spans:
+            text = f"{text} [TS] ({record.get('ts', list)})"
+        visual = (frames_file(source, record.get("vid_name", str)),)
+        if split == "test":
+            reference: dict[str, Any] = {k: record.content.get(k) for k in ("vid_name", "clip_id", "ts")}
+            examples.append(Example(str(record.get("clip_id", int)), text, visual, (), reference))
+            continue
+        for described in record.items("descs"):
+            desc = described.get("desc", str)
+            number = str(described.get("desc_id", int))
+            examples.append(Example(number, text, visual, ((desc, 1.0),), [desc]))
+    return examples
+
+
+def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return CIDEr x 100 and BLEU-4 x 100, each description the only reference of its own copy of the prediction (quirk VCAP-1REF)."""
+    return caption_scores([e.reference for e in examples], predictions)
+
+
+def choice_task(name: str, label: str, order: int, source: str, files: dict[str, tuple[str, ...]], choices: int) -> Task:
+    """Build a multiple-choice task; it decodes with the recipe's beams (quirk QA-BEAM5)."""
+    return Task(
+        name=name,
+        label=label,
+        suite="video-text",
+        order=order,
+        visual="frames",
+        prompt=f"{name}: ",
+        prompt_at="back",
+        source_limit=600,
+        target_limit=20,
+        share=(1, 1),
+        loss="example",
+        decode=Decode(max_length=20),
+        metric="accuracy",
+        splits={split: " + ".join(names) for split, names in files.items()},
+        report_split="validation",
+        read=partial(read_choices, task=name, source=source, files=files, choices=choices),
+        score=score_choices,
+    )
+
+
+def caption_task(name: str, label: str, order: int, source: str, spans: bool) -> Task:
+    """Build a video captioning task; targets are cut to 20 tokens, references are not (quirk VCAP20)."""
+    return Task(
+        name=name,
+        label=label,
+        suite="video-text",
+        order=order,
+        visual="frames",
+        prompt=f"{name}: ",
+        prompt_at="back",
+        source_limit=600,
+        target_limit=20,
+        share=(1, 1),
+        loss="example",
+        decode=Decode(max_length=20),
+        metric="CIDEr",
+        splits={"train": "train_release", "validation": "val_release", "test": "test_release"},
+        report_split="validation",
+        read=partial(read_captions, task=name, source=source, spans=spans),
+        score=score_captions,
+    )

@@ -1,0 +1,80 @@
+"""VQA v2 on the Karpathy split: open questions about one image, ten human answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.metrics import vqa as metric
+from bench.tasks.files import Record, answer_tables, grid_file, json_list, json_object, soft_label
+from bench.tasks.task import Decode, Example, Task
+
+FILES = {"train": "karpathy_train", "validation": "karpathy_val", "test": "karpathy_test"}
+ANNOTATIONS = ("v2_mscoco_train2014_annotations.json", "v2_mscoco_val2014_annotations.json")
+
+
+def read(root: Path, split: str) -> list[Example]:
+    """Read a split; outside of training with the ten answers that the metric needs."""
+    folder = root / "vqa"
+    answer_tables(folder)
+    human = {} if split == "train" else _human_answers(folder)
+    return [_example(record, human, split) for record in json_list(folder / f"{FILES[split]}.json")]
+
+
+def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
+    found = {}
+    for name in ANNOTATIONS:
+        for record in json_object(folder / name).items("annotations"):
+            answers = [answer.get("answer", str) for answer in record.items("answers")]
+            kinds = {key: record.get(key, str) for key in ("question_type", "answer_type")}
+            found[record.get("question_id", int)] = {"answers": answers, **kinds}
+    return found
+
+
+def _example(record: Record, human: dict[int, dict[str, Any]], split: str) -> Example:
+    number = record.get("question_id", int)
+    text = record.get("sent" if "sent" in record else "question", str)
+    label = soft_label(record)
+    reference = None
+    if split != "train":
+        if number not in human:
+            raise record.fault(f"question_id {number} has no ten answers in {' or '.join(ANNOTATIONS)}")
+        reference = human[number] | {"label": dict(label), "topk": record.content.get("is_topk_optimal")}
+    return Example(str(number), text, (grid_file("COCO", record.get("img_id", str)),), label, reference)
+
+
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return accuracies in %: ``accuracy`` (ten humans; the one reported), by answer type, and ``accuracy_topk`` (soft label of the exact string).
+
+    Questions without the ``is_topk_optimal`` mark count in both of its subsets (quirk VQA-SUBSET).
+    """
+    points = [metric.accuracy(p, e.reference["answers"]) for e, p in zip(examples, predictions, strict=True)]
+    groups: dict[str, list[float]] = {"accuracy": points}
+    for example, prediction, point in zip(examples, predictions, points, strict=True):
+        reference = example.reference
+        groups.setdefault(f"accuracy_{reference['answer_type']}", []).append(point)
+        groups.setdefault("accuracy_topk", []).append(reference["label"].get(prediction, 0.0))
+        for name, mark in (("topk_optimal", True), ("topk_not_optimal", False)):
+            if reference["topk"] in (None, mark):
+                groups.setdefault(f"accuracy_{name}", []).append(point)
+    return {name: round(100 * sum(values) / len(values), 2) for name, values in groups.items() if values}
+
+
+TASK = Task(
+    name="vqa",
+    label="VQAv2",
+    suite="image-text",
+    order=0,
+    visual="grid",
+    prompt="vqa: ",
+    prompt_at="front",
+    source_limit=20,  # quirk VQA20
+    target_limit=10,
+    share=(1, 1),
+    loss="weighted",
+    decode=Decode(beams=1),
+    metric="accuracy",
+    splits=FILES,
+    report_split="test",
+    read=read,
+    score=score,
+)
