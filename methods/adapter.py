@@ -1,12 +1,13 @@
-"""Houlsby adapters (Houlsby et al., 2019) in the form of AdapterHub's ``double_seq_bn``."""
+"""Houlsby adapters (Houlsby et al., 2019) in the form of AdapterHub's ``double_seq_bn``, and under VL-PET's gate."""
 
 from typing import Literal
 
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
-from methods.spec import Bottleneck, Patch, Spec, Trainable
-from methods.vl_pet import STACKS, Norms
+from methods.spec import Bottleneck, Init, Patch, Spec, Trainable
+from methods.vl_pet import OPTIM, STACKS, T5, GateName, Norms, gate_called, gated
 
+Act = Literal["gelu_tanh", "relu", "silu"]
 BLOCKS = ("enc.sa.out", "enc.ff.out", "dec.sa.out", "dec.ff.out")
 
 
@@ -20,7 +21,7 @@ def adapter(
     shape: Shape,
     *,
     rank: Rank = 48,
-    act: Literal["gelu_tanh", "relu", "silu"] = "silu",
+    act: Act = "silu",
     cross_adapter: bool = False,
     norms: Norms = "none",
 ) -> Spec:
@@ -32,3 +33,32 @@ def adapter(
     at = (*BLOCKS, "dec.xa.out") if cross_adapter else BLOCKS
     delta = Bottleneck(r=rank, act=act, init="normal", init_up="normal")
     return Spec(parts=(Patch(at=at, delta=delta),), trainable=Trainable(norms=STACKS[norms]))
+
+
+@method("adapter+vl-pet-large", t5=T5 | {"rank": 48}, optim=OPTIM, order=114)
+def adapter_vl_pet(
+    shape: Shape,
+    *,
+    rank: Rank = 48,
+    act: Act = "silu",
+    gate: GateName = "large",
+    gate_rank: Rank = 96,
+    value_rank: Rank = 48,
+    scale: float = 1.0,
+    zero_init: bool = False,
+    norms: Norms = "enc",
+) -> Spec:
+    """Houlsby's encoder adapters under VL-PET's gates, its decoder replaced by a value-parallel one of the same kind.
+
+    Not in the paper; built as its enhanced VL-Adapter is, with this adapter's own rank, activation and start.
+    """
+    up: Init = "zeros" if zero_init else "normal"
+    return Spec(
+        parts=gated(
+            Bottleneck(r=rank, act=act, init="normal", init_up=up),
+            Bottleneck(r=value_rank, act=act, input="x", init="normal", init_up=up) if value_rank else None,
+            gate=gate_called(gate, gate_rank, zero_init),
+            scale=scale,
+        ),
+        trainable=Trainable(norms=STACKS[norms]),
+    )

@@ -33,7 +33,7 @@ LAYER_SITES = tuple(
 )
 SITES = (*LAYER_SITES, "enc.end.ln", "dec.end.ln", "lm.head", "vis.ln")
 
-Init = Literal["backbone", "normal", "zeros", "ones"]
+Init = Literal["backbone", "normal", "zeros"]
 
 
 class Model(BaseModel):
@@ -112,6 +112,8 @@ class Bottleneck(Delta):
             raise ValueError(f"rank {self.r} is not divisible by heads {self.heads}")
         if self.phm and self.heads != 1:
             raise ValueError(f"phm={self.phm} goes with one head, heads={self.heads} given")
+        if self.phm and "normal" in (self.init, self.init_up):
+            raise ValueError("phm matrices have a start of their own; leave init at 'backbone' (or init_up at 'zeros')")
         if self.phm and self.r % self.phm:
             raise ValueError(f"rank {self.r} is not divisible by phm {self.phm}")
         return self
@@ -176,7 +178,7 @@ class Gate(Model):
     squash: Literal["sigmoid", "one_plus", "one_plus_sigmoid", "none"] = "sigmoid"
     pool: Literal["none", "mean", "masked_mean"] = "none"
     r: int = Field(default=0, ge=0)
-    init: Init = "backbone"
+    init: Init | Literal["ones"] = "backbone"
 
     @model_validator(mode="after")
     def _possible(self) -> "Gate":
@@ -186,6 +188,8 @@ class Gate(Model):
             raise ValueError(f"out='scalar' goes with a pool and only with it (out {self.out!r}, pool {self.pool!r})")
         if (self.kind == "lowrank") != (self.r > 0):
             raise ValueError(f"a rank goes with a lowrank gate and only with it (kind {self.kind!r}, r {self.r})")
+        if self.init == "ones" and self.kind != "vector":
+            raise ValueError(f"a {self.kind} gate cannot start at ones, only a vector can")
         return self
 
     def build(self, d_x: int, d_h: int, make: "Maker") -> "nn.Module":

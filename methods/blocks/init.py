@@ -64,10 +64,8 @@ class Maker:
                 weight.normal_(std=STD)
             elif rule in ("torch", "kaiming"):  # Kaiming-uniform with a = √5 is U(±1/√fan_in)
                 weight.uniform_(-bound, bound)
-            elif rule == "zeros":
-                weight.zero_()
             else:
-                raise ValueError(f"a matrix cannot start as {init!r}")
+                weight.zero_()
             if bias is not None:
                 if rule == "torch":
                     bias.uniform_(-bound, bound)

@@ -119,6 +119,9 @@ def test_only_one_method_at_a_time():
         (methods.get("vl-pet-large", arrange="plain"), "has one head"),
         (methods.get("vl-pet-large", gate_rank=0), "a rank goes with a lowrank gate"),
         (methods.get("vl-pet-large", rank=0), "greater than or equal to 1"),
+        (methods.get("compacter", phm=3, rank=6), "widths 32 and 32 are not both divisible by phm 3"),
+        (methods.get("compacter", phm=4, rank=6), "rank 6 is not divisible by phm 4"),
+        (methods.get("bitfit", add_missing=True), "add_missing is for T5"),
     ],
 )
 def test_what_cannot_be_had_leaves_the_model_alone(method, reason):

@@ -98,6 +98,8 @@ def test_houlsby_and_lora_with_gates(backbones):
     model = backbones["bart", 2048]
     assert count(model, "adapter").trainable == projector + 24 * a(48)
     assert count(model, methods.get("adapter", cross_adapter=True)).trainable == projector + 30 * a(48)
+    houlsby = projector + 18 * a(48) + 12 * a(96) + encoder_norms
+    assert count(model, "adapter+vl-pet-large").trainable == houlsby
     lora = 18 * 2 * 768 * 128
     assert count(model, "lora+vl-pet-large").trainable == projector + lora + 12 * a(96) + encoder_norms
 
