@@ -1,7 +1,8 @@
 """What a run is: plain frozen data with a content id.
 
-The same Run has the same id on every machine, and the id is the name of its directory. Fields that cannot change the result (batch size of the evaluation,
-checkpoint interval, device, label) are not in the id; fields at their default are left out of it, so options added later keep old ids.
+The same Run has the same id on every machine, and the id is the name of its directory. Fields that cannot change the
+result (batch size of the evaluation, checkpoint interval, device, label) are not in the id; fields at their default are
+left out of it, so options added later keep old ids.
 """
 
 import hashlib
@@ -12,17 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import methods
 from bench import backbones, tasks
 from bench.errors import UsageError, did_you_mean, unknown
 from bench.tasks import Task
+from methods.errors import MethodError
 
 T = TypeVar("T", bound=BaseModel)
 RECIPES = Path(__file__).parent / "recipes"
 MINI = "mini"
-NOT_IN_ID = {"label": True, "recipe": {"name", "eval_batch_size", "checkpoint_every"}}
+NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recipe that cannot change a result
 
 
 class Frozen(BaseModel):
@@ -35,8 +37,8 @@ class Recipe(Frozen):
     """How a model is trained and evaluated. Defaults are those of the official image-text scripts on BART.
 
     ``epochs`` counts passes over all tasks' training data; ``steps``, if given, is the number of updates instead.
-    ``validate`` evaluates on the validation splits after every epoch; ``select`` "best" then reports the epoch with the best mean (official video runs),
-    "last" the last weights. ``visual`` "zero" blinds the model: all features are 0.
+    ``validate`` evaluates on the validation splits after every epoch; ``select`` "best" then reports the epoch with the
+    best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds the model: all features are 0.
     """
 
     name: str = "paper"
@@ -63,6 +65,12 @@ class Recipe(Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
+    @model_validator(mode="after")
+    def _best_needs_validation(self) -> "Recipe":
+        if self.select == "best" and self.validate_ == "never":
+            raise ValueError('select = "best" needs validate = "epoch"')
+        return self
+
     @classmethod
     def options(cls) -> list[str]:
         """Return the names of the fields as a user writes them."""
@@ -72,8 +80,8 @@ class Recipe(Frozen):
 class Run(Frozen):
     """One training run: a backbone, a method with overrides, a suite trained jointly, a recipe, a seed, a data set.
 
-    ``tasks`` are those of the suite that are trained and evaluated, empty for all; ``data`` is the logical name of a data root; ``label`` is what
-    tables call the method, if not its name.
+    ``tasks`` are those of the suite that are trained and evaluated, empty for all; ``data`` is the logical name of a
+    data root; ``label`` is what tables call the method, if not its name.
     """
 
     backbone: str
@@ -100,7 +108,9 @@ class Run(Frozen):
     def content(self) -> dict[str, Any]:
         """Return the fields that make the id: those that differ from their defaults and can change the result."""
         chosen = methods.get(self.method, **self.overrides)
-        fields = self.model_dump(mode="json", by_alias=True, exclude=NOT_IN_ID, exclude_defaults=True)
+        idle = NOT_IN_ID | ({"epochs"} if self.recipe.steps else set())
+        exclude: Any = {"label": True, "recipe": idle}
+        fields = self.model_dump(mode="json", by_alias=True, exclude=exclude, exclude_defaults=True)
         fields |= {"method": chosen.name, "overrides": json.loads(json.dumps(chosen.overrides, default=str))}
         if chosen.version != 1:
             fields["method_version"] = chosen.version
@@ -125,12 +135,18 @@ class Run(Frozen):
 class Execution(Frozen):
     """Where a run is executed; none of it can change the result, so none of it is in a Run.
 
-    ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads, 0 for torch's own choice.
+    ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads, 0 for its own
+    choice.
     """
 
     device: str = "auto"
     threads: int = 0
     data: dict[str, Path] = {}
+
+
+def is_mini(backbone: str) -> bool:
+    """Return whether a backbone is a miniature one: shipped, or a folder that ``mini pretrain`` wrote."""
+    return backbone.startswith("mini-") or (Path(backbone) / "training_log.json").is_file()
 
 
 def recipe_table(name: str) -> dict[str, Any]:
@@ -158,9 +174,11 @@ def resolve(
 ) -> Run:
     """Build a complete Run: every recipe value is filled in, from the recipe's tables and then from ``settings``.
 
-    A recipe file holds fields of :class:`Recipe` at its top, and tables that refine them, the later the stronger: by family (``[bart]``), suite
-    (``[video-text]``), both (``["bart video-text"]``) and method (``[method.full]``). The learning rate, weight decay and prompt switch that no table
-    gives are the method's own (:meth:`methods.registry.Chosen.optim`). Miniature backbones go with the recipe ``mini``.
+    A recipe file holds fields of :class:`Recipe` at its top, and tables that refine them, the later the stronger: by
+    family (``[bart]``), suite (``[video-text]``), both (``["bart video-text"]``) and method (``[method.full]``). The
+    learning rate, weight decay and prompt switch that no table gives are the method's own
+    (:meth:`methods.registry.Chosen.optim`). Miniature backbones go with the recipe ``mini``. ``epochs`` in ``settings``
+    takes the place of a recipe's ``steps``.
 
     Raises:
         UsageError: an unknown name, key or value.
@@ -171,7 +189,7 @@ def resolve(
     recipe_settings, options = split_settings(settings or {}, [method])
     chosen = methods.get(method, **options)
     chosen.spec(shape)
-    recipe = recipe or (MINI if backbone.startswith("mini-") else "paper")
+    recipe = recipe or (MINI if is_mini(backbone) else "paper")
     table = recipe_table(recipe)
     optim = chosen.optim(shape.family, suite)
     fields: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay, "task_prefix": optim.task_prefix}
@@ -179,6 +197,8 @@ def resolve(
     for key in (shape.family, suite, f"{shape.family} {suite}"):
         fields |= table.get(key, {})
     fields |= table.get("method", {}).get(chosen.name, {})
+    if "epochs" in recipe_settings:
+        fields.pop("steps", None)
     run = {
         "backbone": backbone,
         "method": chosen.name,
@@ -209,6 +229,7 @@ def split_settings(settings: Mapping[str, Any], names: list[str]) -> tuple[dict[
 
     Raises:
         UsageError: no recipe field and no option of these methods is called so (near matches are named), or both are.
+        MethodError: ``method.KEY`` is an option of none of these methods.
     """
     fields = Recipe.options()
     options = sorted({key for name in names for key in methods.get(name).entry.types})
@@ -218,6 +239,8 @@ def split_settings(settings: Mapping[str, Any], names: list[str]) -> tuple[dict[
         homes = [room == "recipe" or (not room and bare in fields), room == "method" or (not room and bare in options)]
         if room not in ("", "recipe", "method") or not any(homes) or (room == "recipe" and bare not in fields):
             raise UsageError(f"unknown setting {key!r}{did_you_mean(bare, [*fields, *options])}")
+        if room == "method" and bare not in options:
+            raise MethodError(f"{', '.join(names)}: no option {bare!r}{did_you_mean(bare, options)}")
         if all(homes):
             raise UsageError(f"setting {key!r} is ambiguous; write recipe.{key} or method.{key}")
         found[homes[1]][bare] = value

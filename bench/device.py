@@ -1,6 +1,8 @@
-"""Everything that depends on the device: placement, precision, seeds, clocks, memory. CUDA when it is there, the CPU otherwise.
+"""Everything that depends on the device: placement, precision, seeds, clocks, memory. CUDA when it is there, the CPU
+otherwise.
 
-No CUDA device was at hand when this was written: the CUDA branches follow torch's documentation and are tested with substituted statistics.
+No CUDA device was at hand when this was written: the CUDA branches follow torch's documentation and are tested with
+    substituted statistics.
 """
 
 import os
@@ -21,9 +23,9 @@ from bench.errors import UsageError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_DEFINITION = (
-    "Peak bytes while a phase ran. allocated, reserved: torch's caching allocator, peaks reset at the start of the phase; device_used: total minus free "
-    "memory of the whole device at the end of the phase, other processes included; host_rss: resident memory of this process, sampled every 50 ms. "
-    "null: this device has no such figure."
+    "Peak bytes while a phase ran. allocated, reserved: torch's caching allocator, peaks reset at the start of the "
+    "phase; device_used: total minus free memory of the whole device at the end of the phase, other processes included; "
+    "host_rss: resident memory of this process, sampled every 50 ms. null: this device has no such figure."
 )
 
 
@@ -42,7 +44,8 @@ def pick(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context in which forward passes run: nothing for ``fp32``, torch.autocast for ``bf16`` and ``fp16``."""
+    """Return the context in which forward passes run: nothing for ``fp32``, torch.autocast for ``bf16`` and
+    ``fp16``."""
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=DTYPES[precision])
 
 
@@ -165,7 +168,8 @@ def size(tensors: Iterable[Tensor | None]) -> int:
 
 
 def analytic(model: nn.Module, optimizer: int | None, activations: int | None) -> dict[str, int | None]:
-    """Split memory by purpose, in bytes: all weights, the trainable ones among them, their gradients, optimiser state, activations.
+    """Split memory by purpose, in bytes: all weights, the trainable ones among them, their gradients, optimiser state,
+    activations.
 
     Gradients have the size of the trainable weights: that is what one backward pass allocates.
     """

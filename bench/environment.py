@@ -13,7 +13,8 @@ PACKAGES = ("vlpet-bench", "torch", "transformers", "numpy", "pycocoevalcap", "s
 
 @lru_cache
 def environment() -> dict[str, Any]:
-    """Return versions, git commit and whether the tree was dirty (null outside of a checkout), host, platform, job id."""
+    """Return versions, git commit and whether the tree was dirty (null outside of a checkout), host, platform, job
+    id."""
     found = {"python": platform.python_version(), "platform": platform.platform(), "host": platform.node()}
     for name in PACKAGES:
         try:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from bench import backbones
 from bench import device as dev
@@ -15,7 +14,7 @@ from bench.tasks import Task
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module,
+    model: backbones.VLModel,
     task: Task,
     data: Prepared,
     text: Text,

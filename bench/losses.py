@@ -1,4 +1,5 @@
-"""Training losses: cross-entropy over the full vocabulary in float32, reduced as each task's official training step does."""
+"""Training losses: cross-entropy over the full vocabulary in float32, reduced as each task's official training step
+does."""
 
 import torch
 from torch import Tensor
@@ -16,9 +17,9 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def reduce(kind: str, losses: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Reduce token losses ``(b, t)`` to a scalar.
 
-    ``example``: mean over each example's label tokens, then over the batch (GQA, NLVR2, the video tasks). ``weighted``: the same with each example's
-    mean multiplied by its weight ``(b,)``, the score of the answer drawn (VQA). ``tokens``: mean over all label tokens of the batch (COCO captions;
-    quirk LOSS-MIX).
+    ``example``: mean over each example's label tokens, then over the batch (GQA, NLVR2, the video tasks). ``weighted``:
+    the same with each example's mean multiplied by its weight ``(b,)``, the score of the answer drawn (VQA).
+    ``tokens``: mean over all label tokens of the batch (COCO captions; quirk LOSS-MIX).
 
     Raises:
         ValueError: the kind is none of these.

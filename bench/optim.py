@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: parameters whose names contain one of these get no weight decay. HF calls its norms ``layer_norm`` and ``layernorm_embedding``, so their *weights*
-#: are decayed, as in the official runs (quirk WD-LN).
+#: parameters whose names contain one of these get no weight decay. HF calls its norms ``layer_norm`` and
+#: ``layernorm_embedding``, so their *weights* #: are decayed, as in the official runs (quirk WD-LN).
 NO_DECAY = ("bias", "LayerNorm.weight")
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 
@@ -15,8 +15,8 @@ BETAS, EPSILON = (0.9, 0.999), 1e-6
 class OfficialAdamW(torch.optim.Optimizer):
     """AdamW as transformers 4.2.1 had it (quirk ADAMW-OLD).
 
-    It differs from ``torch.optim.AdamW`` twice: epsilon is added to the square root of the *uncorrected* second moment, and the decay is applied after
-    the update, to the updated weight.
+    It differs from ``torch.optim.AdamW`` twice: epsilon is added to the square root of the *uncorrected* second moment,
+    and the decay is applied after the update, to the updated weight.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float) -> None:
@@ -60,7 +60,8 @@ def build(model: nn.Module, kind: str, lr: float, weight_decay: float) -> torch.
 
 
 def rate(step: int, total: int, warmup: float) -> float:
-    """Return the factor on the peak learning rate at an update: linear from 0 over ``int(warmup * total)`` updates, then linear to 0.
+    """Return the factor on the peak learning rate at an update: linear from 0 over ``int(warmup * total)`` updates,
+    then linear to 0.
 
     >>> [rate(s, 100, 0.1) for s in (0, 5, 10, 55, 100)]
     [0.0, 0.5, 1.0, 0.5, 0.0]

@@ -1,8 +1,8 @@
 """The record of a run: one directory, written so that a run is done or not done and never half.
 
-Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its presence is the end of the run),
-``curve.jsonl``, ``predictions/<task>.jsonl.gz``, ``weights.safetensors`` (trained tensors only), ``segments.jsonl``, ``log.txt``, and while it
-runs ``claim.json`` and ``checkpoint.pt``.
+Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its
+presence is the end of the run), ``curve.jsonl``, ``predictions/<task>.jsonl.gz``, ``weights.safetensors`` (trained
+tensors only), ``segments.jsonl``, ``log.txt``, and while it runs ``claim.json`` and ``checkpoint.pt``.
 """
 
 import gzip
@@ -111,7 +111,7 @@ class Folder:
         return self.path / "predictions" / f"{task}.jsonl.gz"
 
     def begin(self, run: Run) -> None:
-        """Make the directory and write the configuration; what a corrupt or failed attempt left is put aside first."""
+        """Make the directory and write the configuration; the files of a corrupt or failed attempt are put aside."""
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if self.record.exists():
@@ -120,8 +120,8 @@ class Folder:
 
     def _put_aside(self) -> None:
         """Move the files of an earlier attempt into ``attempt-N``: nothing is overwritten."""
-        number = 1 + sum(1 for _ in self.path.glob("attempt-*"))
-        aside = self.path / f"attempt-{number}"
+        taken = [int(path.name.removeprefix("attempt-")) for path in self.path.glob("attempt-[0-9]*")]
+        aside = self.path / f"attempt-{max(taken, default=0) + 1}"
         aside.mkdir()
         for item in list(self.path.iterdir()):
             if item != self.claim and not item.name.startswith("attempt-"):
@@ -140,7 +140,8 @@ class Folder:
         """Return the record, or None where the run has not ended.
 
         Raises:
-            Corrupt: record.json is torn or does not fit the schema, or the weights beside a finished run are unreadable.
+            Corrupt: record.json is torn or does not fit the schema, or the weights beside a finished run are
+                unreadable.
         """
         try:
             content = json.loads(self.record.read_text(encoding="utf-8"))
@@ -210,12 +211,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn a failure to write results (read-only folder, full disk) into one clear error."""
+def explained(path: Path, flag: str = "--results") -> Iterator[None]:
+    """Turn a failure to write (read-only folder, full disk) into one clear error; ``flag`` chooses another folder."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: cannot write results ({error.strerror or error}); give another folder with --results") from error
+        reason = error.strerror or error
+        raise UsageError(f"{path}: cannot be written ({reason}); give another folder with {flag}") from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -237,11 +239,13 @@ def classify(error: BaseException) -> str:
     ('oom', 'nan', 'error')
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in str(error).lower():
+    said = str(error).lower()
+    if names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in said or "not enough memory" in said:
         return "oom"
     table = {
         "FloatingPointError": "nan",
         "TimeoutError": "timeout",
+        "TimeoutExpired": "timeout",
         "KeyboardInterrupt": "interrupted",
         "MethodError": "unsupported",
     }
@@ -251,20 +255,6 @@ def classify(error: BaseException) -> str:
 def now() -> str:
     """Return the time as ISO 8601 in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def state(results: Path, run: Run) -> tuple[str, str]:
-    """Return the state of a run, one of done, failed, corrupt, running or missing, and its cause or fault."""
-    folder = Folder(results, run.id)
-    try:
-        record = folder.read()
-    except Corrupt as fault:
-        return "corrupt", str(fault)
-    if record is not None:
-        return record.status, record.cause or ""
-    if folder.claim.exists():
-        return "running", ""
-    return "missing", "started" if folder.run.exists() else ""
 
 
 def load_records(results: Path) -> tuple[list[Record], list[str]]:
@@ -284,17 +274,23 @@ def load_records(results: Path) -> tuple[list[Record], list[str]]:
 def load_results(path: str | Path = "results") -> "pd.DataFrame":
     """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
 
-    A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A corrupt record is left out with a
-    warning.
+    A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A
+    corrupt record, and one of a suite that is not registered here, are left out with a warning.
     """
     import warnings
 
     import pandas as pd
 
     records, faults = load_records(Path(path))
-    for fault in faults:
-        warnings.warn(f"corrupt record left out: {fault}", stacklevel=2)
-    return pd.DataFrame([row for record in records for row in _rows(record)], columns=COLUMNS)
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        try:
+            rows += _rows(record)
+        except UsageError as fault:
+            faults.append(f"{record.id}: {fault}")
+    for told in faults:
+        warnings.warn(f"record left out: {told}", stacklevel=2)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _rows(record: Record) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ import torch
 import methods
 from bench import backbones, evaluate, records, train
 from bench import device as dev
-from bench.config import MINI, Execution, Run
+from bench.config import Execution, Run
 from bench.data.batches import Prepared
 from bench.data.check import counts, fingerprint
 from bench.data.features import FeatureStore
@@ -78,7 +78,9 @@ def _signals(work: "Work") -> Iterator[None]:
 
 
 @lru_cache(maxsize=64)
-def _prepared(root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None) -> Prepared:
+def _prepared(
+    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None
+) -> Prepared:
     """Read and tokenise one split of a task; runs of a sweep in one process share it."""
     examples = task.read(root, split)[:limit]
     return Prepared(task, examples, _text(backbone), _store(root, n_frames), prefix=prefix)
@@ -163,7 +165,10 @@ class Work:
         clock = time.monotonic()
         with memory.phase("evaluate"):
             scores = {task.name: self.scored(model, task, root, device) for task in run.task_list}
-        self.facts["time"] |= {"evaluate_seconds": time.monotonic() - clock, "total_seconds": time.monotonic() - self.begun}
+        self.facts["time"] |= {
+            "evaluate_seconds": time.monotonic() - clock,
+            "total_seconds": time.monotonic() - self.begun,
+        }
         self.facts["data"]["counts"] = counts(sets)
         return self.ended(status="done", scores=scores)
 
@@ -173,7 +178,8 @@ class Work:
         return _prepared(root, task, split, self.run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit)
 
     def first_step(self, model: Any, plan: train.Plan, memory: dev.Memory, device: torch.device) -> int:
-        """Run forward and backward once on the first batch, change nothing, and return the bytes kept for the backward pass.
+        """Run forward and backward once on the first batch, change nothing, and return the bytes kept for the backward
+        pass.
 
         The random state is put back, so that training is the same with and without this measurement.
         """
@@ -190,7 +196,8 @@ class Work:
     def training(
         self, model: Any, handle: Any, plan: train.Plan, memory: dev.Memory, device: torch.device, root: Path
     ) -> train.Trained:
-        """Train; after each epoch validate if the recipe says so, and keep the best weights if they are to be reported."""
+        """Train; after each epoch validate if the recipe says so, and keep the best weights if they are to be
+        reported."""
         recipe = self.run.recipe
         per_epoch = sum(plan.sizes.values())
         best = self.folder.path / "best.safetensors"
@@ -241,7 +248,8 @@ class Work:
         return mean
 
     def scored(self, model: Any, task: Task, root: Path, device: torch.device) -> Score:
-        """Predict, keep the predictions, then score: a metric that fails loses nothing, it can be computed again from them."""
+        """Predict, keep the predictions, then score: a metric that fails loses nothing, it can be computed again from
+        them."""
         data = self.prepared(root, task, task.report_split)
         said = evaluate.predict(model, task, data, _text(self.run.backbone), self.run.recipe, device)
         rows = [
@@ -345,5 +353,3 @@ def _times(done: train.Trained) -> dict[str, float | None]:
         "samples_per_second": done.examples / done.seconds if done.seconds else None,
         "steps": done.steps,
     }
-
-

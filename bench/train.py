@@ -53,7 +53,8 @@ class Plan:
 
 @dataclass
 class Trained:
-    """What a training did in this process: updates made so far by all segments, examples seen, seconds of each update, bytes of optimiser state."""
+    """What a training did in this process: updates made so far by all segments, examples seen, seconds of each update,
+    bytes of optimiser state."""
 
     steps: int = 0
     examples: int = 0
@@ -89,8 +90,10 @@ def train(
         recipe: learning rate, schedule, clipping, precision.
         seed: of the answers drawn; the caller has seeded torch.
         device: where the batches go.
-        checkpoint: file for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an interruption.
-        on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr"}``; it may evaluate the model.
+        checkpoint: file for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
+            interruption.
+        on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr"}``; it may evaluate the
+            model.
         on_resume: called with the number of updates already made, where a checkpoint is continued.
         should_stop: asked before every update; a reason makes a checkpoint and raises KeyboardInterrupt with it.
 

@@ -9,7 +9,10 @@ import pytest
 
 FORBIDDEN = [
     ("methods", ("bench",)),
-    ("bench/report", ("torch", "transformers", "methods", "bench.backbones", "bench.train", "bench.run", "bench.evaluate")),
+    (
+        "bench/report",
+        ("torch", "transformers", "methods", "bench.backbones", "bench.train", "bench.run", "bench.evaluate"),
+    ),
     ("bench/tasks", ("methods", "torch", "transformers")),
     ("bench/metrics", ("methods", "torch", "transformers")),
 ]
@@ -56,7 +59,8 @@ def test_no_module_is_long(repo: Path) -> None:
 
 
 def test_hf_module_names_live_in_one_file(repo: Path) -> None:
-    """Only sites.py may know how HF calls its attention and feed-forward modules, so that a new release costs one edit."""
+    """Only sites.py may know how HF calls its attention and feed-forward modules, so that a new release costs one
+    edit."""
     names = ("encoder_attn", "EncDecAttention", "DenseReluDense", "self_attn_layer_norm", "SelfAttention")
     knowing = {
         file.name

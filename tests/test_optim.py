@@ -1,5 +1,6 @@
 """The optimiser and schedule against formulas written out here."""
 
+import itertools
 import math
 
 import pytest
@@ -15,8 +16,8 @@ def test_rate_is_zero_first_peaks_after_the_warmup_and_ends_at_zero() -> None:
     assert rates[100] == 1.0
     assert rates[1000] == 0.0
     assert max(rates) == 1.0
-    assert all(a <= b for a, b in zip(rates[:100], rates[1:101], strict=True))
-    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+    assert all(a <= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates))
 
 
 def test_rate_without_warmup_starts_at_the_peak() -> None:

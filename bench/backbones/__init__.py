@@ -4,7 +4,8 @@
 >>> backbones.shape("bart-base").d
 768
 
-A backbone is one file in this folder: a family (how text and visual tokens are joined, what its layers are called) and its named presets.
+A backbone is one file in this folder: a family (how text and visual tokens are joined, what its layers are called) and
+    its named presets.
 """
 
 from importlib import import_module

@@ -34,7 +34,9 @@ def family_of(config: Any) -> Any:
     """Return the Family of an HF configuration; UsageError where there is none."""
     families = _families()
     if getattr(config, "model_type", None) not in families:
-        raise UsageError(f"model_type {getattr(config, 'model_type', None)!r} is no backbone; known: {', '.join(families)}")
+        raise UsageError(
+            f"model_type {getattr(config, 'model_type', None)!r} is no backbone; known: {', '.join(families)}"
+        )
     return families[config.model_type]
 
 
@@ -50,7 +52,8 @@ def shape(name: str) -> Shape:
 
 
 def tokenizer(name: str) -> Any:
-    """Return the :class:`~bench.backbones.text.Text` of a shipped, local or hub backbone, with the official extra tokens."""
+    """Return the :class:`~bench.backbones.text.Text` of a shipped, local or hub backbone, with the official extra
+    tokens."""
     from transformers import AutoTokenizer
 
     from bench.backbones.text import Text
@@ -67,7 +70,8 @@ def build(
     """Build a :class:`~bench.backbones.model.VLModel`.
 
     Args:
-        name_or_config: a shipped checkpoint (``mini-bart``), a size without weights (``bart-base``), a local or hub checkpoint in ``save_pretrained``
+        name_or_config: a shipped checkpoint (``mini-bart``), a size without weights (``bart-base``), a local or hub
+            checkpoint in ``save_pretrained``
             layout, or an HF configuration (whose vocabulary is then final).
         feat_dim: columns of the visual features.
         n_boxes: a grid of more visual tokens is max-pooled to floor(sqrt(n_boxes)) a side.
@@ -120,7 +124,8 @@ def _language_model(wanted: Any, device: Any, seed: int) -> tuple[Any, Any]:
 
 
 def _extended(family: Any, vocabulary: int) -> int:
-    """The official table sizes: 50265 + 200 for BART, 32200 for T5, whose 32128 rows hold 32100 tokens and 28 unused ones."""
+    """The official table sizes: 50265 + 200 for BART, 32200 for T5, whose 32128 rows hold 32100 tokens and 28 unused
+    ones."""
     return vocabulary + 200 if family.name == "bart" else vocabulary - 28 + 100
 
 
@@ -147,6 +152,9 @@ def _checkpoint(name: str) -> Path:
 
 def _hub(name: str, load: Any) -> Any:
     """Call a ``from_pretrained``; say plainly what was looked for where it fails."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     try:
         return load()
     except (OSError, ValueError) as error:

@@ -44,7 +44,8 @@ def extra_tokens(prefix: str) -> tuple[str, ...]:
 
 
 def joint_mask(mask: Tensor, visual: Tensor) -> Tensor:
-    """Extend a text mask ``(b, t)`` by ones for the visual tokens ``(b, v, d)``; padded frames count too (quirk VID-PADMASK)."""
+    """Extend a text mask ``(b, t)`` by ones for the visual tokens ``(b, v, d)``; padded frames count too (quirk
+    VID-PADMASK)."""
     from torch import cat
 
     return cat([mask, mask.new_ones(visual.shape[:2])], dim=1)

@@ -1,4 +1,5 @@
-"""The miniature backbones that ship with the package: checkpoints, pretrained on text by ``python -m bench mini pretrain``."""
+"""The miniature backbones that ship with the package: checkpoints, pretrained on text by ``python -m bench mini
+pretrain``."""
 
 from pathlib import Path
 

@@ -16,7 +16,8 @@ from methods import context
 
 @dataclass
 class VLOutput:
-    """Logits ``(b, t, vocabulary)`` and encoder states ``(b, n, d)``; ``loss`` is the mean over label tokens, computed when asked for."""
+    """Logits ``(b, t, vocabulary)`` and encoder states ``(b, n, d)``; ``loss`` is the mean over label tokens, computed
+    when asked for."""
 
     logits: Tensor
     encoder_last_hidden_state: Tensor
@@ -48,7 +49,8 @@ class VLModel(nn.Module):
         self.n_boxes = n_boxes
 
     def encode(self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return encoder states ``(b, n, d)`` and mask ``(b, n)`` of text ids ``(b, t)`` and features ``(b, v, f)`` or ``(b, 2, v, f)``."""
+        """Return encoder states ``(b, n, d)`` and mask ``(b, n)`` of text ids ``(b, t)`` and features ``(b, v, f)`` or
+        ``(b, 2, v, f)``."""
         vis_feats, boxes = pool(vis_feats, boxes, self.n_boxes)
         visual = self.visual_embedding(vis_feats, boxes)
         mask = (input_ids != self.lm.config.pad_token_id).long()

@@ -12,7 +12,8 @@ from bench.backbones.family import Family, additive, extra_tokens, joint_mask
 
 
 def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor) -> Tensor:
-    """Encode ``[text ; visual]``: the relative position bias acts between text tokens only, every pair with a visual token has none."""
+    """Encode ``[text ; visual]``: the relative position bias acts between text tokens only, every pair with a visual
+    token has none."""
     text = encoder.embed_tokens(ids)
     states = encoder.dropout(torch.cat([text, visual.to(text.dtype)], dim=1))
     length, count = text.shape[1], visual.shape[1]

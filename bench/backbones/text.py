@@ -1,4 +1,5 @@
-"""Tokenisers as the official code uses them: extra tokens at fixed ids, spaces kept (BART) or collapsed (T5), clean-up after decoding."""
+"""Tokenisers as the official code uses them: extra tokens at fixed ids, spaces kept (BART) or collapsed (T5), clean-up
+after decoding."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +25,17 @@ class Text:
         """Wrap an HF tokeniser after adding the special tokens that it lacks.
 
         Raises:
-            ValueError: the added tokens did not get the last ids in the official order, which the visual tokens rely on.
+            ValueError: the added tokens did not get the last ids in the official order, which the visual tokens rely
+                on.
         """
         known = hf.get_vocab()
         hf.add_tokens([t for t in family.added_tokens if t not in known], special_tokens=True)
         size = len(hf)
         last = hf.convert_tokens_to_ids(["<vis_extra_id_99>", "<vis_extra_id_0>"])
         if last != [size - 100, size - 1]:
-            raise ValueError(f"<vis_extra_id_99> and _0 have ids {last}, not {[size - 100, size - 1]}: other tokeniser layout")
+            raise ValueError(
+                f"<vis_extra_id_99> and _0 have ids {last}, not {[size - 100, size - 1]}: other tokeniser layout"
+            )
         return cls(hf, family.name, hf.pad_token_id, hf.eos_token_id, size)
 
     def encode(self, text: str, limit: int | None) -> list[int]:
@@ -56,5 +60,6 @@ class Text:
         return text
 
     def _spaced(self, text: str) -> str:
-        # The T5 tokeniser of transformers 4.2.1 split on whitespace first; BART's keeps every space (quirk TRAIL-SPACE).
+        # The T5 tokeniser of transformers 4.2.1 split on whitespace first; BART's keeps every space (quirk
+        # TRAIL-SPACE).
         return " ".join(text.split()) if self.family == "t5" else text

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 class VisualEmbedding(nn.Module):
     """The visual projector: the sum of a feature, a position, an image-order and an object-order embedding.
 
-    Positions are boxes and their area, ``Linear(5, d)``. Grid and video features have no boxes (all zero), so that branch gives one constant vector (quirk
-    POS-CONST). Object order is looked up in the *word* embedding, counted from its end: those rows stay the language model's (quirk EMB-FROZEN).
+    Positions are boxes and their area, ``Linear(5, d)``. Grid and video features have no boxes (all zero), so that
+    branch gives one constant vector (quirk POS-CONST). Object order is looked up in the *word* embedding, counted from
+    its end: those rows stay the language model's (quirk EMB-FROZEN).
     """
 
     def __init__(self, feat_dim: int, d: int, words: nn.Embedding, norm: Callable[[], nn.Module]) -> None:
@@ -44,7 +45,8 @@ def _area(boxes: Tensor) -> Tensor:
 
 
 def pool(features: Tensor, boxes: Tensor | None, n_boxes: int) -> tuple[Tensor, Tensor | None]:
-    """Max-pool a square grid ``(..., v, f)`` of more than ``n_boxes`` tokens to floor(sqrt(n_boxes)) a side; keep the first boxes.
+    """Max-pool a square grid ``(..., v, f)`` of more than ``n_boxes`` tokens to floor(sqrt(n_boxes)) a side; keep the
+    first boxes.
 
     Two images are pooled each on its own. Smaller inputs pass unchanged.
 

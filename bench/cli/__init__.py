@@ -12,7 +12,8 @@ from typing import NoReturn
 from bench.errors import UsageError, did_you_mean
 from methods.errors import MethodError
 
-#: verb -> module of this package that has ``add(parser)`` and ``call(arguments) -> exit code``, and its line in the help
+#: verb -> module of this package that has ``add(parser)`` and ``call(arguments) -> exit code``, and its line in the
+#: help
 VERBS = {
     "sweep": ("sweep", "run a grid of backbones, methods, suites and seeds; print its tables"),
     "run": ("run", "run one cell in this process"),

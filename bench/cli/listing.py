@@ -23,7 +23,14 @@ def _tasks() -> list[dict[str, object]]:
 
     found = [tasks.get(name) for name in tasks.names()]
     return [
-        {"task": t.name, "suite": t.suite, "label": t.label, "metric": t.metric, "reported on": t.report_split, "prompt": t.prompt}
+        {
+            "task": t.name,
+            "suite": t.suite,
+            "label": t.label,
+            "metric": t.metric,
+            "reported on": t.report_split,
+            "prompt": t.prompt,
+        }
         for t in found
     ]
 

@@ -27,10 +27,11 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench import backbones, tasks
 
     tasks.suite(arguments.suite)
-    if arguments.explain:
-        print(methods.explain(arguments.explain, backbones.shape(arguments.backbone)))
-        return 0
     columns = feature_columns(arguments.backbone, arguments.suite)
+    if arguments.explain:
+        skeleton = backbones.build(arguments.backbone, feat_dim=columns, device="meta")
+        print(methods.explain(methods.attach(skeleton, methods.get(arguments.explain))))
+        return 0
     rows = []
     for name in methods.names():
         counted = count(arguments.backbone, name, columns, {})

@@ -32,6 +32,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         progress=lambda p: print(
             f"step {p['step']}/{steps}  loss {p['loss']:.3f}  {p['seconds']:.0f} s"
             f"  about {p['seconds'] / p['step'] * (steps - p['step']):.0f} s left",
+            p.get("held_out_percent", ""),
             flush=True,
         ),
     )

@@ -31,8 +31,12 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add where results and reports are."""
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (./results)")
-    parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="reports folder (./reports)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (./results)"
+    )
+    parser.add_argument(
+        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="reports folder (./reports)"
+    )
 
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +48,12 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
     parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
     parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a recipe field or method option"
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a recipe field or method option",
     )
 
 

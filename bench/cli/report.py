@@ -55,7 +55,9 @@ def write_report(name: str, cells: list[Any], arguments: argparse.Namespace, *, 
         arguments.reports / name,
         {run_id: curve for run_id, curve in curves.items() if len(curve)},
         command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
-        environment={k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")},
+        environment={
+            k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")
+        },
     )
     if not announce:
         return

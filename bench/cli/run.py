@@ -15,10 +15,17 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--seed", type=int, default=1, help="seed (1)")
     parser.add_argument("--recipe", help="recipe: paper, mini, or a TOML file (the backbone's)")
     parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a recipe field or method option"
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a recipe field or method option",
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed at the end (table)")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"
+    )
     add_execution(parser)
     add_folders(parser)
 

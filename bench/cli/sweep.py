@@ -21,12 +21,16 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
     add_execution(parser)
     add_folders(parser)
-    parser.add_argument("--executor", choices=("inline", "local"), default="inline", help="this process, or workers (inline)")
+    parser.add_argument(
+        "--executor", choices=("inline", "local"), default="inline", help="this process, or workers (inline)"
+    )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="workers of --executor local (2)")
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
     parser.add_argument("--dry-run", "-n", action="store_true", help="show the planned runs and write nothing")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed at the end (table)")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"
+    )
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
@@ -61,7 +65,9 @@ def _run(sweep: Any, cells: list[Any], where: Any, arguments: argparse.Namespace
     runs = [cell.run for cell in cells if cell.run]
     todo, settled = pending(runs, arguments.results, arguments.retry_failed)
     if not arguments.quiet:
-        told = f"{len(runs)} runs: {len(todo)} to do, {len(settled)} already settled, {len(cells) - len(runs)} unsupported"
+        told = (
+            f"{len(runs)} runs: {len(todo)} to do, {len(settled)} already settled, {len(cells) - len(runs)} unsupported"
+        )
         print(told, file=sys.stderr)
     interrupted = False
     if todo:
@@ -110,7 +116,13 @@ def dry_run(cells: list[Any], arguments: argparse.Namespace) -> int:
 
     rows = []
     for cell in cells:
-        row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported", "trainable": None, "percent": None, "note": cell.reason}
+        row: dict[str, Any] = {
+            "run": cell.run_id,
+            "state": "unsupported",
+            "trainable": None,
+            "percent": None,
+            "note": cell.reason,
+        }
         if cell.run:
             known, note = state(arguments.results, cell.run)
             counted = count(cell.backbone, cell.method, feature_columns(cell.backbone, cell.suite), cell.run.overrides)

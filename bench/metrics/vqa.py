@@ -1,12 +1,13 @@
-"""VQA accuracy as the public evaluation tool of 2016 computes it, bugs included: that reading made the published numbers (quirk VQA-EVAL-OLD)."""
+"""VQA accuracy as the public evaluation tool of 2016 computes it, bugs included: that reading made the published
+numbers (quirk VQA-EVAL-OLD)."""
 
 import re
 from collections.abc import Sequence
 
 PUNCTUATION = (";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!")
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
-# The tool means "a period not between digits" but its look-behind is mistyped: any period that no digit follows goes (quirk VQA-PERIOD),
-# and at most 32 of them, since it passes a flag where re.sub expects a count.
+# The tool means "a period not between digits" but its look-behind is mistyped: any period that no digit follows goes
+# (quirk VQA-PERIOD), # and at most 32 of them, since it passes a flag where re.sub expects a count.
 PERIOD = re.compile(r"\.(?!\d)")
 PERIODS_AT_MOST = 32
 ARTICLES = {"a", "an", "the"}
@@ -21,15 +22,85 @@ DIGITS = dict(
 CONTRACTIONS = {
     **{
         w.replace("'", ""): w
-        for w in (
-            "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
-            "I'd've I'm I've isn't it'd it'll ma'am mightn't might've mustn't must've needn't "
-            "not've o'clock oughtn't shan't she'd've should've shouldn't somebody'd "
-            "someone'd someone'll someone's something'd something'll that's there'd there're there's "
-            "they'd they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's "
-            "what've when's where'd where's where've who'd who'll who's who've why'll why're "
-            "why's won't would've wouldn't y'all you'd you'll you're you've"
-        ).split()
+        for w in [
+            "ain't",
+            "aren't",
+            "can't",
+            "could've",
+            "couldn't",
+            "didn't",
+            "doesn't",
+            "don't",
+            "hadn't",
+            "hasn't",
+            "haven't",
+            "he'd",
+            "he's",
+            "how'd",
+            "how'll",
+            "how's",
+            "I'd've",
+            "I'm",
+            "I've",
+            "isn't",
+            "it'd",
+            "it'll",
+            "ma'am",
+            "mightn't",
+            "might've",
+            "mustn't",
+            "must've",
+            "needn't",
+            "not've",
+            "o'clock",
+            "oughtn't",
+            "shan't",
+            "she'd've",
+            "should've",
+            "shouldn't",
+            "somebody'd",
+            "someone'd",
+            "someone'll",
+            "someone's",
+            "something'd",
+            "something'll",
+            "that's",
+            "there'd",
+            "there're",
+            "there's",
+            "they'd",
+            "they'll",
+            "they're",
+            "they've",
+            "'twas",
+            "wasn't",
+            "we'd've",
+            "we've",
+            "weren't",
+            "what'll",
+            "what're",
+            "what's",
+            "what've",
+            "when's",
+            "where'd",
+            "where's",
+            "where've",
+            "who'd",
+            "who'll",
+            "who's",
+            "who've",
+            "why'll",
+            "why're",
+            "why's",
+            "won't",
+            "would've",
+            "wouldn't",
+            "y'all",
+            "you'd",
+            "you'll",
+            "you're",
+            "you've",
+        ]
     },
     "couldnt've": "couldn't've",
     "couldn'tve": "couldn't've",
@@ -81,7 +152,8 @@ CONTRACTIONS = {
 
 
 def without_punctuation(text: str) -> str:
-    """Delete each mark everywhere where it touches a space somewhere, or where the text has a comma between digits; else make it a space."""
+    """Delete each mark everywhere where it touches a space somewhere, or where the text has a comma between digits;
+    else make it a space."""
     result = text
     for mark in PUNCTUATION:
         loose = f"{mark} " in text or f" {mark}" in text or COMMA_IN_NUMBER.search(text) is not None
@@ -96,7 +168,8 @@ def with_plain_words(text: str) -> str:
 
 
 def accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """Return the accuracy of a prediction in [0, 1]: min(1, matches / 3) against the other answers, averaged over leaving out each.
+    """Return the accuracy of a prediction in [0, 1]: min(1, matches / 3) against the other answers, averaged over
+    leaving out each.
 
     >>> accuracy("net", ["net"] * 9 + ["netting"])
     1.0

@@ -1,13 +1,14 @@
 """What the miniature camera sees: noisy, entangled features of scenes and frames.
 
-A cell (or frame) has a clean code, the sum of one random vector per attribute value. What is recorded is one of several *lightings* of it: each image has
-a lighting, each lighting mixes the code by its own random matrix and leaves its own colour cast, everything passes a saturating non-linearity, and noise
-is added. One linear map cannot undo all lightings at once; a small non-linear module can, because the cast tells which one it is.
+A cell (or frame) has a clean code, the sum of one random vector per attribute value. What is recorded is one of several
+*lightings* of it: each image has a lighting, each lighting mixes the code by its own random matrix and leaves its own
+colour cast, everything passes a saturating non-linearity, and noise is added. One linear map cannot undo all lightings
+at once; a small non-linear module can, because the cast tells which one it is.
 """
 
 import numpy as np
 
-from bench.mini.world import ACTORS, ACTIONS, CELLS, COLOURS, FOODS, SHAPES, VERBS, Clip, Scene
+from bench.mini.world import ACTIONS, ACTORS, CELLS, COLOURS, FOODS, SHAPES, VERBS, Clip, Scene
 
 DIM = 32
 

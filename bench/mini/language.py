@@ -1,7 +1,8 @@
 """What is said about the miniature world: questions with answers, statements about pairs, captions, descriptions.
 
-The same sentences serve twice: ``write.py`` puts them into the official annotation formats beside *visual* features, and ``pretrain.py`` puts them
-beside *descriptions* in words. So the backbone can read and reason about this world, but has never seen it.
+The same sentences serve twice: ``write.py`` puts them into the official annotation formats beside *visual* features,
+    and ``pretrain.py`` puts them beside *descriptions* in words. So the backbone can read and reason about this world,
+    but has never seen it.
 """
 
 from random import Random
@@ -163,9 +164,17 @@ def choice_question(clip: Clip, rng: Random, choices: int) -> tuple[str, list[st
     tv = clip.kind == "tv"
     asked = rng.random() < 0.5
     if asked:
-        question, right, pool = (f"what does the {who} do?" if tv else f"what is done to the {who}?"), what, (ACTIONS if tv else VERBS)
+        question, right, pool = (
+            (f"what does the {who} do?" if tv else f"what is done to the {who}?"),
+            what,
+            (ACTIONS if tv else VERBS),
+        )
     else:
-        question, right, pool = (f"who {what}?" if tv else f"which food do they {what}?"), who, (ACTORS if tv else FOODS)
+        question, right, pool = (
+            (f"who {what}?" if tv else f"which food do they {what}?"),
+            who,
+            (ACTORS if tv else FOODS),
+        )
     wrong = rng.sample([w for w in pool if w != right], choices - 1)
     index = rng.randrange(choices)
     return question, [*wrong[:index], right, *wrong[index:]], index, event

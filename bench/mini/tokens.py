@@ -1,4 +1,5 @@
-"""Tokenisers of the miniature backbones, in the layouts of BART and T5, trained on the sentences of the miniature world."""
+"""Tokenisers of the miniature backbones, in the layouts of BART and T5, trained on the sentences of the miniature
+world."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,7 +46,8 @@ def train_bart(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def train_t5(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
-    """BPE over ``▁`` words with T5's layout: ``<pad>`` 0, ``</s>`` 1, ``<unk>`` 2, and ``<extra_id_99>`` to ``<extra_id_0>`` last."""
+    """BPE over ``▁`` words with T5's layout: ``<pad>`` 0, ``</s>`` 1, ``<unk>`` 2, and ``<extra_id_99>`` to
+    ``<extra_id_0>`` last."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES.format(space="▁")), "isolated")
@@ -57,16 +59,15 @@ def train_t5(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     extra = [f"<extra_id_{i}>" for i in reversed(range(100))]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in extra])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
 
 
 TRAINERS = {"mini-bart": train_bart, "mini-t5": train_t5}
 
 
 def sentences_below(root: Path) -> list[str]:
-    """Return every text of a data root's training annotations, as the tasks present it (sources with prompt, and targets)."""
+    """Return every text of a data root's training annotations, as the tasks present it (sources with prompt, and
+    targets)."""
     from bench import tasks
 
     found = []

@@ -1,13 +1,15 @@
 """The miniature world: scenes of coloured shapes on a 3 x 3 grid, and short clips of actors and kitchen steps.
 
-Everything is drawn from a ``random.Random`` that the caller seeds, so the same seed gives the same world on every machine.
+Everything is drawn from a ``random.Random`` that the caller seeds, so the same seed gives the same world on every
+machine.
 This is a synthetic world: nothing in it comes from COCO, GQA, NLVR2, TV, HowTo or YouCook2.
 """
 
 from dataclasses import dataclass
 from random import Random
 
-#: raised when the same seed gives other files or the shipped backbones change: part of the folder's name and of every run's id
+#: raised when the same seed gives other files or the shipped backbones change: part of the folder's name and of every
+#: run's id
 VERSION = 1
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white")
@@ -73,7 +75,8 @@ class Event:
 class Clip:
     """Frames that show one or two events one after the other.
 
-    ``cut`` is the first frame of the second event (``frames`` if there is one event only); ``place`` indexes ROOMS or DISHES.
+    ``cut`` is the first frame of the second event (``frames`` if there is one event only); ``place`` indexes ROOMS or
+    DISHES.
     """
 
     kind: str  # tv | how2 | yc2
@@ -94,7 +97,9 @@ class Clip:
     def words(self, event: int) -> tuple[str, str]:
         """Return the words of who (or which food) and what (or which verb)."""
         chosen = self.events[event]
-        return (ACTORS[chosen.who], ACTIONS[chosen.what]) if self.kind == "tv" else (FOODS[chosen.who], VERBS[chosen.what])
+        return (
+            (ACTORS[chosen.who], ACTIONS[chosen.what]) if self.kind == "tv" else (FOODS[chosen.who], VERBS[chosen.what])
+        )
 
     @property
     def place_word(self) -> str:
@@ -111,7 +116,8 @@ def draw_scene(rng: Random) -> Scene:
 
 
 def draw_clip(rng: Random, kind: str) -> Clip:
-    """Draw a clip; ``yc2`` clips are one step, the others show two events by different actors doing different things."""
+    """Draw a clip; ``yc2`` clips are one step, the others show two events by different actors doing different
+    things."""
     frames = rng.randint(MIN_FRAMES, MAX_FRAMES)
     count = 1 if kind == "yc2" else 2
     who, what = rng.sample(range(6), count), rng.sample(range(6), count)

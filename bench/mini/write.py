@@ -1,4 +1,5 @@
-"""Write the miniature world as a data root in the official formats: annotation JSON / JSONL, per-image h5, per-video npz."""
+"""Write the miniature world as a data root in the official formats: annotation JSON / JSONL, per-image h5, per-video
+npz."""
 
 import json
 import shutil
@@ -26,6 +27,8 @@ SIZES = {
     "yc2": {"train": 700, "val": 150, "test": 20},
 }
 COCO_FOLDER = {"train": "train2014", "val": "val2014", "test": "val2014"}
+#: names of the test files, which do not follow from the split
+QUIZ_FILES = {"tvqa": {"test": ("test_public", "test_release")}, "how2qa": {"test": ("test_public_release",)}}
 ANSWERS = sorted({*COLOURS, *SHAPES, *CELLS, *say.NUMBERS, *say.YES_NO})
 
 
@@ -191,7 +194,9 @@ def _write_clips(root: Path, seen: Witness, rng: Random, kind: str, times: int) 
             clip = draw_clip(rng, kind)
             name = {"tv": f"s01e01_seg01_clip_{number:05d}", "how2": str(number), "yc2": f"mini{number:05d}_0"}[kind]
             seen.clip(root / "video" / "vis_features" / kind / "clip-vit" / f"{name}.npz", clip)
-            lines = [{"text": t, "start": float(i), "end": float(i + 1)} for i, t in enumerate(say.subtitles(clip, rng))]
+            lines = [
+                {"text": t, "start": float(i), "end": float(i + 1)} for i, t in enumerate(say.subtitles(clip, rng))
+            ]
             spoken.append({"vid_name": name, "sub": lines})
             for task, file, record in _about(clip, name, number, split, rng):
                 tasks.setdefault(f"{task}/{task}_{file}", []).append(record)
@@ -209,13 +214,16 @@ def _about(clip: Clip, name: str, number: int, split: str, rng: Random) -> Itera
         for index in range(2 if split == "train" else 1):
             question, choices, right, event = say.choice_question(clip, rng, 5 if task == "tvqa" else 4)
             begin, end = clip.span(event)
-            record = {"vid_name": name, "qid": 10 * number + index, "q": question, "ts": f"{begin}-{end}"}
+            record: dict[str, Any] = {
+                "vid_name": name,
+                "qid": 10 * number + index,
+                "q": question,
+                "ts": f"{begin}-{end}",
+            }
             record |= {f"a{i}": c for i, c in enumerate(choices)}
             if task == "tvqa":
                 record["show_name"] = "Mini"
-            files = {"tvqa": {"test": ("test_public", "test_release")}, "how2qa": {"test": ("test_public_release",)}}
-            plain = {"tvqa": split, "how2qa": f"{split}_release"}[task]
-            for file in files[task].get(split, (plain,)):
+            for file in QUIZ_FILES[task].get(split, (f"{split}{'' if task == 'tvqa' else '_release'}",)):
                 yield task, file, record if split == "test" else record | {"answer_idx": right}
     if clip.kind in ("tv", "yc2"):
         task = "tvc" if clip.kind == "tv" else "yc2c"

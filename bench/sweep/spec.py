@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 import methods
 from bench import tasks
 from bench.config import Frozen, Run, recipe_table, resolve, split_settings, validated
@@ -20,7 +22,7 @@ class Variant(Frozen):
 
     label: str
     method: str
-    set: dict[str, Any] = {}
+    set: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class Sweep(Frozen):
@@ -37,8 +39,8 @@ class Sweep(Frozen):
     seeds: tuple[int, ...] = (1,)
     recipe: str | None = None
     data: str | None = None
-    set: dict[str, Any] = {}
-    per: dict[str, dict[str, Any]] = {}
+    set: Mapping[str, Any] = Field(default_factory=dict)
+    per: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     variant: tuple[Variant, ...] = ()
 
 

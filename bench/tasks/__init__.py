@@ -1,4 +1,5 @@
-"""The eight tasks, one file each. A new task is a new module here that defines ``TASK``, or an entry point ``vlpet_bench.tasks``.
+"""The eight tasks, one file each. A new task is a new module here that defines ``TASK``, or an entry point
+``vlpet_bench.tasks``.
 
 >>> from bench import tasks
 >>> tasks.names("image-text")

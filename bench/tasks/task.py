@@ -14,7 +14,8 @@ class Example:
         id: what the official files call it, as a string; unique within a split.
         text: the source text without the task's prompt.
         visual: feature files relative to the data root: one, or two for a pair of images.
-        answers: candidate targets with their scores; training draws one in proportion to the scores. Empty where the split has no labels.
+        answers: candidate targets with their scores; training draws one in proportion to the scores. Empty where the
+            split has no labels.
         reference: what scoring needs, as plain JSON values.
     """
 
@@ -27,7 +28,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Decode:
-    """How answers are decoded: ``generate`` with beams (None: the recipe's), or ``binary``, the NLVR2 decision between true and false."""
+    """How answers are decoded: ``generate`` with beams (None: the recipe's), or ``binary``, the NLVR2 decision between
+    true and false."""
 
     mode: str = "generate"
     beams: int | None = None
@@ -38,14 +40,15 @@ Reader = Callable[[Path, str], list[Example]]
 Scorer = Callable[[Sequence[Example], Sequence[str]], dict[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """One task of a suite.
 
     Attributes:
         name, label, suite, order: identity, title in tables, and place among the tasks.
         visual: ``grid`` (h5 per image) or ``frames`` (npz per video).
-        prompt: the official prompt; with ``prompt_at`` "front" it precedes the text, with "back" it follows after a space.
+        prompt: the official prompt; with ``prompt_at`` "front" it precedes the text, with "back" it follows after a
+            space.
         source_limit, target_limit: token limits, special tokens included; None for no limit.
         share: batch size as a part of the recipe's (numerator, denominator).
         loss: reduction of :mod:`bench.losses`.
@@ -76,7 +79,8 @@ class Task:
     score: Scorer = field(repr=False)
 
     def source(self, example: Example, prefix: bool) -> str:
-        """Return the encoder's text. Without prompts a video text still ends with the space before the prompt (quirk TRAIL-SPACE)."""
+        """Return the encoder's text. Without prompts a video text still ends with the space before the prompt (quirk
+        TRAIL-SPACE)."""
         prompt = self.prompt if prefix else ""
         return f"{prompt}{example.text}" if self.prompt_at == "front" else f"{example.text} {prompt}"
 

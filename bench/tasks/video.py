@@ -23,16 +23,21 @@ def spoken(record: Record, said: dict[str, str], source: str) -> str:
     """Return ``[Subs]`` and the transcript of a record's video."""
     video = record.get("vid_name", str)
     if video not in said:
-        raise record.fault(f"vid_name {video!r} has no line in {source}_subtitles.jsonl (it may be there with an empty 'sub' list)")
+        raise record.fault(
+            f"vid_name {video!r} has no line in {source}_subtitles.jsonl (it may be there with an empty 'sub' list)"
+        )
     return f"[Subs] {said[video]}"
 
 
 def read_choices(
     root: Path, split: str, *, task: str, source: str, files: dict[str, tuple[str, ...]], choices: int
 ) -> list[Example]:
-    """Read a multiple-choice task: transcript, question, time span, choices; transcripts come first and push the rest out (quirk SUBS-TRUNC)."""
+    """Read a multiple-choice task: transcript, question, time span, choices; transcripts come first and push the rest
+    out (quirk SUBS-TRUNC)."""
     said = subtitles(root, source)
-    examples: dict[str, Example] = {}  # a public question stands in two of TVQA's test files; once is enough (quirk TVQA-DUP)
+    examples: dict[
+        str, Example
+    ] = {}  # a public question stands in two of TVQA's test files; once is enough (quirk TVQA-DUP)
     for name in files[split]:
         for record in json_lines(root / "video" / "ann" / task / f"{name}.jsonl"):
             offered = [f"a{i}: {record.get(f'a{i}', str).strip('. ')}." for i in range(choices)]
@@ -66,7 +71,8 @@ def score_choices(examples: Sequence[Example], predictions: Sequence[str]) -> di
 
 
 def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool) -> list[Example]:
-    """Read a captioning task: one example per description, also to evaluate (quirk VCAP-1REF); one per clip for the test split."""
+    """Read a captioning task: one example per description, also to evaluate (quirk VCAP-1REF); one per clip for the
+    test split."""
     said = subtitles(root, source)
     file = {"train": "train_release", "validation": "val_release", "test": "test_release"}[split]
     examples = []
@@ -88,11 +94,14 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
 
 
 def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-    """Return CIDEr x 100 and BLEU-4 x 100, each description the only reference of its own copy of the prediction (quirk VCAP-1REF)."""
+    """Return CIDEr x 100 and BLEU-4 x 100, each description the only reference of its own copy of the prediction (quirk
+    VCAP-1REF)."""
     return caption_scores([e.reference for e in examples], predictions)
 
 
-def choice_task(name: str, label: str, order: int, source: str, files: dict[str, tuple[str, ...]], choices: int) -> Task:
+def choice_task(
+    name: str, label: str, order: int, source: str, files: dict[str, tuple[str, ...]], choices: int
+) -> Task:
     """Build a multiple-choice task; it decodes with the recipe's beams (quirk QA-BEAM5)."""
     return Task(
         name=name,

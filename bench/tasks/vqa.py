@@ -43,7 +43,8 @@ def _example(record: Record, human: dict[int, dict[str, Any]], split: str) -> Ex
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-    """Return accuracies in %: ``accuracy`` (ten humans; the one reported), by answer type, and ``accuracy_topk`` (soft label of the exact string).
+    """Return accuracies in %: ``accuracy`` (ten humans; the one reported), by answer type, and ``accuracy_topk`` (soft
+    label of the exact string).
 
     Questions without the ``is_topk_optimal`` mark count in both of its subsets (quirk VQA-SUBSET).
     """

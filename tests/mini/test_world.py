@@ -116,7 +116,10 @@ def test_the_same_seed_writes_the_same_root_and_another_seed_another(tmp_path: P
 
 
 def test_ensure_leaves_no_draft_behind_and_does_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.mini.write.SIZES", {k: {s: 2 for s in v} for k, v in __import__("bench.mini.write", fromlist=["SIZES"]).SIZES.items()})
+    monkeypatch.setattr(
+        "bench.mini.write.SIZES",
+        {k: {s: 2 for s in v} for k, v in __import__("bench.mini.write", fromlist=["SIZES"]).SIZES.items()},
+    )
     root = ensure(tmp_path / "mini", 0)
     before = sorted(p.stat().st_mtime_ns for p in root.rglob("*"))
     ensure(root, 0)
