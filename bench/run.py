@@ -1,5 +1,6 @@
 """One run from configuration to record: the only place that trains."""
 
+import json
 import signal
 import threading
 import time
@@ -233,8 +234,15 @@ class Work:
         return done
 
     def resumed(self, step: int) -> None:
-        """Note that an earlier attempt is continued."""
+        """Go on from the checkpoint of an earlier attempt: forget what it wrote after it, note the piece that it did."""
         self.start_step = self.step = step
+        rows = [row for row in records.read_lines(self.folder.curve) if row["step"] <= step]
+        records.write_bytes(self.folder.curve, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        before = records.read_lines(self.folder.segments)
+        begun = before[-1]["end_step"] if before else 0
+        if begun < step:  # it was killed before it could say so
+            lost = {"start_step": begun, "end_step": step, "host": None, "job_id": None, "start": None, "end": None}
+            self.folder.append(self.folder.segments, {**lost, "reason": "killed"})
 
     def validate(self, model: Any, root: Path, device: torch.device, step: int) -> float:
         """Evaluate on the validation splits, keep the scores beside the curve, and return their mean."""

@@ -1,10 +1,19 @@
 """What every test may ask for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "coco": {"train": 12, "val": 4, "test": 6},
+    "gqa": {"train": 6, "valid": 3, "testdev": 6},
+    "nlvr": {"train": 16, "valid": 4, "test": 8},
+    "tv": {"train": 12, "val": 6, "test": 3},
+    "how2": {"train": 12, "val": 6, "test": 3},
+    "yc2": {"train": 12, "val": 6, "test": 3},
+}
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +28,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared folder with reference outputs beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data root of all eight tasks in the official formats, with a handful of examples per split."""
+    from bench.mini import write
+
+    root = tmp_path_factory.mktemp("data") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "SIZES", TINY)
+        root.mkdir()
+        write.write(root, seed=5)
+    yield root

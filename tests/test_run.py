@@ -1,0 +1,227 @@
+"""run_one: real runs of a tiny size, their records, their failures, and their continuation after an interruption."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench import records, train
+from bench import run as run_module
+from bench.config import Execution, Run, resolve
+from bench.events import Event
+from bench.run import run_one, score_rows
+
+SETTINGS = {"steps": 8, "batch_size": 4, "checkpoint_every": 3, "beams": 2, "n_boxes": 9, "n_frames": 8, "dropout": 0.1}
+
+
+@pytest.fixture
+def execution(tiny_root: Path) -> Execution:
+    return Execution(device="cpu", data={"mini": tiny_root})
+
+
+def make(suite: str = "video-text", method: str = "vl-pet-large", **settings: object) -> Run:
+    return resolve("mini-bart", method, suite, settings={**SETTINGS, **settings})
+
+
+def test_a_run_leaves_a_complete_record(execution: Execution, tmp_path: Path) -> None:
+    run, events = make("image-text"), []
+    record = run_one(run, execution, tmp_path, events.append)
+    folder = records.Folder(tmp_path, run.id)
+    assert record == folder.read()
+    assert record.status == "done"
+    assert set(record.scores) == {"vqa", "gqa", "nlvr", "caption"}
+    assert all(score.status == "done" and score.metric in score.metrics for score in record.scores.values())
+    parameters = record.parameters
+    assert parameters["trainable"] == parameters["new"] + parameters["unfrozen"] + parameters["projector"]
+    assert 0 < parameters["percent"] < 100
+    assert record.time["steps"] == 8
+    assert record.memory["phases"]["train"]["allocated"] is None
+    assert record.memory["phases"]["train"]["host_rss"] > 0
+    analytic = record.memory["analytic"]
+    assert analytic["trainable"] == 4 * parameters["trainable"] == analytic["gradients"]
+    assert analytic["weights"] >= 4 * parameters["total"]
+    assert analytic["optimizer"] >= 2 * analytic["trainable"]
+    assert analytic["activations"] > 0
+    assert record.data["synthetic"] is True
+    assert record.segments[-1]["end_step"] == 8
+    assert not folder.checkpoint.exists()
+    assert sum(p.numel() for p in load_file(folder.weights).values()) == parameters["trainable"]
+    assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
+    assert [event.kind for event in events][0] == "start"
+    assert events[-1].kind == "end"
+
+
+def test_kept_predictions_give_the_same_scores_again(execution: Execution, tmp_path: Path) -> None:
+    run = make("video-text")
+    record = run_one(run, execution, tmp_path)
+    for task in run.task_list:
+        rows = records.Folder(tmp_path, run.id).read_predictions(task.name)
+        assert score_rows(task, rows) == record.scores[task.name]
+
+
+def test_a_broken_metric_loses_no_other_score(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(references: object, predictions: object) -> dict[str, float]:
+        raise RuntimeError("no Java")
+
+    monkeypatch.setattr("bench.tasks.video.caption_scores", broken)
+    record = run_one(make("video-text"), execution, tmp_path)
+    assert record.status == "done"
+    assert {name: score.status for name, score in record.scores.items()} == {
+        "tvqa": "done",
+        "how2qa": "done",
+        "tvc": "failed",
+        "yc2c": "failed",
+    }
+    assert "no Java" in (record.scores["tvc"].error or "")
+    frame = records.load_results(tmp_path).set_index("task")
+    assert frame.loc["tvqa", "status"] == "done"
+    assert frame.loc["tvc", "status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (train.NotFinite("nan"), "nan"),
+        (TimeoutError("too slow"), "timeout"),
+        (ValueError("bug"), "error"),
+    ],
+)
+def test_a_failure_is_recorded_with_its_cause(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: str
+) -> None:
+    def failing(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(train, "batch_loss", failing)
+    run = make()
+    record = run_one(run, execution, tmp_path)
+    assert (record.status, record.cause) == ("failed", cause)
+    assert record.error is not None
+    assert record.error.phase == "train"
+    assert str(error) in record.error.tail[-1]
+    assert records.Folder(tmp_path, run.id).read() == record
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp_path: Path) -> None:
+    record = run_one(make(lr=1e30, clip=0.0, warmup=0.0, method="full"), execution, tmp_path)
+    assert (record.status, record.cause) == ("failed", "nan")
+    assert record.error is not None
+    assert "task" in record.error.message
+
+
+def test_an_interrupted_run_continues_to_the_very_same_weights(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make("image-text", dropout=0.2)
+    whole = run_one(run, execution, tmp_path / "whole")
+
+    def stop_at_5(event: Event) -> None:
+        if event.kind == "step" and event.step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_one(run, execution, tmp_path / "parts", stop_at_5)
+    folder = records.Folder(tmp_path / "parts", run.id)
+    assert folder.read() is None
+    assert folder.checkpoint.exists()
+    resumed = run_one(run, execution, tmp_path / "parts")
+    assert [(s["start_step"], s["end_step"]) for s in resumed.segments] == [(0, 5), (5, 8)]
+    assert resumed.segments[0]["reason"] == "SIGINT"
+    ours, theirs = load_file(folder.weights), load_file(records.Folder(tmp_path / "whole", run.id).weights)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
+    assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
+
+
+def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Like kill -9: nothing of the run's own clean-up may happen after it."""
+
+    def die_at_5(event: Event) -> None:
+        if event.kind == "step" and event.step == 5:
+            raise Killed
+
+    run = make(method="lora")
+    whole = run_one(run, execution, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run_one(run, execution, tmp_path / "parts", die_at_5)
+    resumed = run_one(run, execution, tmp_path / "parts")
+    assert [(s["start_step"], s["end_step"], s["reason"]) for s in resumed.segments] == [
+        (0, 3, "killed"),
+        (3, 8, "done"),
+    ]
+    assert [row["step"] for row in records.read_lines(records.Folder(tmp_path / "parts", run.id).curve)] == list(
+        range(1, 9)
+    )
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
+
+
+def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
+    execution: Execution, tmp_path: Path
+) -> None:
+    run = make(steps=4)
+    for name in ("a", "b"):
+        run_one(run, execution, tmp_path / name)
+    other = run.model_copy(update={"seed": 2})
+    run_one(other, execution, tmp_path / "a")
+    a, b, c = (
+        load_file(records.Folder(tmp_path / where, which.id).weights)
+        for where, which in (("a", run), ("b", run), ("a", other))
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(not torch.equal(a[name], c[name]) for name in a)
+
+
+def test_a_blind_run_sees_nothing(execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    encode = run_module.backbones.VLModel.encode
+
+    def spy(
+        self: object, input_ids: torch.Tensor, vis_feats: torch.Tensor, boxes: torch.Tensor | None = None
+    ) -> object:
+        seen.append(vis_feats.abs().max().item())
+        return encode(self, input_ids, vis_feats, boxes)
+
+    monkeypatch.setattr(run_module.backbones.VLModel, "encode", spy)
+    run_one(make(steps=2, visual="zero"), execution, tmp_path)
+    assert seen
+    assert max(seen) == 0.0
+
+
+def test_best_epoch_is_selected_by_the_validation_mean(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    means = iter([1.0, 3.0, 2.0])
+    monkeypatch.setattr(run_module.Work, "validate", lambda self, model, root, device, step: next(means))
+    run = resolve(
+        "mini-bart",
+        "vl-pet-small",
+        "video-text",
+        settings={
+            **{k: v for k, v in SETTINGS.items() if k != "steps"},
+            "batch_size": 24,
+            "validate": "epoch",
+            "select": "best",
+        },
+    )
+    recipe = run.recipe.model_copy(update={"steps": None, "epochs": 3})
+    run = run.model_copy(update={"recipe": recipe})
+    record = run_one(run, execution, tmp_path)
+    selected = json.loads((records.Folder(tmp_path, run.id).record).read_text())["selected"]
+    assert selected["mean"] == 3.0
+    assert selected["step"] == record.time["steps"] * 2 // 3
+
+
+def test_a_limited_run_is_marked(execution: Execution, tmp_path: Path) -> None:
+    record = run_one(make(steps=1, limit=3), execution, tmp_path)
+    assert record.limited
+    assert record.data["counts"] == {"tvqa": 3, "how2qa": 3, "tvc": 3, "yc2c": 3}
+    assert bool(records.load_results(tmp_path)["limited"].all())
