@@ -80,7 +80,7 @@ class Record(Open):
     finished: str = ""
 
 
-class Corrupt(Exception):
+class Corrupt(UsageError):
     """A record, weight or prediction file that cannot be what was written; the message names it."""
 
 

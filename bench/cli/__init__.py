@@ -4,6 +4,7 @@ Exit codes: 0 all done, 1 some runs failed, 2 bad input, 130 interrupted.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -69,12 +70,15 @@ def main(words: Sequence[str] | None = None) -> int:
             allow_abbrev=False,
         )
         module.add(parser, verb)
-        return module.call(parser.parse_all(rest), verb)
+        arguments = parser.parse_all(rest)
+        arguments.command = shlex.join(["python", "-m", "bench", *words])
+        return module.call(arguments, verb)
     except (UsageError, MethodError) as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        again = shlex.join(["python", "-m", "bench", *words])
+        print(f"interrupted; everything done so far is kept. Go on with: {again}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()

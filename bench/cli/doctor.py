@@ -19,9 +19,12 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
     facts = dict(environment())
     facts["device"] = device.hardware_key(device.pick("auto"))
-    with java():
-        told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
-    facts["java"] = (told.stderr or told.stdout).splitlines()[0]
+    try:
+        with java():
+            told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True)
+        facts["java"] = (told.stderr or told.stdout).splitlines()[0]
+    except (OSError, subprocess.SubprocessError) as error:
+        facts["java"] = f"does not run ({error}); caption scores need it"
     facts["cache"] = cache_folder()
     for key, value in facts.items():
         print(f"{key:<14} {'' if value is None else value}")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 import sys
 import warnings
 from typing import Any
@@ -38,7 +37,7 @@ def write_report(name: str, cells: list[Any], arguments: argparse.Namespace, *, 
 
     from bench import report
     from bench.environment import environment
-    from bench.records import Folder, load_results, read_lines
+    from bench.records import Folder, explained, load_results, read_lines
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -48,17 +47,17 @@ def write_report(name: str, cells: list[Any], arguments: argparse.Namespace, *, 
     planned = plan(cells, arguments.results)
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
     curves = {c["run_id"]: pd.DataFrame(read_lines(Folder(arguments.results, c["run_id"]).curve)) for c in planned}
-    paths = report.write(
-        name,
-        frame,
-        planned,
-        arguments.reports / name,
-        {run_id: curve for run_id, curve in curves.items() if len(curve)},
-        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
-        environment={
-            k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")
-        },
-    )
+    shown = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
+    with explained(arguments.reports / name, "--reports"):
+        paths = report.write(
+            name,
+            frame,
+            planned,
+            arguments.reports / name,
+            {run_id: curve for run_id, curve in curves.items() if len(curve)},
+            command=arguments.command,
+            environment=shown,
+        )
     if not announce:
         return
     if arguments.format == "json":
@@ -67,19 +66,21 @@ def write_report(name: str, cells: list[Any], arguments: argparse.Namespace, *, 
     print(report.table_text(frame, planned))
     print("wrote")
     for path in paths:
-        if path.suffix in (".html", ".md", ".tex") or path.suffix == ".png":
+        if path.suffix in (".html", ".md", ".tex", ".png"):
             print(f"  {path}")
     print(f"  {arguments.results / 'runs'}/ (one folder per run)")
 
 
 def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
-    """Return the planned cells with their states, as the report reads them."""
-    from bench.records import state
+    """Return the planned cells with their states, as the report reads them: done, failed with a cause, or missing."""
+    from bench.sweep.states import state
 
     rows = []
     for cell in cells:
-        status, cause = state(results, cell.run) if cell.run else ("failed", "unsupported")
-        known = status in ("done", "failed")
+        status, cause = "failed", "unsupported"
+        if cell.run:
+            now = state(results, cell.run)
+            status, cause = ("failed", now.name) if now.name == "interrupted" else (now.name, now.note)
         rows.append(
             {
                 "run_id": cell.run_id,
@@ -89,7 +90,7 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
                 "suite": cell.suite,
                 "seed": cell.seed,
                 "tasks": list(cell.tasks),
-                "status": status if known else "missing",
+                "status": status if status in ("done", "failed") else "missing",
                 "cause": cause if status == "failed" else None,
             }
         )

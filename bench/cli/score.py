@@ -1,6 +1,7 @@
 """``score``: compute scores again from kept predictions."""
 
 import argparse
+import sys
 
 from bench.cli.options import add_folders, add_format, show
 from bench.errors import UsageError, unknown
@@ -20,10 +21,12 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Score, and write the scores that changed into the records."""
     from bench import tasks
-    from bench.records import Folder, load_records
+    from bench.records import Corrupt, Folder, load_records
     from bench.run import score_rows
 
-    records, _ = load_records(arguments.results)
+    records, faults = load_records(arguments.results)
+    for fault in faults:
+        print(f"warning: {fault}", file=sys.stderr)
     known = {record.id: record for record in records if record.status == "done"}
     if not arguments.all and arguments.run is None:
         raise UsageError("say which run to score, or --all")
@@ -35,21 +38,28 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     for record in known.values() if arguments.all else [known[arguments.run]]:
         folder = Folder(arguments.results, record.id)
         scores = dict(record.scores)
-        for name in scores:
-            if arguments.task in (None, name):
-                before, scores[name] = scores[name], score_rows(tasks.get(name), folder.read_predictions(name))
-                after = scores[name]
-                rows.append(
-                    {
-                        "run": record.id,
-                        "task": name,
-                        "metric": after.metric,
-                        "before": before.metrics.get(before.metric),
-                        "score": after.metrics.get(after.metric),
-                        "status": after.status,
-                    }
-                )
+        for name, before in record.scores.items():
+            if arguments.task not in (None, name):
+                continue
+            try:
+                scores[name] = after = score_rows(tasks.get(name), folder.read_predictions(name))
+                status, note = str(after.status), after.error
+            except Corrupt as lost:  # the score stays as it is: it cannot be computed again
+                after, status, note = before, "corrupt", str(lost)
+            rows.append(
+                {
+                    "run": record.id,
+                    "task": name,
+                    "metric": after.metric,
+                    "before": before.metrics.get(before.metric),
+                    "score": after.metrics.get(after.metric),
+                    "status": status,
+                    "note": note,
+                }
+            )
         if scores != record.scores:
             folder.finish(record.model_copy(update={"scores": scores}))
+    if not rows:
+        raise UsageError(f"nothing to score in {arguments.results}: no finished run with such a task")
     show(rows, arguments.format)
-    return 1 if any(row["status"] == "failed" for row in rows) else 0
+    return 0 if all(row["status"] == "done" for row in rows) else 1

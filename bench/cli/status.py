@@ -16,14 +16,21 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Print the states."""
-    from bench.records import Folder, read_lines, state
+    from bench.records import Folder, read_lines
     from bench.sweep import spec
+    from bench.sweep.states import state
 
-    arguments.data = []
     rows = []
     for cell in spec.expand(selected(arguments)):
-        status, note = state(arguments.results, cell.run) if cell.run else ("unsupported", cell.reason)
+        now = state(arguments.results, cell.run) if cell.run else None
         curve = read_lines(Folder(arguments.results, cell.run_id).curve)
-        rows.append({"run": cell.run_id, "state": status, "step": curve[-1]["step"] if curve else None, "note": note})
+        rows.append(
+            {
+                "run": cell.run_id,
+                "state": now.name if now else "unsupported",
+                "step": curve[-1]["step"] if curve else None,
+                "note": now.note if now else cell.reason,
+            }
+        )
     show(rows, arguments.format)
     return 0

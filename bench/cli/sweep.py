@@ -2,12 +2,14 @@
 
 import argparse
 import json
-import shlex
+import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from bench.cli.options import add_execution, add_folders, add_grid, execution, selected, show
+from bench.cli.report import write_report
 from bench.errors import UsageError
 
 EXAMPLES = {
@@ -45,8 +47,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if arguments.dry_run:
         return dry_run(cells, arguments)
     check_data(cells, where)
-    code = _run(sweep, cells, where, arguments)
-    return code if code else _outcome(cells, arguments.results)
+    _run(cells, where, arguments)
+    write_report(sweep.name, cells, arguments, announce=True)
+    return outcome(cells, arguments.results)
 
 
 def check_data(cells: list[Any], where: Any) -> None:
@@ -57,45 +60,52 @@ def check_data(cells: list[Any], where: Any) -> None:
         locate(name, where.data)
 
 
-def _run(sweep: Any, cells: list[Any], where: Any, arguments: argparse.Namespace) -> int:
+def _run(cells: list[Any], where: Any, arguments: argparse.Namespace) -> None:
     from bench.cli.progress import Progress
-    from bench.cli.report import write_report
-    from bench.sweep.execute import local, pending, work_through
+    from bench.sweep.execute import work_through
+    from bench.sweep.states import state
+    from bench.sweep.workers import local
 
-    runs = [cell.run for cell in cells if cell.run]
-    todo, settled = pending(runs, arguments.results, arguments.retry_failed)
+    states = {cell.run.id: state(arguments.results, cell.run) for cell in cells if cell.run}
+    todo = [c.run for c in cells if c.run and not states[c.run_id].settled(arguments.retry_failed)]
+    for now in states.values():
+        if now.name == "corrupt":
+            print(f"warning: {now.note}; the run is done again", file=sys.stderr)
     if not arguments.quiet:
-        told = (
-            f"{len(runs)} runs: {len(todo)} to do, {len(settled)} already settled, {len(cells) - len(runs)} unsupported"
-        )
-        print(told, file=sys.stderr)
-    interrupted = False
-    if todo:
-        with Progress(len(todo), quiet=arguments.quiet) as progress:
-            try:
-                if arguments.executor == "local":
-                    local(
-                        todo,
-                        where,
-                        arguments.results.resolve(),
-                        jobs=arguments.jobs,
-                        report=progress,
-                        retry_failed=arguments.retry_failed,
-                    )
-                else:
-                    work_through(todo, where, arguments.results, progress, arguments.retry_failed)
-            except KeyboardInterrupt:
-                interrupted = True
-    if interrupted:
-        again = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
-        print(f"interrupted; everything done so far is kept. Go on with: {again}", file=sys.stderr)
-        return 130
-    write_report(sweep.name, cells, arguments, announce=True)
-    return 0
+        print(_counts([*states.values()], len(cells), len(todo), arguments.retry_failed), file=sys.stderr)
+    if not todo:
+        return
+    with Progress(len(todo), quiet=arguments.quiet) as progress:
+        if arguments.executor == "local":
+            if not where.threads:  # lanes share the cores
+                where = where.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // arguments.jobs)})
+            local(
+                todo,
+                where,
+                arguments.results,
+                jobs=arguments.jobs,
+                report=progress,
+                retry_failed=arguments.retry_failed,
+            )
+        else:
+            work_through(todo, where, arguments.results, progress, arguments.retry_failed)
 
 
-def _outcome(cells: list[Any], results: Path) -> int:
-    """0 where every cell is done, 1 where some failed or cannot be had."""
+def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str:
+    """Say what a sweep is about to do, and what it leaves alone."""
+    count = Counter(now.name for now in states)
+    parts = [f"{cells} runs: {todo} to do", f"{count['done']} already done"]
+    if count["failed"] and not retry_failed:
+        parts.append(f"{count['failed']} failed before (--retry-failed runs them again)")
+    if count["running"]:
+        parts.append(f"{count['running']} being run by another process")
+    if cells > len(states):
+        parts.append(f"{cells - len(states)} unsupported")
+    return ", ".join(parts)
+
+
+def outcome(cells: list[Any], results: Path) -> int:
+    """Return 0 where every cell is done with all its scores, 1 where some failed, are missing or cannot be had."""
     from bench.records import Corrupt, Folder
 
     try:
@@ -112,31 +122,31 @@ def _outcome(cells: list[Any], results: Path) -> int:
 def dry_run(cells: list[Any], arguments: argparse.Namespace) -> int:
     """Print the plan."""
     from bench.cli.methods import count, feature_columns
-    from bench.records import state
+    from bench.sweep.states import state
 
+    names = {"done": "cached", "failed": "to run" if arguments.retry_failed else "failed", "running": "running"}
+    counted: dict[str, Any] = {}
     rows = []
     for cell in cells:
-        row: dict[str, Any] = {
-            "run": cell.run_id,
-            "state": "unsupported",
-            "trainable": None,
-            "percent": None,
-            "note": cell.reason,
-        }
+        row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported", "trainable": None, "percent": None}
+        row["note"] = cell.reason
         if cell.run:
-            known, note = state(arguments.results, cell.run)
-            counted = count(cell.backbone, cell.method, feature_columns(cell.backbone, cell.suite), cell.run.overrides)
+            now = state(arguments.results, cell.run)
+            columns = feature_columns(cell.backbone, cell.suite)
+            key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides], sort_keys=True)
+            if key not in counted:
+                counted[key] = count(cell.backbone, cell.method, columns, cell.run.overrides)
             row |= {
-                "state": {"done": "cached", "failed": "failed"}.get(known, "to run"),
-                "trainable": counted.trainable,
-                "percent": round(counted.percent, 4),
-                "note": note,
+                "state": names.get(now.name, "to run"),
+                "trainable": counted[key].trainable,
+                "percent": round(counted[key].percent, 4),
+                "note": now.name if now.name == "interrupted" else now.note,
             }
         rows.append(row)
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))
     else:
         show(rows, "table")
-        states = [row["state"] for row in rows]
-        print(f"\n{len(rows)} runs: " + ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)))
+        totals = Counter(row["state"] for row in rows)
+        print(f"\n{len(rows)} runs: " + ", ".join(f"{number} {name}" for name, number in totals.items()))
     return 0

@@ -15,8 +15,8 @@ def work_through(
 ) -> None:
     """Do every run that nobody has done and nobody is working on, one after the other in this process.
 
-    A run that fails has a record that says why, and the next one begins. A corrupt record counts as not done; a failed run
-    is done again only with ``retry_failed``.
+    A run that fails has a record that says why, and the next one begins. A corrupt record counts as not done; a failed
+    run is done again only with ``retry_failed``.
 
     Raises:
         KeyboardInterrupt: the current run has made its checkpoint, the rest has not begun.

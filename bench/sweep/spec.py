@@ -95,8 +95,12 @@ def changed(sweep: Sweep, **flags: Any) -> Sweep:
 def expand(sweep: Sweep) -> list[Cell]:
     """Return the cells of a sweep in their order, which is the order of its tables.
 
+    A combination that a method does not offer (an option it lacks, a size that does not fit the backbone) is a cell
+    without a run, whose reason is the method's.
+
     Raises:
         UsageError: an unknown name or setting, or a value of the wrong type; nothing has run yet.
+        MethodError: an unknown method, an option that none of the methods has, or an option's value of the wrong type.
     """
     chosen = [Variant(label="", method=name) for name in _methods(sweep)] + list(sweep.variant)
     if not chosen:
@@ -108,18 +112,25 @@ def expand(sweep: Sweep) -> list[Cell]:
     if sweep.recipe:
         recipe_table(sweep.recipe)
     everyone = [methods.get(variant.method).name for variant in chosen]
-    for settings in (sweep.set, *sweep.per.values(), *(variant.set for variant in chosen)):
-        split_settings(settings, everyone)
-    for key in sweep.per:
-        if key not in sweep.suites and key not in everyone:
-            raise unknown("name in [per]", key, [*sweep.suites, *everyone])
+    split_settings(sweep.set, everyone)
+    for variant in chosen:
+        split_settings(variant.set, [variant.method])
+    for key, settings in sweep.per.items():
+        if key in methods.names():
+            split_settings(settings, [key])
+        elif key in tasks.suites():
+            split_settings(settings, everyone)
+        else:
+            raise unknown("name in [per]", key, [*tasks.suites(), *everyone])
     cells: dict[str, Cell] = {}
     for backbone in sweep.backbones:
         for suite in _suites(sweep):
             for variant in chosen:
                 for seed in sweep.seeds:
-                    cell = _cell(sweep, backbone, suite, variant, seed)
+                    cell = _cell(sweep, backbone, suite, variant, seed, everyone)
                     cells.setdefault(cell.run_id, cell)
+    if not cells:
+        raise UsageError(f"sweep {sweep.name!r} selects nothing: no backbone, suite or seed, or no suite has the tasks")
     return list(cells.values())
 
 
@@ -132,20 +143,22 @@ def _suites(sweep: Sweep) -> list[str]:
     return [s for s in sweep.suites if not sweep.tasks or set(tasks.names(s)) & set(sweep.tasks)]
 
 
-def _cell(sweep: Sweep, backbone: str, suite: str, variant: Variant, seed: int) -> Cell:
+def _cell(sweep: Sweep, backbone: str, suite: str, variant: Variant, seed: int, everyone: list[str]) -> Cell:
     wanted = tuple(name for name in tasks.names(suite) if name in sweep.tasks)
-    settings: Mapping[str, Any] = {
-        **sweep.set,
-        **sweep.per.get(suite, {}),
-        **sweep.per.get(variant.method, {}),
-        **variant.set,
-    }
-    shared: dict[str, Any] = {"method": variant.method, "backbone": backbone, "suite": suite, "seed": seed}
+    entry = methods.get(variant.method).entry
+    settings: dict[str, Any] = {}
+    for layer in (sweep.set, sweep.per.get(suite, {}), sweep.per.get(entry.name, {}), variant.set):
+        recipe, options = split_settings(layer, everyone)
+        for key in set(options) & set(entry.types):
+            entry.check(key, options[key])
+        settings |= {f"recipe.{key}": value for key, value in recipe.items()}
+        settings |= {f"method.{key}": value for key, value in options.items()}
+    shared: dict[str, Any] = {"method": entry.name, "backbone": backbone, "suite": suite, "seed": seed}
     shared["tasks"] = wanted or tuple(tasks.names(suite))
     try:
         run = resolve(
             backbone,
-            variant.method,
+            entry.name,
             suite,
             seed=seed,
             data=sweep.data,
@@ -155,5 +168,5 @@ def _cell(sweep: Sweep, backbone: str, suite: str, variant: Variant, seed: int) 
             label=variant.label or None,
         )
     except MethodError as reason:
-        return Cell(label=variant.label or variant.method, run=None, reason=str(reason), **shared)
+        return Cell(label=variant.label or entry.name, run=None, reason=str(reason), **shared)
     return Cell(label=run.title, run=run, **shared)

@@ -61,9 +61,9 @@ def local(
     """Work through ``runs`` in ``jobs`` worker processes until all are done or have failed.
 
     Submitit's local executor starts everything it is given at once; so it is given ``jobs`` lanes, each of which claims
-    runs from the same list, which costs one start and one import per lane and not per run. Lanes get the visible GPUs in
-    turn. Progress is read from the results folder. A lane that dies takes only its current run with it, which is recorded
-    as failed; another lane goes on.
+    runs from the same list, which costs one start and one import per lane and not per run. Lanes get the visible GPUs
+    in turn. Progress is read from the results folder. A lane that dies takes only its current run with it, which is
+    recorded as failed; another lane goes on.
 
     Raises:
         KeyboardInterrupt: after the lanes were told to stop and have made their checkpoints.
@@ -96,7 +96,7 @@ class Pool:
         self.begun = time.time()
         # Submitit names jobs by process ids, which come again: every call has a folder of its own.
         folder = results / "submitit" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        self._executor = submitit.LocalExecutor(folder=folder / "%j")
+        self._executor = submitit.LocalExecutor(folder=folder)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         self._lane = lane
         self._gpus = gpus
@@ -120,7 +120,7 @@ class Pool:
     def stop(self) -> None:
         """Ask all lanes to stop at their next update, and wait until they have.
 
-        Submitit's own ``cancel`` kills a job after a second, too soon for a checkpoint; its controller passes SIGTERM on.
+        Submitit's own ``cancel`` kills a job after a second, too soon for a checkpoint; SIGTERM is passed on to it.
         """
         for job in self.lanes:
             if not job.done():
@@ -130,7 +130,7 @@ class Pool:
 
 
 def _record_dead(runs: Sequence[Run], results: Path, begun: float, job: Any) -> bool:
-    """Record as failed the runs whose worker died since ``begun`` without a word; return whether there were any."""
+    """Record as failed the runs whose worker died since ``begun`` without a word; say whether there were any."""
     found = False
     for run in runs:
         folder = Folder(results, run.id)
@@ -144,7 +144,7 @@ def _record_dead(runs: Sequence[Run], results: Path, begun: float, job: Any) -> 
                     phase="worker",
                     step=curve[-1]["step"] if curve else None,
                     type="WorkerDied",
-                    message=f"worker process {held['pid']} was killed from outside, or by the system for want of memory",
+                    message=f"process {held['pid']} was killed from outside, or by the system for want of memory",
                     tail=(job.stderr() or "").splitlines()[-TAIL_LINES:],
                 )
                 segments = read_lines(folder.segments)
@@ -175,7 +175,7 @@ def _visible() -> str | None:
 
 @contextmanager
 def _ctrl_c_ignored() -> Iterator[None]:
-    """Start processes that a Ctrl-C on the terminal does not reach: they are told to stop, with time for a checkpoint."""
+    """Start processes that Ctrl-C on the terminal does not reach: they are told to stop in time for a checkpoint."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
