@@ -234,7 +234,7 @@ class Work:
         return done
 
     def resumed(self, step: int) -> None:
-        """Go on from the checkpoint of an earlier attempt: forget what it wrote after it, note the piece that it did."""
+        """Go on from an earlier attempt's checkpoint: forget what it wrote after it, note the piece that it did."""
         self.start_step = self.step = step
         rows = [row for row in records.read_lines(self.folder.curve) if row["step"] <= step]
         records.write_bytes(self.folder.curve, "".join(json.dumps(row) + "\n" for row in rows).encode())

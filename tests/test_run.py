@@ -14,7 +14,7 @@ from bench.config import Execution, Run, resolve
 from bench.events import Event
 from bench.run import run_one, score_rows
 
-SETTINGS = {"steps": 8, "batch_size": 4, "checkpoint_every": 3, "beams": 2, "n_boxes": 9, "n_frames": 8, "dropout": 0.1}
+SETTINGS = {"steps": 8, "batch_size": 4, "checkpoint_every": 3, "beams": 2, "n_boxes": 9, "n_frames": 8, "recipe.dropout": 0.1}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_run_leaves_a_complete_record(execution: Execution, tmp_path: Path) ->
     assert not folder.checkpoint.exists()
     assert sum(p.numel() for p in load_file(folder.weights).values()) == parameters["trainable"]
     assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
-    assert [event.kind for event in events][0] == "start"
+    assert events[0].kind == "start"
     assert events[-1].kind == "end"
 
 
@@ -118,7 +118,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp
 def test_an_interrupted_run_continues_to_the_very_same_weights(
     execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make("image-text", dropout=0.2)
+    run = make("image-text", **{"recipe.dropout": 0.2})
     whole = run_one(run, execution, tmp_path / "whole")
 
     def stop_at_5(event: Event) -> None:
