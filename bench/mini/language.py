@@ -107,30 +107,32 @@ def captions(scene: Scene) -> list[str]:
     ]
 
 
-def statement(left: Scene, right: Scene, rng: Random) -> tuple[str, bool]:
-    """Draw a statement about a pair of images in the manner of NLVR2, and whether it is true."""
-    kind = rng.choice(("contains", "contains", "side", "both", "one"))
-    source = rng.choice((left, right))
-    colour, shape = _present_or_confused(source, rng)
-    has = [any(t.colour == colour and t.shape == shape for t in s.things) for s in (left, right)]
-    hue = [any(t.colour == colour for t in s.things) for s in (left, right)]
-    form = [any(t.shape == shape for t in s.things) for s in (left, right)]
-    if kind == "contains":
-        return f"one of the images contains a {COLOURS[colour]} {SHAPES[shape]}.", any(has)
-    if kind == "side":
-        side = rng.randrange(2)
-        return f"the {('left', 'right')[side]} image contains a {COLOURS[colour]} {SHAPES[shape]}.", has[side]
-    if kind == "both":
-        return f"both images contain a {SHAPES[shape]}.", all(form)
-    return f"only one image contains a {COLOURS[colour]} object.", hue[0] != hue[1]
+STATEMENTS = ("left", "right", "both", "any", "none")
+
+
+def statement(kind: str, left: Scene, right: Scene, rng: Random) -> tuple[str, bool]:
+    """Draw a statement of a kind about a pair of images in the manner of NLVR2, and whether it is true."""
+    thing = rng.choice(rng.choice((left, right)).things)
+    colour, shape = rng.choice(
+        ((thing.colour, None), (None, thing.shape), (rng.randrange(6), None), (None, rng.randrange(6)))
+    )
+    words = f"a {SHAPES[shape]}" if shape is not None else f"a {COLOURS[colour or 0]} object"
+    has = [any(colour == t.colour or shape == t.shape for t in scene.things) for scene in (left, right)]
+    return {
+        "left": (f"the left image contains {words}.", has[0]),
+        "right": (f"the right image contains {words}.", has[1]),
+        "both": (f"both images contain {words}.", all(has)),
+        "any": (f"one of the images contains {words}.", any(has)),
+        "none": (f"no image contains {words}.", not any(has)),
+    }[kind]
 
 
 def balanced_statement(rng: Random) -> tuple[str, bool, Scene, Scene]:
-    """Draw pairs of scenes until the truth of a statement equals a fair coin, so that its text says little."""
-    wanted = rng.random() < 0.5
+    """Draw a kind and a truth by fair coins, then pairs of scenes until a statement has both: its form says nothing."""
+    kind, wanted = rng.choice(STATEMENTS), rng.random() < 0.5
     while True:
         left, right = draw_scene(rng), draw_scene(rng)
-        text, truth = statement(left, right, rng)
+        text, truth = statement(kind, left, right, rng)
         if truth == wanted:
             return text, truth, left, right
 
@@ -158,26 +160,18 @@ def subtitles(clip: Clip, rng: Random) -> list[str]:
 
 
 def choice_question(clip: Clip, rng: Random, choices: int) -> tuple[str, list[str], int, int]:
-    """Draw a multiple-choice question: question, choices, index of the right one, and the event it is about."""
+    """Draw a multiple-choice question: question, choices, index of the right one, and the event it is about.
+
+    Only the right choice occurs in the clip.
+    """
     event = rng.randrange(len(clip.events))
-    who, what = clip.words(event)
-    tv = clip.kind == "tv"
-    asked = rng.random() < 0.5
-    if asked:
-        question, right, pool = (
-            (f"what does the {who} do?" if tv else f"what is done to the {who}?"),
-            what,
-            (ACTIONS if tv else VERBS),
-        )
-    else:
-        question, right, pool = (
-            (f"who {what}?" if tv else f"which food do they {what}?"),
-            who,
-            (ACTORS if tv else FOODS),
-        )
-    wrong = rng.sample([w for w in pool if w != right], choices - 1)
+    part = rng.randrange(2)
+    question = {"tv": ("who is here?", "what happens?")}.get(clip.kind, ("which food is used?", "what is done?"))[part]
+    pool = {"tv": (ACTORS, ACTIONS)}.get(clip.kind, (FOODS, VERBS))[part]
+    seen = [clip.words(e)[part] for e in range(len(clip.events))]
+    wrong = rng.sample([word for word in pool if word not in seen], choices - 1)
     index = rng.randrange(choices)
-    return question, [*wrong[:index], right, *wrong[index:]], index, event
+    return question, [*wrong[:index], seen[event], *wrong[index:]], index, event
 
 
 def clip_captions(clip: Clip, event: int) -> list[str]:

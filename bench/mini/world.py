@@ -17,11 +17,11 @@ SHAPES = ("square", "circle", "triangle", "star", "heart", "ring")
 CELLS = ("northwest", "north", "northeast", "west", "center", "east", "southwest", "south", "southeast")
 SIDE = 3
 
-ACTORS = ("cat", "dog", "bird", "fox", "bear", "duck")
-ACTIONS = ("runs", "jumps", "sleeps", "eats", "sings", "digs")
+ACTORS = ("cat", "dog", "bird", "fox", "bear", "duck", "goat")
+ACTIONS = ("runs", "jumps", "sleeps", "eats", "sings", "digs", "waits")
 ROOMS = ("kitchen", "garden", "hall", "attic")
-VERBS = ("chop", "mix", "fry", "pour", "peel", "boil")
-FOODS = ("onion", "egg", "rice", "fish", "bean", "corn")
+VERBS = ("chop", "mix", "fry", "pour", "peel", "boil", "grate")
+FOODS = ("onion", "egg", "rice", "fish", "bean", "corn", "leek")
 DISHES = ("pan", "bowl", "pot", "jar")
 
 FRAME_SECONDS = 1.5  # the fixed rate at which the published clip features were taken
@@ -120,6 +120,6 @@ def draw_clip(rng: Random, kind: str) -> Clip:
     things."""
     frames = rng.randint(MIN_FRAMES, MAX_FRAMES)
     count = 1 if kind == "yc2" else 2
-    who, what = rng.sample(range(6), count), rng.sample(range(6), count)
+    who, what = rng.sample(range(len(ACTORS)), count), rng.sample(range(len(ACTIONS)), count)
     cut = frames if count == 1 else rng.randint(3, frames - 3)
     return Clip(kind, tuple(Event(a, b) for a, b in zip(who, what, strict=True)), frames, cut, rng.randrange(4))
