@@ -1,0 +1,119 @@
+"""Worker processes: never more than asked for, a dead one costs one run, an interruption leaves checkpoints."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_runs
+import pytest
+
+from bench.config import Execution, Run, resolve
+from bench.events import Event
+from bench.records import Folder
+from bench.sweep import workers
+from bench.sweep.states import state
+from bench.sweep.workers import gpus, local
+
+CPU = Execution(device="cpu")
+
+
+def make(seed: int) -> Run:
+    return resolve("mini-bart", "lora", "image-text", seed=seed)
+
+
+@pytest.fixture(autouse=True)
+def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_runs.also_in_workers(tmp_path / "site", monkeypatch)
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
+
+
+def test_every_run_once_and_never_more_than_so_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_SECONDS", "0.2")
+    monkeypatch.setenv("FAKE_RUNS", '{"3": "nan"}')
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    runs, events = [make(seed) for seed in range(1, 9)], []
+    local(runs, Execution(), tmp_path, jobs=2, report=events.append)
+    ledger = fake_runs.ledger(tmp_path)
+    assert sorted(row[0] for row in ledger) == sorted(run.id for run in runs)
+    assert [state(tmp_path, run).note for run in runs] == ["", "", "nan", "", "", "", "", ""]
+    at_once = [sum(begin <= moment < end for _, begin, end, _ in ledger) for _, moment, _, _ in ledger]
+    assert max(at_once) == 2
+    assert {row[3] for row in ledger} == {"4", "6"}
+    ends = [event for event in events if event.kind == "end"]
+    assert sorted(event.run_id for event in ends) == sorted(run.id for run in runs)
+    assert {event.message for event in ends} == {"done", "failed: nan"}
+
+
+def test_a_worker_that_is_killed_costs_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_RUNS", '{"2": "kill"}')
+    runs = [make(seed) for seed in range(1, 5)]
+    local(runs, CPU, tmp_path, jobs=1, report=lambda event: None)
+    assert [state(tmp_path, run).name for run in runs] == ["done", "failed", "done", "done"]
+    record = Folder(tmp_path, runs[1].id).read()
+    assert record is not None
+    assert record.error is not None
+    assert (record.cause, record.error.type) == ("error", "WorkerDied")
+
+
+def test_ctrl_c_lets_workers_make_their_checkpoints(tmp_path: Path, repo: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from bench.config import Execution, resolve
+from bench.sweep.workers import local
+runs = [resolve("mini-bart", "lora", "image-text", seed=seed) for seed in (1, 2, 3)]
+try:
+    local(runs, Execution(device="cpu"), Path(sys.argv[1]), jobs=2, report=print)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    environment = os.environ | {"FAKE_RUNS": '{"1": "wait", "2": "wait"}'}
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=repo, env=environment, start_new_session=True
+    )
+    folders = [Folder(tmp_path, make(seed).id) for seed in (1, 2, 3)]
+    deadline = time.monotonic() + 30
+    while not all(folder.run.exists() for folder in folders[:2]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does: to the sweep and everything it started
+    assert sweep.wait(30) == 130
+    assert [folder.checkpoint.exists() for folder in folders] == [True, True, False]
+    assert [state(tmp_path, make(seed)).name for seed in (1, 2, 3)] == ["interrupted", "interrupted", "missing"]
+
+
+def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
+    run, events = resolve("mini-bart", "lora", "image-text", settings={"steps": 10}), []
+    watch = workers.Watch([run], tmp_path, events.append)
+    watch.look()
+    assert events == []
+    folder = Folder(tmp_path, run.id)
+    with workers.claim(folder.claim):
+        watch.look()
+        folder.append(folder.curve, {"step": 5, "loss": 0.5})
+        for _ in range(2):
+            watch.look()
+    fake_runs.run_one(run, CPU, tmp_path)
+    for _ in range(2):
+        watch.look()
+    assert [event.kind for event in events] == ["start", "phase", "step", "end"]
+    assert events[2] == Event("step", run.id, "", 5, 10, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "found"),
+    [
+        ("0,3", "auto", ["0", "3"]),
+        ("GPU-ab, GPU-cd", "cuda", ["GPU-ab", "GPU-cd"]),
+        ("", "auto", []),
+        ("0,3", "cuda:1", []),
+    ],
+)
+def test_gpus_are_those_that_are_visible(
+    visible: str, device: str, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus(Execution(device=device)) == found

@@ -1,0 +1,280 @@
+"""The command line: exit codes, near matches, lightness, and a sweep from plan to report."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import fake_runs
+import pytest
+
+from bench import tasks
+from bench.cli import VERBS, main
+from bench.cli.progress import Progress
+from bench.config import resolve
+from bench.events import Event
+from bench.records import Folder
+
+GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Flags that keep a sweep inside tmp_path; nothing is trained or drawn."""
+    monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
+    monkeypatch.setattr("bench.report.write", lambda name, *rest, **more: [Path(name) / "report.html"])
+    (tmp_path / "data").mkdir()
+    folders = ["--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p")]
+    return [*GRID, *folders, "--data", f"mini={tmp_path / 'data'}"]
+
+
+def ids(*seeds: int, method: str = "lora") -> list[str]:
+    found = [resolve("mini-bart", method, "image-text", seed=seed, settings={"steps": 3}) for seed in seeds or (1,)]
+    return [run.id for run in found]
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["--version"]], ids=["help", "nothing", "version"])
+def test_help_imports_nothing_heavy(repo: Path, words: list[str]) -> None:
+    heavy = ("torch", "transformers", "pandas", "numpy", "pydantic", "rich", "submitit")
+    code = f"import sys; from bench.cli import main; main({words!r}); print([m for m in {heavy!r} if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_is_quick(repo: Path) -> None:
+    took = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "bench", "--help"], cwd=repo, capture_output=True, check=True)
+        took.append(time.perf_counter() - begun)
+    assert min(took) < 0.3
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_that_parses(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main([verb, "--help"])
+    assert done.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"example: python -m bench {verb}" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["sweeep"], "'sweep'"),
+        (["sweep", "--methds", "lora"], "'--methods'"),
+        (["sweep", "--methods", "vl-pet-larg"], "'vl-pet-large'"),
+        (["sweep", "--suites", "image-txt"], "'image-text'"),
+        (["sweep", "--tasks", "captoin"], "'caption'"),
+        (["sweep", "--set", "stesp=3"], "'steps'"),
+        (["sweep", "--set", "steps"], "KEY=VALUE"),
+        (["sweep", "--seeds", "one"], "1,2,3"),
+        (["sweep", "--executor", "lokal"], "local"),
+        (["sweep", "--jobs", "0"], "at least 1"),
+        (["sweep", "--data", "mini"], "NAME=PATH"),
+        (["sweep", "--data", "mini=/no/such/folder"], "no such folder"),
+        (["sweep", "defalt"], "'default'"),
+        (["sweep", "--backbone", "bart-base"], "--data official=PATH"),
+        (["run"], "--method"),
+        (["run", "--method", "lora", "--set", "rnk=3"], "'rank'"),
+        (["score"], "--all"),
+        (["score", "some-run", "--results", "/no/such/results"], "some-run"),
+        (["methods", "--explain", "lroa", "--backbone", "mini-bart"], "'lora'"),
+        (["methods", "--suite", "video"], "'video-text'"),
+        (["data", "check", "/no/such/folder"], "no such folder"),
+        (["tasks", "--format", "yaml"], "json"),
+    ],
+)
+def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert hint in told.err
+
+
+def test_listings_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["task"] for row in rows] == tasks.names()
+    assert main(["tasks", "--format", "csv"]) == 0
+    assert [row["task"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == tasks.names()
+    assert main(["backbones"]) == 0
+    assert "mini-bart" in capsys.readouterr().out
+
+
+def test_methods_with_their_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--backbone", "mini-t5", "--suite", "video-text", "--format", "json"]) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"full", "lora", "vl-pet-large", "lora+vl-pet-large"} <= set(rows)
+    assert rows["full"]["percent"] == 100
+    assert all(0 < row["trainable"] <= row["total"] for row in rows.values())
+    assert rows["vl-pet-large"]["percent"] == pytest.approx(
+        100 * rows["vl-pet-large"]["trainable"] / rows["vl-pet-large"]["total"], abs=1e-4
+    )
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", *place, "--set", "rank=4", "--seeds", "1,2", "--dry-run", "--format", "json"]
+    assert main(words) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["state"] for row in rows] == ["to run", "to run", "unsupported", "unsupported"]
+    assert "no option 'rank'" in rows[2]["note"]
+    assert rows[0]["trainable"] == rows[1]["trainable"] > 0
+    assert not (tmp_path / "r").exists()
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_sweep_does_nothing_twice_and_more_seeds_only_add(
+    place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", *place]) == 0
+    told = capsys.readouterr()
+    assert "lora" in told.out
+    assert "50.00" in told.out
+    assert "report.html" in told.out
+    assert "2 runs: 2 to do" in told.err
+    assert main(["sweep", *place]) == 0
+    assert "2 runs: 0 to do, 2 already done" in capsys.readouterr().err
+    assert main(["sweep", *place, "--seeds", "1,2"]) == 0
+    assert "4 runs: 2 to do, 2 already done" in capsys.readouterr().err
+    assert len(fake_runs.ledger(tmp_path / "r")) == 4
+    assert main(["sweep", *place, "--dry-run", "--format", "json"]) == 0
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["cached", "cached"]
+
+
+def test_a_failed_run_is_shown_with_its_cause_and_exit_code_1(
+    place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_RUNS", '{"2": "oom"}')
+    assert main(["sweep", *place, "--seeds", "1,2", "--format", "json", "--quiet"]) == 1
+    told = capsys.readouterr()
+    cells = json.loads(told.out)["cells"]
+    assert told.err == ""
+    assert [(cell["status"], cell["cause"]) for cell in cells] == [("done", None), ("failed", "oom")] * 2
+    assert main(["sweep", *place, "--seeds", "1,2"]) == 1
+    told = capsys.readouterr()
+    assert "2 failed before (--retry-failed runs them again)" in told.err
+    assert len(fake_runs.ledger(tmp_path / "r")) == 4
+    assert main(["sweep", *place, "--seeds", "2"]) == 1
+    assert "OOM" in capsys.readouterr().out
+    monkeypatch.delenv("FAKE_RUNS")
+    assert main(["sweep", *place, "--seeds", "1,2", "--retry-failed"]) == 0
+    assert len(fake_runs.ledger(tmp_path / "r")) == 6
+
+
+def test_an_interruption_is_130_and_says_how_to_go_on(
+    place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_RUNS", '{"2": "interrupt"}')
+    words = ["sweep", *place, "--seeds", "1,2"]
+    assert main(words) == 130
+    assert f"Go on with: python -m bench {' '.join(words)}" in capsys.readouterr().err
+    assert main(["status", *GRID, "--seeds", "1,2", "--results", str(tmp_path / "r"), "--format", "json"]) == 0
+    states = {row["run"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+    assert [states[run] for run in ids(1, 2)] == ["done", "interrupted"]
+    assert main(["report", *place[: len(GRID) + 4], "--seeds", "2", "--format", "json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert cells[0]["cause"] == "interrupted"
+    monkeypatch.delenv("FAKE_RUNS")
+    assert main(words) == 0
+
+
+def test_a_corrupt_record_is_reported_and_done_again(
+    place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", *place]) == 0
+    record = Folder(tmp_path / "r", ids()[0]).record
+    record.write_text(record.read_text()[:50])
+    capsys.readouterr()
+    assert main(["sweep", *place]) == 0
+    told = capsys.readouterr().err
+    assert f"warning: {record}" in told
+    assert "2 runs: 1 to do, 1 already done" in told
+
+
+def test_results_and_reports_that_cannot_be_written(
+    place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*words: Any, **more: Any) -> list[Path]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bench.report.write", full)
+    assert main(["sweep", *place]) == 2
+    assert "No space left on device" in (told := capsys.readouterr().err)
+    assert "--reports" in told
+    (tmp_path / "file").write_text("")
+    assert main(["sweep", *place, "--results", str(tmp_path / "file")]) == 2
+    assert "--results" in capsys.readouterr().err
+
+
+def test_one_run(place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "--method", "lora", "--set", "steps=3", *place[len(GRID) :]]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "CIDEr" in told
+    assert str(Folder(tmp_path / "r", ids()[0]).record) in told
+
+
+def test_scores_are_made_again_from_predictions(
+    place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", *place, "--methods", "lora"]) == 0
+    folder = Folder(tmp_path / "r", ids()[0])
+    record = folder.read()
+    assert record is not None
+    before = record.scores["gqa"].model_copy(update={"status": "failed", "metrics": {}, "error": "no Java"})
+    folder.finish(record.model_copy(update={"scores": record.scores | {"gqa": before}}))
+    rows = [
+        {"id": str(i), "prediction": p, "reference": {"cat": 1.0}} for i, p in enumerate(["cat", "dog", "cat", "cat"])
+    ]
+    folder.write_predictions("gqa", rows)
+    assert main(["sweep", *place, "--methods", "lora"]) == 1
+    capsys.readouterr()
+    words = ["score", ids()[0], "--results", str(tmp_path / "r"), "--format", "json", "--task"]
+    assert main([*words, "gqa"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["before"], row["score"], row["status"]) == (None, 75.0, "done")
+    record = folder.read()
+    assert record is not None
+    assert record.scores["gqa"].metrics["accuracy"] == 75.0
+    assert record.scores["vqa"].metrics == {"accuracy": 50.0}
+    folder.predictions("vqa").write_bytes(b"torn")
+    assert main([*words, "vqa"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["status"], row["score"]) == ("corrupt", 50.0)
+    assert main(["sweep", *place, "--methods", "lora"]) == 0
+
+
+def test_plain_progress_counts_and_estimates() -> None:
+    stream = io.StringIO()
+    with Progress(2, stream=stream) as progress:
+        for run in ("a", "b"):
+            progress(Event("start", run))
+            for step in range(1, 9):
+                progress(Event("step", run, "vqa", step, 8, 0.5))
+            progress(Event("score", run, "VQAv2 accuracy 50.00"))
+            progress(Event("end", run, "done"))
+    lines = stream.getvalue().splitlines()
+    assert sum("step " in line for line in lines) == 6
+    assert "[2/2] end    b  done" in lines[-1]
+    assert all("left" in line for line in lines if " step   b" in line)
+    assert "VQAv2 accuracy 50.00" in stream.getvalue()
+
+
+def test_quiet_progress_says_nothing() -> None:
+    stream = io.StringIO()
+    with Progress(1, stream=stream, quiet=True) as progress:
+        progress(Event("start", "a"))
+        progress(Event("end", "a", "done"))
+    assert stream.getvalue() == ""
