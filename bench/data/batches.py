@@ -1,17 +1,20 @@
 """Prepared examples and the official order of batches."""
 
 import random
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import UsageError
 from bench.tasks import Example, Task
 
+Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcripts of 600 tokens, fit in memory
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
 
 
@@ -78,9 +81,20 @@ class Prepared:
         self.examples = list(examples)
         self._text = text
         self._store = store
-        self._sources = [text.encode(task.source(e, prefix), task.source_limit) for e in self.examples]
-        self._targets: dict[str, list[int]] = {}
+        self._sources = self._encoded(prefix)
+        self._targets: dict[str, Ids] = {}
         self._order: tuple[int, list[int]] = (-1, [])
+
+    def _encoded(self, prefix: bool) -> list[Ids]:
+        """Encode the sources; equal ones (all COCO images, the captions of one clip) share their ids."""
+        known: dict[str, Ids] = {}
+        found = []
+        for example in self.examples:
+            source = self.task.source(example, prefix)
+            if source not in known:
+                known[source] = array("i", self._text.encode(source, self.task.source_limit))
+            found.append(known[source])
+        return found
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -102,20 +116,26 @@ class Prepared:
         return self._collate(chosen, [self._draw(i, f"{seed}/{epoch}/{i}") for i in chosen])
 
     def collate(self, chosen: Sequence[int], draw: int | None = None) -> Batch:
-        """Return a batch of the given examples; answers are drawn with a seed, or the best ones taken."""
+        """Return a batch of the given examples; answers are drawn with a seed, or the best ones taken.
+
+        The label row of an example without answers is -100 throughout.
+        """
         if draw is None:
             answers = [max(self.examples[i].answers, key=lambda a: a[1], default=("", 0.0)) for i in chosen]
         else:
             answers = [self._draw(i, f"{draw}/{i}") for i in chosen]
-        return self._collate(list(chosen), answers)
+        batch = self._collate(list(chosen), answers)
+        for row, index in enumerate(chosen):
+            if not self.examples[index].answers:
+                batch.labels[row] = -100
+        return batch
 
     def _draw(self, index: int, seed: str) -> tuple[str, float]:
         answers = self.examples[index].answers
+        if not any(score for _, score in answers):
+            return "", 0.0  # stays in the batch with weight 0 (quirk VQA-ZERO)
         if len(answers) == 1:
             return answers[0]
-        total = sum(score for _, score in answers)
-        if total == 0:
-            return "", 0.0  # stays in the batch with weight 0 (quirk VQA-ZERO)
         return random.Random(seed).choices(answers, [score for _, score in answers])[0]
 
     def _collate(self, chosen: list[int], answers: list[tuple[str, float]]) -> Batch:
@@ -128,34 +148,46 @@ class Prepared:
             weights=torch.tensor([score for _, score in answers]),
         )
 
-    def _target(self, answer: str) -> list[int]:
+    def _target(self, answer: str) -> Ids:
         if answer not in self._targets:
-            self._targets[answer] = self._text.encode(answer, self.task.target_limit)
+            self._targets[answer] = array("i", self._text.encode(answer, self.task.target_limit))
         return self._targets[answer]
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        return self._store.load(self.examples[0])
+
+    def _load(self, index: int) -> np.ndarray:
+        example = self.examples[index]
+        features = self._store.load(example)
+        if features.shape != self._first.shape:
+            raise UsageError(
+                f"{' and '.join(example.visual)}: features of shape {features.shape}, but those of "
+                f"{' and '.join(self.examples[0].visual)} have {self._first.shape}; extract them the same way"
+            )
+        return features
 
     @cached_property
     def _table(self) -> tuple[Tensor, list[int]] | None:
         """All features as one tensor and each example's row in it, or None where they are too large to keep."""
-        first = self._store.load(self.examples[0])
         rows: dict[tuple[str, ...], int] = {}
         index = [rows.setdefault(e.visual, len(rows)) for e in self.examples]
-        if first.nbytes * len(rows) > PREFETCH_BYTES:
+        if self._first.nbytes * len(rows) > PREFETCH_BYTES:
             return None
-        table = torch.empty(len(rows), *first.shape)
-        filled: set[int] = set()
-        for row, example in zip(index, self.examples, strict=True):
-            if row not in filled:
-                table[row] = torch.from_numpy(self._store.load(example))
-                filled.add(row)
+        table = torch.empty(len(rows), *self._first.shape)
+        for row, example in {row: i for i, row in enumerate(index)}.items():
+            table[row] = torch.from_numpy(self._load(example))
         return table, index
 
     def _features(self, chosen: list[int]) -> Tensor:
         if self._table is not None:
             table, index = self._table
             return table[[index[i] for i in chosen]]
-        return torch.from_numpy(np.stack([self._store.load(self.examples[i]) for i in chosen]))
+        return torch.from_numpy(np.stack([self._load(i) for i in chosen]))
 
 
-def _padded(rows: list[list[int]], value: int) -> Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+def _padded(rows: Sequence[Ids], value: int) -> Tensor:
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(padded)

@@ -1,46 +1,91 @@
 """The check of a data root, and its fingerprint."""
 
 import hashlib
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
 from functools import lru_cache
 from pathlib import Path
 
 from bench import tasks
 from bench.data.features import FeatureStore
 from bench.errors import UsageError
+from bench.tasks import Example, Task
 
-FOLDERS = {"image-text": ("COCO", "vqa", "GQA", "nlvr"), "video-text": ("video/ann",)}
+#: annotation files of the official suites; of a suite that an entry point adds, every JSON file
+ANNOTATIONS = {
+    "image-text": ("COCO/*.json", "vqa/*.json", "GQA/*.json", "nlvr/*.json"),
+    "video-text": ("video/ann/**/*.jsonl",),
+}
 
 
 def check(root: Path, suites: list[str], sample: int = 20) -> tuple[list[str], list[str]]:
-    """Read every split of every task and the features of ``sample`` examples of each.
+    """Read every split of every task, look for every feature file, and read about ``sample`` of each split.
 
     Returns:
         What was found to be right, one line per split with its number of examples, and what is wrong: the first fault
             of each split.
     """
     right, wrong = [], []
-    for task in (task for suite in suites for task in tasks.suite(suite)):
-        for split in task.splits:
-            try:
-                examples = task.read(root, split)
-                if not examples:
-                    raise UsageError(f"{root}: {task.name} {split} has no examples")
-                store = FeatureStore(root)
-                for example in examples[:: max(1, len(examples) // sample)]:
-                    store.load(example)
-                right.append(f"{task.name} {split}: {len(examples)} examples ({task.splits[split]})")
-            except UsageError as fault:
-                wrong.append(f"{task.name} {split}: {fault}")
+    for suite in suites:
+        inspector = _Inspector(root, sample)
+        for task in tasks.suite(suite):
+            for split in task.splits:
+                try:
+                    number = inspector.examine(task, split)
+                    right.append(f"{task.name} {split}: {number} examples ({task.splits[split]})")
+                except UsageError as fault:
+                    wrong.append(f"{task.name} {split}: {fault}")
     return right, wrong
+
+
+class _Inspector:
+    """Examines the splits of one suite, whose features must have the same number of columns."""
+
+    def __init__(self, root: Path, sample: int) -> None:
+        self._root = root
+        self._sample = sample
+        self._store = FeatureStore(root)
+        self._present: dict[str, set[str]] = {}  # names in each feature folder
+        self._width: tuple[int, str] | None = None  # columns, and the file that has them
+
+    def examine(self, task: Task, split: str) -> int:
+        """Return the number of examples of a split; UsageError for what is wrong with it."""
+        examples = task.read(self._root, split)
+        if not examples:
+            raise UsageError(f"{self._root}: {task.name} {split} has no examples")
+        self._look_for(dict.fromkeys(name for example in examples for name in example.visual))
+        for example in examples[:: max(1, len(examples) // self._sample)]:
+            self._measure(example)
+        return len(examples)
+
+    def _look_for(self, names: Iterable[str]) -> None:
+        missing = [name for name in names if not self._has(name)]
+        if missing:
+            others = f", like {len(missing) - 1} more of this split" if len(missing) > 1 else ""
+            raise UsageError(f"{self._root / missing[0]}: no such feature file{others}; fetch or extract the features")
+
+    def _has(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        if folder not in self._present:
+            path = self._root / folder
+            self._present[folder] = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        return file in self._present[folder]
+
+    def _measure(self, example: Example) -> None:
+        width, name = self._store.load(example).shape[-1], example.visual[0]
+        self._width = self._width or (width, name)
+        if width != self._width[0]:
+            raise UsageError(
+                f"{self._root / name}: features of {width} columns, but {self._width[1]} has {self._width[0]}; "
+                "a suite needs one kind of features"
+            )
 
 
 @lru_cache
 def fingerprint(root: Path, suite: str) -> str:
     """Return 12 hexadecimal digits over the names and contents of a suite's annotation files."""
     total = hashlib.sha256()
-    for folder in FOLDERS.get(suite, (".",)):
-        for path in sorted((root / folder).rglob("*.json*")):
+    for pattern in ANNOTATIONS.get(suite, ("**/*.json*",)):
+        for path in sorted(root.glob(pattern)):
             total.update(str(path.relative_to(root)).encode())
             with path.open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())

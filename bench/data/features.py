@@ -1,5 +1,7 @@
 """Visual features as the official extractors leave them: per-image h5 grids, per-video npz frames."""
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,11 @@ class FeatureStore:
             UsageError: a file is missing, or has no features of the right kind; it is named.
         """
         found = [self._file(name) for name in example.visual]
+        if len({features.shape for features in found}) > 1:
+            raise UsageError(
+                f"{' and '.join(example.visual)}: features of shapes {' and '.join(str(f.shape) for f in found)}; "
+                "a pair needs equal ones, extract them the same way"
+            )
         return found[0] if len(found) == 1 else np.stack(found)
 
     def _file(self, name: str) -> Features:
@@ -56,7 +63,7 @@ def read_grid(path: Path) -> Features:
             return _checked(file[key][()], path, key)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such feature file; check the data root (--data NAME=PATH)") from None
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError: a group where the dataset should be
         raise UsageError(f"{path}: not a readable h5 file ({error}); extract or fetch it again") from None
 
 
@@ -69,7 +76,7 @@ def read_frames(path: Path) -> Features:
             return _checked(file["features"], path, "features")
     except FileNotFoundError:
         raise UsageError(f"{path}: no such feature file; check the data root (--data NAME=PATH)") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:  # TypeError: a bare npy
         raise UsageError(f"{path}: not a readable npz file ({error}); extract or fetch it again") from None
 
 
