@@ -24,8 +24,8 @@ class Record:
         if key not in self.content:
             raise self.fault(f"key {key!r} is missing (there are: {', '.join(map(str, self.content))})")
         value = self.content[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-            kinds = kind if isinstance(kind, tuple) else (kind,)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(k.__name__ for k in kinds)
             raise self.fault(f"key {key!r} is {value!r:.60}, expected {wanted}")
         return value
@@ -66,7 +66,7 @@ def json_object(file: Path) -> Record:
 def json_lines(file: Path) -> list[Record]:
     """Read a file with one JSON object a line; blank lines are skipped."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # a text may hold other line separators, unescaped
     except FileNotFoundError:
         raise UsageError(f"{file}: no such file; check the data root, or run `python -m bench data check`") from None
     except UnicodeDecodeError as error:
@@ -92,12 +92,21 @@ def soft_label(record: Record) -> tuple[tuple[str, float], ...]:
 
 
 def answer_tables(folder: Path) -> None:
-    """Check that the answer vocabularies beside the questions agree; the generative tasks do not use them otherwise."""
-    to_label, to_answer = load_json(folder / "trainval_ans2label.json"), load_json(folder / "trainval_label2ans.json")
+    """Check that the answer vocabularies beside the questions are each other's inverse; the generative tasks do not use
+    them otherwise."""
+    to_label = json_object(folder / "trainval_ans2label.json").content
+    file = folder / "trainval_label2ans.json"
+    to_answer = load_json(file)
+    if not isinstance(to_answer, list):
+        raise UsageError(f"{file}: holds {type(to_answer).__name__}, expected a list of answers")
     if len(to_label) != len(to_answer):
-        raise UsageError(
-            f"{folder}: trainval_ans2label.json has {len(to_label)} answers, trainval_label2ans.json {len(to_answer)}"
-        )
+        raise UsageError(f"{file}: has {len(to_answer)} answers, trainval_ans2label.json beside it {len(to_label)}")
+    for index, answer in enumerate(to_answer):
+        if to_label.get(answer) != index:
+            raise UsageError(
+                f"{file}: answer {index} is {answer!r}, whose label in trainval_ans2label.json is "
+                f"{to_label.get(answer)!r}"
+            )
 
 
 def grid_file(folder: str, image: str) -> str:

@@ -16,13 +16,16 @@ def read(root: Path, split: str) -> list[Example]:
         label = record.get("label", int)
         if label not in (0, 1):
             raise record.fault(f"key 'label' is {label}, expected 0 or 1")
+        identifier = record.get("identifier", str)
+        if identifier.count("-") != 3:
+            raise record.fault(f"key 'identifier' is {identifier!r}, expected four fields like 'dev-850-0-2'")
         examples.append(
             Example(
                 id=record.get("uid", str),
                 text=record.get("sent", str),
                 visual=tuple(grid_file("nlvr", record.get(key, str)) for key in ("img0", "img1")),
                 answers=((("false", "true")[label], 1.0),),
-                reference={"label": label, "identifier": record.get("identifier", str)},
+                reference={"label": label, "identifier": identifier},
             )
         )
     return examples

@@ -35,21 +35,21 @@ def read_choices(
     """Read a multiple-choice task: transcript, question, time span, choices; transcripts come first and push the rest
     out (quirk SUBS-TRUNC)."""
     said = subtitles(root, source)
-    examples: dict[
-        str, Example
-    ] = {}  # a public question stands in two of TVQA's test files; once is enough (quirk TVQA-DUP)
+    examples: dict[tuple[str, str], Example] = {}
     for name in files[split]:
         for record in json_lines(root / "video" / "ann" / task / f"{name}.jsonl"):
             offered = [f"a{i}: {record.get(f'a{i}', str).strip('. ')}." for i in range(choices)]
             asked = f"[Q] {record.get('q', str).strip()} [TS] ({record.get('ts', (str, list))}) [Choices]"
             answers: tuple[tuple[str, float], ...] = ()
             if split != "test":
-                right = int(record.get("answer_idx", (int, str)))  # TVQA+ writes it as a string
-                if not 0 <= right < choices:
-                    raise record.fault(f"key 'answer_idx' is {right}, expected 0 to {choices - 1}")
+                right = str(record.get("answer_idx", (int, str)))  # TVQA+ writes it as a string
+                if right not in map(str, range(choices)):
+                    raise record.fault(f"key 'answer_idx' is {right!r}, expected 0 to {choices - 1}")
                 answers = ((f"a{right}", 1.0),)
             number = str(record.get("qid", (int, str)))
-            examples[number] = Example(
+            # A public question stands in two of TVQA's test files; once is enough (quirk TVQA-DUP).
+            place = "" if split == "test" else record.where
+            examples[number, place] = Example(
                 id=number,
                 text=" ".join([spoken(record, said, source), asked, *offered]),
                 visual=(frames_file(source, record.get("vid_name", str)),),

@@ -1,0 +1,288 @@
+"""Every reader on records that the datasets' authors published, laid out as the official data root."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import tasks
+
+GRID = "clip_features/data_clip_RN101_att"
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def put(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def put_lines(file: Path, records: Iterable[dict[str, Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def published(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root of published records; subtitles, and the split a record stands in, are made up where there is no
+    sample."""
+    real, root = shared / "real", tmp_path_factory.mktemp("published")
+    for source, target in (("vqa", "vqa"), ("gqa", "GQA")):
+        (root / target).mkdir()
+        for name in ("trainval_ans2label.json", "trainval_label2ans.json"):
+            shutil.copy(real / source / name, root / target / name)
+
+    annotations = json.loads((real / "vqa/v2_mscoco_train2014_annotations.subset2962.json").read_text())
+    asked = json.loads((real / "vqa/v2_OpenEnded_mscoco_train2014_questions.subset2962.json").read_text())["questions"]
+    judged = {a["question_id"]: [x["answer"] for x in a["answers"]] for a in annotations["annotations"]}
+    records = []
+    for question in asked:
+        votes = judged[question["question_id"]]
+        label = {a: min(1.0, votes.count(a) * 3 / 10) for a in dict.fromkeys(votes)}
+        image = f"COCO_train2014_{question['image_id']:012d}"
+        records.append(
+            {"img_id": image, "question_id": question["question_id"], "sent": question["question"], "label": label}
+        )
+    shutil.copy(real / "vqa/lxmert_docstring_record.json", root / "vqa/karpathy_train.json")
+    put(root / "vqa/karpathy_val.json", records[:2000])
+    put(root / "vqa/karpathy_test.json", [{**r, "is_topk_optimal": True} for r in records[2000:]])
+    put(root / "vqa/v2_mscoco_train2014_annotations.json", annotations)
+    put(root / "vqa/v2_mscoco_val2014_annotations.json", {**annotations, "annotations": []})
+
+    testdev = json.loads((real / "gqa/lxmert_testdev.json").read_text())
+    shutil.copy(real / "gqa/lxmert_docstring_record.json", root / "GQA/train.json")
+    put(root / "GQA/valid.json", testdev[:3])
+    put(root / "GQA/testdev.json", testdev)
+
+    valid = json.loads((real / "nlvr2/lxmert_valid.head200.json").read_text())
+    for split, part in (("train", valid[:50]), ("valid", valid), ("test", valid[50:])):
+        put(root / f"nlvr/{split}.json", part)
+
+    coco = json.loads((real / "coco_caption/DERIVED_dataset_coco.test200.json").read_text())
+    for split, begin in (("train", 0), ("restval", 3), ("val", 5)):
+        for image in coco["images"][begin : begin + 2]:
+            image["split"] = split
+    put(root / "COCO/dataset_coco.json", coco)
+
+    ann = root / "video/ann"
+    public, plus = lines(real / "tvqa/tvqa_test_public.head300.jsonl"), real / "tvqa/tvqa_plus_val.head200.nobbox.jsonl"
+    how2 = lines(real / "how2qa/how2qa_val_release.head500.jsonl")
+    tvc_val, tvc_test = (
+        lines(real / f"tvc/{name}")
+        for name in ("DERIVED_tvc_val_from_tvr.200.jsonl", "tvc_test_public_release.head300.jsonl")
+    )
+    yc2 = lines(real / "yc2c/yc2c_val_release.head100.jsonl")
+    quiz = lines(plus)
+    put_lines(ann / "tvqa/tvqa_train.jsonl", quiz[:20])
+    put_lines(ann / "tvqa/tvqa_val.jsonl", quiz)
+    put_lines(ann / "tvqa/tvqa_test_public.jsonl", public[:200])
+    put_lines(ann / "tvqa/tvqa_test_release.jsonl", [{**r, "q": f"Merged: {r['q']}"} for r in public[100:]])
+    put_lines(ann / "how2qa/how2qa_train_release.jsonl", [*how2[:9], how2[0]])
+    put_lines(ann / "how2qa/how2qa_val_release.jsonl", how2)
+    without = [{k: v for k, v in r.items() if k != "answer_idx"} for r in how2[:30]]
+    put_lines(ann / "how2qa/how2qa_test_public_release.jsonl", without)
+    put_lines(ann / "tvc/tvc_train_release.jsonl", tvc_val[:8])
+    put_lines(ann / "tvc/tvc_val_release.jsonl", tvc_val)
+    put_lines(ann / "tvc/tvc_test_release.jsonl", tvc_test)
+    several = {**yc2[0], "descs": [*yc2[0]["descs"], {"desc": "Stir.  ", "desc_id": 7}]}
+    put_lines(ann / "yc2c/yc2c_train_release.jsonl", [several, *yc2[1:5]])
+    put_lines(ann / "yc2c/yc2c_val_release.jsonl", yc2)
+    put_lines(ann / "yc2c/yc2c_test_release.jsonl", [{k: v for k, v in r.items() if k != "descs"} for r in yc2[:10]])
+    for source, users in (
+        ("tv", [*quiz, *public, *tvc_val, *tvc_test]),
+        ("how2", how2),
+        ("yc2", yc2),
+    ):
+        videos = list(dict.fromkeys(r["vid_name"] for r in users))
+        said = [
+            {"text": " Chase : That's all\u2028this is? ", "start": 0.0, "end": 1.5},
+            {"text": "Yes.", "start": 2.0},
+        ]
+        put_lines(
+            ann / f"{source}_subtitles.jsonl",
+            [{"vid_name": v, "sub": [] if i == 1 else said} for i, v in enumerate(videos)],
+        )
+    return root
+
+
+SUBS = "[Subs] Chase : That's all\u2028this is? Yes."
+COUNTS = {
+    ("vqa", "train"): 1,
+    ("vqa", "validation"): 2000,
+    ("vqa", "test"): 962,
+    ("gqa", "train"): 4,
+    ("gqa", "validation"): 1063,
+    ("nlvr", "train"): 50,
+    ("nlvr", "validation"): 200,
+    ("nlvr", "test"): 150,
+    ("caption", "validation"): 2,
+    ("caption", "test"): 194,
+    ("tvqa", "train"): 20,
+    ("tvqa", "validation"): 200,
+    ("tvqa", "test"): 300,
+    ("how2qa", "train"): 10,
+    ("how2qa", "validation"): 500,
+    ("how2qa", "test"): 30,
+    ("tvc", "train"): 8,
+    ("tvc", "validation"): 200,
+    ("tvc", "test"): 300,
+    ("yc2c", "train"): 6,
+    ("yc2c", "validation"): 100,
+    ("yc2c", "test"): 10,
+}
+
+
+@pytest.mark.parametrize(("name", "split"), COUNTS)
+def test_number_of_examples_and_plain_references(name: str, split: str, published: Path) -> None:
+    examples = tasks.get(name).read(published, split)
+    assert len(examples) == COUNTS[name, split]
+    assert json.loads(json.dumps([e.reference for e in examples])) == [e.reference for e in examples]
+    if split != "train":
+        assert len({e.id for e in examples}) == len(examples)
+    assert all(len(e.visual) == (2 if name == "nlvr" else 1) for e in examples)
+
+
+def test_vqa(published: Path) -> None:
+    (first,) = tasks.get("vqa").read(published, "train")
+    assert first.id == "458752000"
+    assert first.text == "What is this photo taken looking through?"
+    assert first.visual == (f"COCO/{GRID}/COCO_train2014_000000458752.h5",)
+    assert first.answers == (("net", 1.0),)
+    assert first.reference is None
+    example = tasks.get("vqa").read(published, "validation")[0]
+    assert len(example.reference["answers"]) == 10
+    assert example.reference["answer_type"] == "yes/no"
+    assert example.reference["question_type"] == "is there a"
+    assert example.reference["topk"] is None
+    assert tasks.get("vqa").read(published, "test")[0].reference["topk"] is True
+
+
+def test_gqa_trains_on_two_files_with_images_of_visual_genome(published: Path) -> None:
+    examples = tasks.get("gqa").read(published, "train")
+    assert [e.id for e in examples] == ["07333408", "201030415", "201030507", "201030639"]
+    assert examples[0].visual == (f"VG/{GRID}/2375429.h5",)
+    assert examples[1].visual == (f"VG/{GRID}/n54424.h5",)
+    first = tasks.get("gqa").read(published, "validation")[0]
+    assert first.visual == (f"GQA/{GRID}/n54424.h5",)
+    assert first.text == "What kind of furniture is brown?"
+    assert first.answers == (("couch", 1.0),)
+
+
+def test_gqa_accuracy_is_exact(published: Path) -> None:
+    task = tasks.get("gqa")
+    examples = task.read(published, "validation")[:4]  # couch, long sleeved, couch, right
+    assert task.score(examples, ["couch", "long sleeved", "couch", "right"]) == {"accuracy": 100.0}
+    assert task.score(examples, ["Couch", "long sleeved ", "", "right"]) == {"accuracy": 25.0}
+
+
+def test_nlvr(published: Path) -> None:
+    first, second = tasks.get("nlvr").read(published, "validation")[:2]
+    assert first.visual == (f"nlvr/{GRID}/dev-850-0-img0.h5", f"nlvr/{GRID}/dev-850-0-img1.h5")
+    assert (first.id, first.answers) == ("nlvr2_valid_0", (("false", 1.0),))
+    assert (second.id, second.answers) == ("nlvr2_valid_1", (("true", 1.0),))
+
+
+def test_nlvr_scores_are_the_official_ones(published: Path, shared: Path) -> None:
+    """Predictions and figures of the authors' metric script."""
+    said = dict(
+        line.split(",") for line in (shared / "real/nlvr2/dev.head200.predictions.csv").read_text().splitlines()
+    )
+    examples = tasks.get("nlvr").read(published, "validation")
+    official = {r["identifier"]: r["label"] for r in lines(shared / "real/nlvr2/dev.head200.json")}
+    assert all(official[e.reference["identifier"]] == ("False", "True")[e.reference["label"]] for e in examples)
+    scores = tasks.get("nlvr").score(examples, [said[e.reference["identifier"]].lower() for e in examples])
+    assert scores["accuracy"] == 50.0
+    assert scores["consistency"] == pytest.approx(3.44827586, abs=1e-8)
+
+
+def test_captions_one_per_sentence_to_train_one_per_image_to_evaluate(published: Path) -> None:
+    task = tasks.get("caption")
+    images = json.loads((published / "COCO/dataset_coco.json").read_text())["images"]
+    train = task.read(published, "train")  # two of train, two of restval
+    raw = [s["raw"].strip() for i in (0, 1, 3, 4) for s in images[i]["sentences"]]
+    assert [e.answers for e in train] == [((text, 1.0),) for text in raw]
+    assert len({e.id for e in train}) == len(train)
+    assert {e.text for e in train} == {""}
+    assert train[0].visual == (f"COCO/{GRID}/COCO_val2014_000000391895.h5",)
+    first = task.read(published, "validation")[0]
+    assert first.id == images[5]["filename"].removesuffix(".jpg")
+    assert first.reference == [s["raw"].strip() for s in images[5]["sentences"]]
+
+
+def test_tvqa_source_text(published: Path, shared: Path) -> None:
+    task = tasks.get("tvqa")
+    first = task.read(published, "test")[0]
+    question = (
+        "[Q] Who does Sheldon say he'll send an email to after coming out of the bathroom? [TS] (48.62-60.02) "
+        "[Choices] a0: The yogurt manufacturer. a1: The people who make toilet seats. a2: Stan Lee. a3: Leonard's mom. "
+        "a4: The person who didn't make the apartment walls soundproof."
+    )
+    assert first.text == f"{SUBS} {question}"
+    assert task.source(first, True) == f"{SUBS} {question} tvqa: "
+    assert task.source(first, False) == f"{SUBS} {question} "
+    assert first.visual == ("video/vis_features/tv/clip-vit/s03e21_seg02_clip_08.npz",)
+    assert (first.id, first.answers, first.reference["answer"]) == ("137292", (), None)
+
+
+def test_a_video_without_subtitles(published: Path) -> None:
+    """The empty transcript leaves the space that joins it."""
+    example = tasks.get("how2qa").read(published, "validation")[1]
+    assert example.text.startswith("[Subs]  [Q] What is the boy talking about? [TS] (37.21-60.02) [Choices] a0: Never")
+    captions = tasks.get("yc2c")
+    assert captions.source(captions.read(published, "validation")[1], True) == "[Subs]  yc2c: "
+
+
+def test_tvqa_public_questions_of_both_test_files_are_read_once(published: Path) -> None:
+    examples = tasks.get("tvqa").read(published, "test")
+    merged = ["[Q] Merged: " in e.text for e in examples]
+    assert len(examples) == 300
+    assert merged == [False] * 100 + [True] * 200  # the later file wins
+
+
+def test_a_repeated_training_question_is_kept(published: Path) -> None:
+    examples = tasks.get("how2qa").read(published, "train")
+    assert examples[0] == examples[9]
+
+
+def test_answers_of_the_quizzes(published: Path) -> None:
+    plus = tasks.get("tvqa").read(published, "validation")[0]  # TVQA+: the index is a string, ts a list
+    assert plus.answers == (("a3", 1.0),)
+    assert "[TS] ([0.0, 5.4])" in plus.text
+    how2 = tasks.get("how2qa")
+    examples = how2.read(published, "validation")
+    assert examples[0].answers == (("a2", 1.0),)
+    assert "a0: Www.lyndalepl.com. a1: Www.plants.com." in examples[0].text
+    assert " a4: " not in examples[0].text
+    assert examples[0].visual == ("video/vis_features/how2/clip-vit/25848.npz",)
+    assert how2.score(examples[:4], ["a2", "a2 ", "A3", ""]) == {"accuracy": 25.0}
+
+
+def test_video_captions(published: Path) -> None:
+    tvc, yc2c = tasks.get("tvc"), tasks.get("yc2c")
+    first = tvc.read(published, "validation")[0]
+    assert tvc.source(first, True) == f"{SUBS} [TS] ([16.48, 33.87]) tvc: "
+    assert first.answers == (("Phoebe puts one of her ponytails in her mouth.", 1.0),)
+    assert first.reference == ["Phoebe puts one of her ponytails in her mouth."]
+    assert "[TS] ([0, 2.29])" in tvc.read(published, "validation")[1].text
+    clip = tvc.read(published, "test")[0]
+    assert clip.answers == ()
+    assert clip.reference == {"vid_name": "friends_s10e10_seg02_clip_19", "clip_id": 102866, "ts": [80.64, 85.28]}
+    one, two, *_ = yc2c.read(published, "train")
+    assert (one.text, one.visual) == (two.text, two.visual)  # one example per description, as it is written
+    assert two.answers == (("Stir.  ", 1.0),)
+    assert yc2c.source(one, True) == f"{SUBS} yc2c: "
+
+
+def test_video_caption_scores(published: Path, shared: Path) -> None:
+    """The official scores of the published predictions of YC2C."""
+    task = tasks.get("yc2c")
+    said = {p["clip_id"]: p["descs"][0]["desc"] for p in lines(shared / "real/yc2c/yc2c_val_predictions.head100.jsonl")}
+    clips = [r["clip_id"] for r in lines(shared / "real/yc2c/yc2c_val_release.head100.jsonl")]
+    scores = task.score(task.read(published, "validation"), [said[c] for c in clips])
+    assert scores["CIDEr"] == pytest.approx(128.7606400037736)
+    assert scores["BLEU-4"] == pytest.approx(12.057736433722942)

@@ -1,0 +1,127 @@
+"""What the official code fixes about each task: prompts, limits, batch sizes, decoding, losses, averages."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import tasks
+from bench.errors import UsageError
+from bench.tasks.nlvr import consistency_group
+
+PROMPTS = {
+    "vqa": ("vqa: what?", "what?"),
+    "gqa": ("gpa: what?", "what?"),  # misspelt in the official code
+    "nlvr": ("nlvr: what?", "what?"),
+    "caption": ("caption: what?", "what?"),
+    "tvqa": ("what? tvqa: ", "what? "),
+    "how2qa": ("what? how2qa: ", "what? "),
+    "tvc": ("what? tvc: ", "what? "),
+    "yc2c": ("what? yc2c: ", "what? "),
+}
+# source limit, target limit, loss, beams (None: the recipe's), decoding
+RULES = {
+    "vqa": (20, 10, "weighted", 1, "generate"),
+    "gqa": (20, None, "example", 1, "generate"),
+    "nlvr": (None, None, "example", None, "binary"),
+    "caption": (40, 40, "tokens", None, "generate"),
+    **dict.fromkeys(("tvqa", "how2qa", "tvc", "yc2c"), (600, 20, "example", None, "generate")),
+}
+
+
+def test_suites_in_the_official_order() -> None:
+    assert tasks.suites() == ["image-text", "video-text"]
+    assert [t.name for t in tasks.suite("image-text")] == ["vqa", "gqa", "nlvr", "caption"]
+    assert [t.name for t in tasks.suite("video-text")] == ["tvqa", "how2qa", "tvc", "yc2c"]
+    assert tasks.names() == [*tasks.names("image-text"), *tasks.names("video-text")]
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_prompts_and_their_place(name: str) -> None:
+    task, example = tasks.get(name), tasks.Example("1", "what?", ("x.h5",))
+    assert (task.source(example, True), task.source(example, False)) == PROMPTS[name]
+
+
+def test_a_caption_is_asked_for_by_the_prompt_alone() -> None:
+    task, example = tasks.get("caption"), tasks.Example("1", "", ("x.h5",))
+    assert (task.source(example, True), task.source(example, False)) == ("caption: ", "")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_limits_loss_and_decoding(name: str) -> None:
+    task = tasks.get(name)
+    found = (task.source_limit, task.target_limit, task.loss, task.decode.beams, task.decode.mode)
+    assert found == RULES[name]
+    assert task.decode.max_length == 20
+
+
+@pytest.mark.parametrize(("recipe", "sizes"), [(500, [500, 833, 166, 416]), (300, [300, 500, 100, 250])])
+def test_batch_sizes(recipe: int, sizes: list[int]) -> None:
+    assert [t.batch_size(recipe) for t in tasks.suite("image-text")] == sizes
+    assert [t.batch_size(50) for t in tasks.suite("video-text")] == [50] * 4
+
+
+@given(st.integers(1, 5000))
+def test_batch_sizes_are_the_official_fractions(size: int) -> None:
+    """``int(size * percent / 60)``, but never an empty batch."""
+    for task, percent in zip(tasks.suite("image-text"), (60, 100, 20, 50), strict=True):
+        assert task.batch_size(size) == max(1, int(size * percent / 60))
+
+
+def test_what_tables_report() -> None:
+    shown = {t.name: (t.metric, t.report_split) for s in tasks.suites() for t in tasks.suite(s)}
+    assert shown == {
+        "vqa": ("accuracy", "test"),
+        "gqa": ("accuracy", "validation"),
+        "nlvr": ("accuracy", "test"),
+        "caption": ("CIDEr", "test"),
+        "tvqa": ("accuracy", "validation"),
+        "how2qa": ("accuracy", "validation"),
+        "tvc": ("CIDEr", "validation"),
+        "yc2c": ("CIDEr", "validation"),
+    }
+
+
+def test_unknown_names_suggest_near_ones() -> None:
+    with pytest.raises(UsageError, match="unknown task 'tvqaa'; did you mean 'tvqa'"):
+        tasks.get("tvqaa")
+    with pytest.raises(UsageError, match="unknown suite 'image_text'; did you mean 'image-text'"):
+        tasks.suite("image_text")
+
+
+def test_consistency_groups() -> None:
+    assert consistency_group("dev-850-0-2") == consistency_group("dev-850-3-2") == "dev-850--2"
+    assert consistency_group("dev-850-0-2") != consistency_group("dev-850-0-1")
+    assert consistency_group("dev-850-0-2") != consistency_group("dev-851-0-2")
+
+
+def test_consistency_needs_every_pair_of_a_statement() -> None:
+    examples = [
+        tasks.Example(i, "", ("a", "b"), (), {"label": label, "identifier": i})
+        for i, label in (("dev-1-0-0", 1), ("dev-1-1-0", 0), ("dev-1-0-1", 1), ("dev-2-0-0", 0))
+    ]
+    scores = tasks.get("nlvr").score(examples, ["true", "true", "true", "false"])
+    assert scores == {"accuracy": 75.0, "consistency": pytest.approx(200 / 3)}
+
+
+def test_quiz_accuracy_per_show() -> None:
+    examples = [
+        tasks.Example(str(i), "", ("a",), (), {"answer": f"a{i}", "show": show})
+        for i, show in enumerate(("House", "House", "Castle", None))
+    ]
+    scores = tasks.get("tvqa").score(examples, ["a0", "a2", "a2", "a3."])
+    assert scores == {"accuracy": 50.0, "accuracy_House": 50.0, "accuracy_Castle": 100.0}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_every_split_of_a_generated_root_can_be_read_and_scored(name: str, tiny_root: Path) -> None:
+    """Right answers get the best scores that the metric can give."""
+    task = tasks.get(name)
+    assert all(task.read(tiny_root, split) for split in task.splits)
+    examples = task.read(tiny_root, task.report_split)
+    best = [max(e.answers, key=lambda a: a[1])[0] for e in examples]
+    scores = task.score(examples, best)
+    assert task.metric in scores
+    assert scores[task.metric] > (90 if task.metric == "accuracy" else 100)
+    assert scores[task.metric] > task.score(examples, ["nonsense"] * len(examples))[task.metric]
