@@ -62,6 +62,15 @@ records.write_json(Path(sys.argv[1]), {"much": list(range(100000))})
     assert folder.read() is not None
 
 
+def test_a_reader_sees_the_old_file_or_the_new_one_never_a_part(folder: Folder) -> None:
+    record, before = folder.read(), folder.record.read_text()
+    assert record is not None
+    with folder.record.open() as reader:
+        folder.finish(record.model_copy(update={"finished": "later"}))
+        assert reader.read() == before
+    assert folder.record.read_text() != before
+
+
 def test_a_full_disk_is_one_clear_error_and_harms_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

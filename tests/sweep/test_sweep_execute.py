@@ -102,7 +102,11 @@ work_through(runs, Execution(), Path(sys.argv[1]))
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
     for worker in workers:
-        worker.communicate("go\n")
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    for worker in workers:
+        worker.communicate()
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     assert sorted(row[0] for row in fake_runs.ledger(tmp_path)) == sorted(run.id for run in runs)
     assert states(tmp_path, runs) == ["done"] * len(runs)
