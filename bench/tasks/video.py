@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
 from bench.metrics.caption import caption_scores
 from bench.tasks.files import Record, frames_file, json_lines
 from bench.tasks.task import Decode, Example, Task
@@ -61,6 +62,7 @@ def read_choices(
 
 def score_choices(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
     """Return ``accuracy`` in %: the decoded string is exactly ``a`` and the index; per show where there are several."""
+    _must_have(examples, "answer")
     groups: dict[str, list[bool]] = {"accuracy": []}
     for example, prediction in zip(examples, predictions, strict=True):
         right = prediction == example.reference["answer"]
@@ -82,21 +84,41 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
         if spans:
             text = f"{text} [TS] ({record.get('ts', list)})"
         visual = (frames_file(source, record.get("vid_name", str)),)
+        reference: dict[str, Any]
         if split == "test":
-            reference: dict[str, Any] = {k: record.content.get(k) for k in ("vid_name", "clip_id", "ts")}
+            reference = {k: record.content.get(k) for k in ("vid_name", "clip_id", "ts")}
             examples.append(Example(str(record.get("clip_id", int)), text, visual, (), reference))
             continue
-        for described in record.items("descs"):
-            desc = described.get("desc", str)
-            number = str(described.get("desc_id", int))
-            examples.append(Example(number, text, visual, ((desc, 1.0),), [desc]))
+        described = [(str(d.get("desc_id", int)), d.get("desc", str)) for d in record.items("descs")]
+        for number, desc in described:
+            reference = {"caption": desc, "clip": described[0][0]}  # a clip is known by its first description
+            examples.append(Example(number, text, visual, ((desc, 1.0),), reference))
     return examples
 
 
 def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
     """Return CIDEr x 100 and BLEU-4 x 100, each description the only reference of its own copy of the prediction (quirk
-    VCAP-1REF)."""
-    return caption_scores([e.reference for e in examples], predictions)
+    VCAP-1REF), as the papers report them.
+
+    Where clips have several descriptions, ``CIDEr_multi`` and ``BLEU-4_multi`` compare each clip's first prediction
+    with all of them, as the leaderboards do.
+    """
+    _must_have(examples, "caption")
+    scores = caption_scores([[e.reference["caption"]] for e in examples], predictions)
+    clips: dict[str, list[str]] = {}
+    said: dict[str, str] = {}
+    for example, prediction in zip(examples, predictions, strict=True):
+        clips.setdefault(example.reference["clip"], []).append(example.reference["caption"])
+        said.setdefault(example.reference["clip"], prediction)
+    if len(clips) < len(examples):
+        multi = caption_scores(list(clips.values()), list(said.values()))
+        scores |= {f"{name}_multi": value for name, value in multi.items()}
+    return scores
+
+
+def _must_have(examples: Sequence[Example], key: str) -> None:
+    if any(example.reference.get(key) is None for example in examples):
+        raise UsageError(f"no public {key}s to score against, as in the test splits of the video tasks")
 
 
 def choice_task(

@@ -267,7 +267,7 @@ def test_video_captions(published: Path) -> None:
     first = tvc.read(published, "validation")[0]
     assert tvc.source(first, True) == f"{SUBS} [TS] ([16.48, 33.87]) tvc: "
     assert first.answers == (("Phoebe puts one of her ponytails in her mouth.", 1.0),)
-    assert first.reference == ["Phoebe puts one of her ponytails in her mouth."]
+    assert first.reference["caption"] == "Phoebe puts one of her ponytails in her mouth."
     assert "[TS] ([0, 2.29])" in tvc.read(published, "validation")[1].text
     clip = tvc.read(published, "test")[0]
     assert clip.answers == ()
@@ -275,6 +275,7 @@ def test_video_captions(published: Path) -> None:
     one, two, *_ = yc2c.read(published, "train")
     assert (one.text, one.visual) == (two.text, two.visual)  # one example per description, as it is written
     assert two.answers == (("Stir.  ", 1.0),)
+    assert one.reference["clip"] == two.reference["clip"]
     assert yc2c.source(one, True) == f"{SUBS} yc2c: "
 
 
@@ -286,3 +287,4 @@ def test_video_caption_scores(published: Path, shared: Path) -> None:
     scores = task.score(task.read(published, "validation"), [said[c] for c in clips])
     assert scores["CIDEr"] == pytest.approx(128.7606400037736)
     assert scores["BLEU-4"] == pytest.approx(12.057736433722942)
+    assert set(scores) == {"CIDEr", "BLEU-4"}  # one description per clip: nothing to add

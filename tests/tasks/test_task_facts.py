@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bench import tasks
 from bench.errors import UsageError
+from bench.metrics.caption import caption_scores
 from bench.tasks.nlvr import consistency_group
 
 PROMPTS = {
@@ -112,6 +113,27 @@ def test_quiz_accuracy_per_show() -> None:
     ]
     scores = tasks.get("tvqa").score(examples, ["a0", "a2", "a2", "a3."])
     assert scores == {"accuracy": 50.0, "accuracy_House": 50.0, "accuracy_Castle": 100.0}
+
+
+def test_video_captions_are_scored_against_one_reference_and_against_all_of_a_clip() -> None:
+    told = [("1", "a man opens the door"), ("1", "someone walks in"), ("2", "two women laugh"), ("3", "she eats")]
+    examples = [
+        tasks.Example(str(i), "", ("a",), (), {"clip": clip, "caption": text}) for i, (clip, text) in enumerate(told)
+    ]
+    said = ["a man opens the door", "a man opens the door", "two women laugh", "she eats"]
+    scores = tasks.get("tvc").score(examples, said)
+    single = caption_scores([[text] for _, text in told], said)
+    several = caption_scores([["a man opens the door", "someone walks in"], [told[2][1]], [told[3][1]]], said[1:])
+    assert scores == {**single, **{f"{name}_multi": value for name, value in several.items()}}
+    assert scores["BLEU-4_multi"] > scores["BLEU-4"]
+
+
+@pytest.mark.parametrize("name", tasks.names("video-text"))
+def test_test_splits_without_public_answers_cannot_be_scored(name: str, tiny_root: Path) -> None:
+    task = tasks.get(name)
+    examples = task.read(tiny_root, "test")
+    with pytest.raises(UsageError, match=r"no public (answer|caption)s to score against"):
+        task.score(examples, ["a0"] * len(examples))
 
 
 @pytest.mark.parametrize("name", PROMPTS)
