@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -63,7 +63,7 @@ class Recipe(Frozen):
     limit: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=0)] = 1000
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True)
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> "Recipe":
@@ -93,6 +93,10 @@ class Run(Frozen):
     seed: Annotated[int, Field(ge=0)] = 1
     data: str = MINI
     label: str | None = None
+
+    def __hash__(self) -> int:
+        """Hash by content: the dictionaries of a run are not hashable themselves."""
+        return hash(self.id)
 
     @property
     def id(self) -> str:
@@ -269,8 +273,19 @@ def validated(model: type[T], content: Any, where: str) -> T:
     except ValidationError as error:
         faults = []
         for fault in error.errors():
-            field = ".".join(str(part) for part in fault["loc"])
-            known = Recipe.options() if fault["loc"][:1] == ("recipe",) else list(model.model_fields)
-            hint = did_you_mean(str(fault["loc"][-1]), known) if fault["type"] == "extra_forbidden" else ""
-            faults.append(f"{field}: {fault['msg']}{hint}")
+            place = fault["loc"]
+            field = ".".join(str(part) for part in place)
+            said = 'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
+            unexpected = fault["type"] == "extra_forbidden"
+            faults.append(f"{field}: {said}{did_you_mean(str(place[-1]), _fields(model, place)) if unexpected else ''}")
         raise UsageError(f"{where}: {'; '.join(faults)}") from None
+
+
+def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """Return the fields, as a user writes them, of the (nested) model in which ``place`` is."""
+    for part in place[:-1]:
+        if part in model.model_fields:
+            annotation = model.model_fields[str(part)].annotation
+            kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+            model = next((kind for kind in kinds if issubclass(kind, BaseModel)), model)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -13,15 +13,15 @@ PACKAGES = ("vlpet-bench", "torch", "transformers", "numpy", "pycocoevalcap", "s
 
 @lru_cache
 def environment() -> dict[str, Any]:
-    """Return versions, git commit and whether the tree was dirty (null outside of a checkout), host, platform, job
-    id."""
+    """Return versions, git commit and whether its sources were changed (null outside of a checkout), host, platform,
+    job id."""
     found = {"python": platform.python_version(), "platform": platform.platform(), "host": platform.node()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    status = _git("status", "--porcelain", "--", "bench", "methods")  # a new file there counts, a note elsewhere not
     return found | {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if status is None else bool(status),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 class Event:
     """One piece of progress of a run.
 
-    ``kind`` is start, phase, step, score, or end; ``message`` says the phase, the scores, or the cause of a failure.
+    ``kind`` is start, phase, step, score, end, or note; ``message`` says the phase, the scores, the cause of a failure,
+    or what else a person should know.
     """
 
     kind: str

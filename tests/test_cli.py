@@ -165,6 +165,7 @@ def test_a_failed_run_is_shown_with_its_cause_and_exit_code_1(
     assert main(["sweep", *place, "--seeds", "1,2"]) == 1
     told = capsys.readouterr()
     assert "2 failed before (--retry-failed runs them again)" in told.err
+    assert f"{ids(2)[0]}: failed (oom): no more; see {Folder(tmp_path / 'r', ids(2)[0]).path}" in told.err
     assert len(fake_runs.ledger(tmp_path / "r")) == 4
     assert main(["sweep", *place, "--seeds", "2"]) == 1
     assert "OOM" in capsys.readouterr().out
@@ -240,7 +241,9 @@ def test_scores_are_made_again_from_predictions(
     ]
     folder.write_predictions("gqa", rows)
     assert main(["sweep", *place, "--methods", "lora"]) == 1
-    capsys.readouterr()
+    told = capsys.readouterr().err
+    assert f"{ids()[0]}: no score for gqa (no Java)" in told
+    assert f"python -m bench score --all --results {tmp_path / 'r'}" in told
     words = ["score", ids()[0], "--results", str(tmp_path / "r"), "--format", "json", "--task"]
     assert main([*words, "gqa"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -270,6 +273,25 @@ def test_plain_progress_counts_and_estimates() -> None:
     assert "[2/2] end    b  done" in lines[-1]
     assert all("left" in line for line in lines if " step   b" in line)
     assert "VQAv2 accuracy 50.00" in stream.getvalue()
+
+
+def test_an_interrupted_run_does_not_count_as_finished() -> None:
+    progress = Progress(2, stream=io.StringIO())
+    for message in ("interrupted", "done"):
+        progress(Event("start", message))
+        progress(Event("end", message, message))
+    assert progress.finished == 1
+
+
+def test_only_what_can_be_gone_on_with_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*words: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.tasks.names", stop)
+    assert main(["tasks"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_quiet_progress_says_nothing() -> None:

@@ -97,10 +97,10 @@ def test_ids_stay_what_they_were(repo: Path) -> None:
     ids = [run.id for run in golden.values()]
     assert [name.rpartition("-")[0] for name in ids] == list(golden)
     assert [name.rpartition("-")[2] for name in ids] == ["b0060cb9", "b9397996"]
-    code = "from bench.config import resolve; print(resolve('bart-base', 'vl-pet-large', 'image-text').id)"
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=repo, env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
-    )
+    code = "import sys; from bench.config import Run; print(Run.model_validate_json(sys.argv[1]).id)"
+    command = [sys.executable, "-c", code, cell().model_dump_json(by_alias=True)]
+    elsewhere = {"PYTHONHASHSEED": "7"}
+    told = subprocess.run(command, cwd=repo, env=elsewhere, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == ids[0]
 
 
@@ -144,6 +144,9 @@ def test_settings_find_their_place() -> None:
         ({"method.rnk": 3}, "'rank'"),
         ({"steps": "many"}, "recipe.steps"),
         ({"lr": -1.0}, "recipe.lr"),
+        ({"lr": True}, "recipe.lr"),
+        ({"limit": True}, "recipe.limit"),
+        ({"steps": "3"}, "recipe.steps"),
         ({"rank": "big"}, "rank"),
         ({"select": "best", "validate": "never"}, 'validate = "epoch"'),
     ],
@@ -182,3 +185,7 @@ def test_a_pretrained_miniature_is_known_by_its_log(tmp_path: Path) -> None:
     assert not is_mini(str(tmp_path))
     (tmp_path / "training_log.json").write_text("{}")
     assert is_mini(str(tmp_path))
+
+
+def test_equal_runs_hash_alike() -> None:
+    assert len({cell(rank=4), cell(rank=4), cell(rank=8)}) == 2

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bench
+from bench import environment
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
 from bench.records import COLUMNS, Corrupt, Failure, Folder, Record, Score, classify, load_results, read_lines
@@ -249,3 +250,22 @@ def test_corrupt_and_foreign_records_are_left_out_with_a_warning(folder: Folder,
     told = " ".join(str(warning.message) for warning in caught)
     assert "torn" in told
     assert "audio-text" in told
+
+
+def test_the_commit_is_dirty_when_sources_changed_even_by_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "bench" / "environment.py"))
+    captured = environment.environment.__wrapped__
+    assert captured()["git_commit"] is captured()["git_dirty"] is None
+    for name in ("bench", "methods"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text("1")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "notes.txt").write_text("unrelated")
+    assert len(captured()["git_commit"]) == 40
+    assert captured()["git_dirty"] is False
+    (tmp_path / "methods" / "new.py").write_text("2")
+    assert captured()["git_dirty"] is True

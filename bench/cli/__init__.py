@@ -28,6 +28,7 @@ VERBS = {
     "mini": ("mini", "pretrain the miniature backbones on text"),
     "doctor": ("doctor", "show versions, device, Java and folders"),
 }
+RESUMABLE = ("sweep", "run")
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,7 +79,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = shlex.join(["python", "-m", "bench", *words])
-        print(f"interrupted; everything done so far is kept. Go on with: {again}", file=sys.stderr)
+        kept = f"; everything done so far is kept. Go on with: {again}" if words[0] in RESUMABLE else ""
+        print(f"interrupted{kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()

@@ -66,11 +66,14 @@ class Progress:
         self._say(f"score  {event.run_id}  {event.message}")
 
     def _on_end(self, event: Event) -> None:
-        if event.run_id in self._part:
+        if event.run_id in self._part and event.message != "interrupted":
             del self._part[event.run_id]
             self.finished += 1
         seconds = time.monotonic() - self._started.get(event.run_id, time.monotonic())
         self._say(f"end    {event.run_id}  {event.message}  {seconds:.0f} s  {self.left()}")
+
+    def _on_note(self, event: Event) -> None:
+        self._say(f"note   {event.message}")
 
     def left(self) -> str:
         """Return an estimate of the time left, or nothing before there is a ground for one.

@@ -49,7 +49,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     check_data(cells, where)
     _run(cells, where, arguments)
     write_report(sweep.name, cells, arguments, announce=True)
-    return outcome(cells, arguments.results)
+    left = problems(cells, arguments.results)
+    if left and not arguments.quiet:
+        print("\n".join(["not done:", *left]), file=sys.stderr)
+    return 1 if left else 0
 
 
 def check_data(cells: list[Any], where: Any) -> None:
@@ -104,19 +107,34 @@ def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str
     return ", ".join(parts)
 
 
-def outcome(cells: list[Any], results: Path) -> int:
-    """Return 0 where every cell is done with all its scores, 1 where some failed, are missing or cannot be had."""
+def problems(cells: list[Any], results: Path) -> list[str]:
+    """Return a line for every cell that is not done with all its scores, and one on what mends them."""
     from bench.records import Corrupt, Folder
+    from bench.sweep.states import state
 
-    try:
-        records = [Folder(results, cell.run.id).read() if cell.run else None for cell in cells]
-    except Corrupt:
-        return 1
-    whole = all(
-        record is not None and record.status == "done" and all(s.status == "done" for s in record.scores.values())
-        for record in records
-    )
-    return 0 if whole else 1
+    lines, mends = [], set()
+    for cell in cells:
+        if cell.run is None:
+            lines.append(f"  {cell.run_id}: unsupported: {cell.reason}")
+            continue
+        folder = Folder(results, cell.run_id)
+        try:
+            record = folder.read()
+        except Corrupt as fault:
+            lines.append(f"  {fault}")
+            continue
+        if record is None:
+            lines.append(f"  {cell.run_id}: {state(results, cell.run).name}")
+        elif record.status == "failed":
+            told = " ".join(record.error.message.split())[:200] if record.error else ""
+            lines.append(f"  {cell.run_id}: failed ({record.cause}): {told}; see {folder.path}")
+            mends.add("--retry-failed runs failed ones again")
+        else:
+            for task, score in record.scores.items():
+                if score.status != "done":
+                    lines.append(f"  {cell.run_id}: no score for {task} ({score.error})")
+                    mends.add(f"`python -m bench score --all --results {results}` makes the scores again")
+    return [*lines, *sorted(mends)]
 
 
 def dry_run(cells: list[Any], arguments: argparse.Namespace) -> int:

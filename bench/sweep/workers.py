@@ -72,15 +72,16 @@ def local(
     pool = Pool(Lane(runs, execution, results, retry_failed, None), results, gpus(execution))
     watch = Watch(runs, results, report)
     try:
-        pool.start(min(jobs, len(runs)))
-        while pool.lanes:
-            time.sleep(POLL_SECONDS)
-            watch.look()
-            for job in pool.ended():
-                if _record_dead(runs, results, pool.begun, job):
-                    pool.start(1)
-                elif job.exception() is not None:
-                    report(Event("phase", "worker", f"worker {job.job_id} ended early; see {job.paths.stderr}"))
+        with _signals(_interrupt):
+            pool.start(min(jobs, len(runs)))
+            while pool.lanes:
+                time.sleep(POLL_SECONDS)
+                watch.look()
+                for job in pool.ended():
+                    if _record_dead(runs, results, pool.begun, job):
+                        pool.start(1)
+                    elif job.exception() is not None:
+                        report(Event("note", "", f"worker {job.job_id} ended early; see {job.paths.stderr}"))
     except KeyboardInterrupt:
         pool.stop()
         raise
@@ -107,7 +108,9 @@ class Pool:
         """Start lanes, each on the next GPU if there are any."""
         for _ in range(count):
             self._lane.gpus = self._gpus[self._started % len(self._gpus)] if self._gpus else _visible()
-            with _ctrl_c_ignored():
+            # Ctrl-C on the terminal must not reach the lanes: they are told to stop in time for a checkpoint. What is
+            # ignored when a process starts stays ignored in it.
+            with _signals(signal.SIG_IGN):
                 self.lanes.append(self._executor.submit(self._lane))
             self._started += 1
 
@@ -174,13 +177,14 @@ def _visible() -> str | None:
 
 
 @contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Start processes that Ctrl-C on the terminal does not reach: they are told to stop in time for a checkpoint."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _signals(handler: Any) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM so for a while, also where they are ignored, as Ctrl-C is in the background."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class Watch:

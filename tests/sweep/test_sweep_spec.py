@@ -143,7 +143,13 @@ def test_a_wrong_sweep_is_one_clear_error(wrong: dict[str, Any], hint: str) -> N
 
 @pytest.mark.parametrize(
     ("text", "hint"),
-    [("methods = [", "not valid TOML"), ("methds = ['lora']", "'methods'"), ("seeds = ['one']", r"seeds\.0")],
+    [
+        ("methods = [", "not valid TOML"),
+        ("methds = ['lora']", "'methods'"),
+        ("methods = 'lora'", "methods: Input should be a list"),
+        ("seeds = ['one']", r"seeds\.0"),
+        ("[[variant]]\nlabel = 'x'\nmethd = 'full'", r"variant\.0\.methd: .*did you mean 'method' "),
+    ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, hint: str) -> None:
     file = tmp_path / "mine.toml"

@@ -1,6 +1,9 @@
 """Worker processes: never more than asked for, a dead one costs one run, an interruption leaves checkpoints."""
 
+import contextlib
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 import fake_runs
 import pytest
 
+from bench.cli.progress import Progress
 from bench.config import Execution, Run, resolve
 from bench.events import Event
 from bench.records import Folder
@@ -58,7 +62,8 @@ def test_a_worker_that_is_killed_costs_one_run(tmp_path: Path, monkeypatch: pyte
     assert (record.cause, record.error.type) == ("error", "WorkerDied")
 
 
-def test_ctrl_c_lets_workers_make_their_checkpoints(tmp_path: Path, repo: Path) -> None:
+@pytest.mark.parametrize("stop", ["ctrl-c", "ctrl-c in the background", "terminate"])
+def test_a_stop_lets_workers_make_their_checkpoints(stop: str, tmp_path: Path, repo: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -71,16 +76,24 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
     environment = os.environ | {"FAKE_RUNS": '{"1": "wait", "2": "wait"}'}
+    shell = ["sh", "-c", 'trap "" INT; exec "$@"', "-"] if "background" in stop else []
     sweep = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=repo, env=environment, start_new_session=True
+        [*shell, sys.executable, "-c", code, str(tmp_path)], cwd=repo, env=environment, start_new_session=True
     )
     folders = [Folder(tmp_path, make(seed).id) for seed in (1, 2, 3)]
-    deadline = time.monotonic() + 30
-    while not all(folder.run.exists() for folder in folders[:2]) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
-    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does: to the sweep and everything it started
-    assert sweep.wait(30) == 130
+    try:
+        deadline = time.monotonic() + 120
+        while not all(folder.run.exists() for folder in folders[:2]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        if stop == "terminate":
+            sweep.terminate()
+        else:  # as a terminal does: to the sweep and everything it started
+            os.killpg(sweep.pid, signal.SIGINT)
+        assert sweep.wait(120) == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(sweep.pid, signal.SIGKILL)
     assert [folder.checkpoint.exists() for folder in folders] == [True, True, False]
     assert [state(tmp_path, make(seed)).name for seed in (1, 2, 3)] == ["interrupted", "interrupted", "missing"]
 
@@ -117,3 +130,14 @@ def test_gpus_are_those_that_are_visible(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpus(Execution(device=device)) == found
+
+
+def test_an_error_outside_of_a_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_RUNS", "not JSON")
+    shown = io.StringIO()
+    with Progress(1, stream=shown) as progress:
+        local([make(1)], CPU, tmp_path, jobs=1, report=progress)
+    said = re.search(r"worker \d+ ended early; see (.+)", shown.getvalue())
+    assert said is not None
+    assert Path(said[1]).exists()
+    assert state(tmp_path, make(1)).name == "interrupted"
