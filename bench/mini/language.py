@@ -54,9 +54,12 @@ def simple_question(scene: Scene, rng: Random) -> QA:
         shape = rng.choice([rng.choice(scene.things).shape, rng.randrange(len(SHAPES))])
         count = sum(t.shape == shape for t in scene.things)
         return f"how many {SHAPES[shape]}s are there?", NUMBERS[count], "number"
+    if rng.random() < 0.5:
+        words, seen = _object_or_shape(rng.choice(scene.things), rng, [scene])
+        return f"is there {words}?", YES_NO[seen[0]], "yes/no"
     colour, shape = _present_or_confused(scene, rng)
-    seen = any((t.colour, t.shape) == (colour, shape) for t in scene.things)
-    return f"is there a {COLOURS[colour]} {SHAPES[shape]}?", YES_NO[seen], "yes/no"
+    both = any((t.colour, t.shape) == (colour, shape) for t in scene.things)
+    return f"is there a {COLOURS[colour]} {SHAPES[shape]}?", YES_NO[both], "yes/no"
 
 
 def _present_or_confused(scene: Scene, rng: Random) -> tuple[int, int]:
@@ -68,6 +71,14 @@ def _present_or_confused(scene: Scene, rng: Random) -> tuple[int, int]:
         colour, shape = rng.choice(((thing.colour, rng.randrange(6)), (rng.randrange(6), thing.shape)))
         if all((t.colour, t.shape) != (colour, shape) for t in scene.things):
             return colour, shape
+
+
+def _object_or_shape(thing: Thing, rng: Random, scenes: list[Scene]) -> tuple[str, list[bool]]:
+    """Draw a colour or a shape, half of the time that of a given thing, and say in which scenes it occurs."""
+    key, values = rng.choice((("colour", COLOURS), ("shape", SHAPES)))
+    index = getattr(thing, key) if rng.random() < 0.5 else rng.randrange(len(values))
+    words = f"a {values[index]} object" if key == "colour" else f"a {values[index]}"
+    return words, [any(getattr(t, key) == index for t in scene.things) for scene in scenes]
 
 
 def spatial_question(scene: Scene, rng: Random) -> QA:
@@ -112,12 +123,7 @@ STATEMENTS = ("left", "right", "both", "any", "none")
 
 def statement(kind: str, left: Scene, right: Scene, rng: Random) -> tuple[str, bool]:
     """Draw a statement of a kind about a pair of images in the manner of NLVR2, and whether it is true."""
-    thing = rng.choice(rng.choice((left, right)).things)
-    colour, shape = rng.choice(
-        ((thing.colour, None), (None, thing.shape), (rng.randrange(6), None), (None, rng.randrange(6)))
-    )
-    words = f"a {SHAPES[shape]}" if shape is not None else f"a {COLOURS[colour or 0]} object"
-    has = [any(colour == t.colour or shape == t.shape for t in scene.things) for scene in (left, right)]
+    words, has = _object_or_shape(rng.choice(rng.choice((left, right)).things), rng, [left, right])
     return {
         "left": (f"the left image contains {words}.", has[0]),
         "right": (f"the right image contains {words}.", has[1]),
@@ -162,7 +168,7 @@ def subtitles(clip: Clip, rng: Random) -> list[str]:
 def choice_question(clip: Clip, rng: Random, choices: int) -> tuple[str, list[str], int, int]:
     """Draw a multiple-choice question: question, choices, index of the right one, and the event it is about.
 
-    Only the right choice occurs in the clip.
+    Only the right choice occurs in the clip. Choices are listed in the order of the world's vocabulary, as in a menu.
     """
     event = rng.randrange(len(clip.events))
     part = rng.randrange(2)
@@ -170,8 +176,8 @@ def choice_question(clip: Clip, rng: Random, choices: int) -> tuple[str, list[st
     pool = {"tv": (ACTORS, ACTIONS)}.get(clip.kind, (FOODS, VERBS))[part]
     seen = [clip.words(e)[part] for e in range(len(clip.events))]
     wrong = rng.sample([word for word in pool if word not in seen], choices - 1)
-    index = rng.randrange(choices)
-    return question, [*wrong[:index], seen[event], *wrong[index:]], index, event
+    listed = sorted([seen[event], *wrong], key=pool.index)
+    return question, listed, listed.index(seen[event]), event
 
 
 def clip_captions(clip: Clip, event: int) -> list[str]:

@@ -28,7 +28,10 @@ SIZES = {
 }
 COCO_FOLDER = {"train": "train2014", "val": "val2014", "test": "val2014"}
 #: names of the test files, which do not follow from the split
-QUIZ_FILES = {"tvqa": {"test": ("test_public", "test_release")}, "how2qa": {"test": ("test_public_release",)}}
+QUIZ_FILES: dict[str, dict[str, tuple[str, ...]]] = {
+    "tvqa": {"test": ("test_public", "test_release")},
+    "how2qa": {"test": ("test_public_release",)},
+}
 ANSWERS = sorted({*COLOURS, *SHAPES, *CELLS, *say.NUMBERS, *say.YES_NO})
 
 
