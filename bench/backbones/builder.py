@@ -151,15 +151,18 @@ def _checkpoint(name: str) -> Path:
 
 
 def _hub(name: str, load: Any) -> Any:
-    """Call a ``from_pretrained``; say plainly what was looked for where it fails."""
+    """Call a ``from_pretrained``; say plainly what was looked for where it fails.
+
+    A name without a slash is no hub name: it is refused at once, without asking the hub.
+    """
     from transformers.utils import logging
 
+    if "/" not in name and name not in names() and not Path(name).exists():
+        raise UsageError(f"{unknown('backbone', name, names())} (or a path, or a hub name like 'facebook/bart-base')")
     logging.disable_progress_bar()
     try:
         return load()
     except (OSError, ValueError) as error:
-        if "/" not in name and not Path(name).exists() and name not in names():
-            raise unknown("backbone", name, names()) from error
         raise UsageError(
             f"backbone {name!r} can be read neither as a local folder nor from the hub ({str(error).splitlines()[0]}); "
             "give the path of a folder written by save_pretrained (config, weights, tokeniser)"

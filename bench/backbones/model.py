@@ -106,7 +106,7 @@ class VLModel(nn.Module):
         for module in self.lm.modules():
             for name in ("dropout", "activation_dropout"):
                 if isinstance(getattr(module, name, None), float):
-                    setattr(module, name, p)
+                    setattr(module, name, float(p))
             if isinstance(module, nn.Dropout):
                 module.p = p
 

@@ -43,7 +43,7 @@ FAMILY = Family(
     new_row_std=1.0,
     added_tokens=(*extra_tokens("extra_id"), *extra_tokens("vis_extra_id")),
     prompt_ids=lambda config: [config.decoder_start_token_id],
-    generation={"early_stopping": False, "length_penalty": 1.0, "min_length": 0},
+    generation={"no_repeat_ngram_size": 0, "early_stopping": False, "length_penalty": 1.0, "min_length": 0},
     presets={
         "t5-small": {
             "vocab_size": 32128,
