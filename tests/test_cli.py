@@ -3,9 +3,9 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,14 @@ def test_help_imports_nothing_heavy(repo: Path, words: list[str]) -> None:
 
 
 def test_help_is_quick(repo: Path) -> None:
+    """Processor time, which other work on the machine does not lengthen as it does time on the clock."""
     took = []
     for _ in range(5):
-        begun = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "bench", "--help"], cwd=repo, capture_output=True, check=True)
-        took.append(time.perf_counter() - begun)
-    assert min(took) < 0.3
+        after = os.times()
+        took.append(sum(after[2:4]) - sum(before[2:4]))
+    assert 0 < min(took) < 0.3
 
 
 @pytest.mark.parametrize("verb", VERBS)
