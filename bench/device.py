@@ -8,6 +8,7 @@ No CUDA device was at hand when this was written: the CUDA branches follow torch
 import os
 import platform
 import random
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,8 @@ from bench.errors import UsageError
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_DEFINITION = (
     "Peak bytes while a phase ran. allocated, reserved: torch's caching allocator, peaks reset at the start of the "
-    "phase; device_used: total minus free memory of the whole device at the end of the phase, other processes included; "
+    "phase; device_used: total minus free memory of the whole device at the end of the phase, other processes "
+    "included; "
     "host_rss: resident memory of this process, sampled every 50 ms. null: this device has no such figure."
 )
 
@@ -33,13 +35,16 @@ def pick(name: str = "auto") -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UsageError: CUDA is asked for and not there.
+        UsageError: the name is none of these, or there is no such CUDA device.
     """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if count else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N")
     device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: torch sees no CUDA device here; use --device cpu or auto")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UsageError(f"--device {name}: torch sees {count} CUDA devices here; use --device cpu or auto")
     return device
 
 
@@ -100,6 +105,8 @@ class Memory:
     """Peak memory by phase, per :data:`MEMORY_DEFINITION`."""
 
     def __init__(self, device: torch.device) -> None:
+        if device.type == "cuda":
+            torch.cuda.init()  # the allocator's peaks cannot be reset before
         self.device = device
         self.phases: dict[str, dict[str, int | None]] = {}
 
