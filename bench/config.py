@@ -36,7 +36,8 @@ class Frozen(BaseModel):
 class Recipe(Frozen):
     """How a model is trained and evaluated. Defaults are those of the official image-text scripts on BART.
 
-    ``epochs`` counts passes over all tasks' training data; ``steps``, if given, is the number of updates instead.
+    ``projector_lr`` is the learning rate of the visual projector where it differs from ``lr``: the projector starts from
+    nothing, the backbone does not. ``epochs`` counts passes over all tasks' training data; ``steps``, if given, is the number of updates instead.
     ``validate`` evaluates on the validation splits after every epoch; ``select`` "best" then reports the epoch with the
     best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds the model: all features are 0.
     """
@@ -47,6 +48,7 @@ class Recipe(Frozen):
     batch_size: Annotated[int, Field(ge=1)] = 500
     eval_batch_size: Annotated[int, Field(ge=1)] = 200
     lr: Annotated[float, Field(gt=0)]
+    projector_lr: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     clip: Annotated[float, Field(ge=0)] = 5.0

@@ -40,20 +40,31 @@ class OfficialAdamW(torch.optim.Optimizer):
                 p.add_(p, alpha=-group["lr"] * group["weight_decay"])
 
 
-def groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters (each once) into those with and those without weight decay."""
-    decayed: list[Tensor] = []
-    spared: list[Tensor] = []
+def groups(model: nn.Module, lr: float, weight_decay: float, projector_lr: float | None = None) -> list[dict[str, Any]]:
+    """Split the trainable parameters (each once) by weight decay, and into the visual projector and the rest.
+
+    Every group has its peak learning rate as ``peak``; the projector's is ``projector_lr`` where that is given.
+    """
+    split: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
-            (spared if any(part in name for part in NO_DECAY) else decayed).append(p)
-    split = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in split if group["params"]]
+            key = (name.startswith("visual_embedding."), any(part in name for part in NO_DECAY))
+            split.setdefault(key, []).append(p)
+    return [
+        {
+            "params": params,
+            "weight_decay": 0.0 if spared else weight_decay,
+            "peak": projector_lr if projector and projector_lr else lr,
+        }
+        for (projector, spared), params in split.items()
+    ]
 
 
-def build(model: nn.Module, kind: str, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def build(
+    model: nn.Module, kind: str, lr: float, weight_decay: float, projector_lr: float | None = None
+) -> torch.optim.Optimizer:
     """Build ``adamw`` (torch, fused) or ``adamw-official`` over the trainable parameters of a model."""
-    chosen = groups(model, weight_decay)
+    chosen = groups(model, lr, weight_decay, projector_lr)
     if kind == "adamw-official":
         return OfficialAdamW(chosen, lr, weight_decay)
     return torch.optim.AdamW(chosen, lr=lr, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True)

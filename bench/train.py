@@ -101,7 +101,7 @@ def train(
         NotFinite: the loss is NaN or infinite.
         KeyboardInterrupt: after a checkpoint, if the run was asked to stop.
     """
-    optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay)
+    optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
@@ -116,7 +116,7 @@ def train(
             begun = dev.clock(device)
             batch = next(batches).to(device)
             for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * optim.rate(done.steps, plan.steps, recipe.warmup)
+                group["lr"] = group["peak"] * optim.rate(done.steps, plan.steps, recipe.warmup)
             loss = batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device)
             loss.backward()
             if recipe.clip > 0:
@@ -129,7 +129,7 @@ def train(
             done.steps += 1
             done.examples += len(batch.ids)
             done.step_seconds.append(dev.clock(device) - begun)
-            on_step(done.steps, {"task": batch.task, "loss": value, "lr": optimiser.param_groups[0]["lr"]})
+            on_step(done.steps, {"task": batch.task, "loss": value, "lr": recipe.lr * optim.rate(done.steps - 1, plan.steps, recipe.warmup)})
             if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0:
                 _save(checkpoint, model, optimiser, done.steps)
     except KeyboardInterrupt:

@@ -16,8 +16,8 @@ def test_rate_is_zero_first_peaks_after_the_warmup_and_ends_at_zero() -> None:
     assert rates[100] == 1.0
     assert rates[1000] == 0.0
     assert max(rates) == 1.0
-    assert all(a <= b for a, b in itertools.pairwise(rates))
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a <= b for a, b in itertools.pairwise(rates[:101]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[100:]))
 
 
 def test_rate_without_warmup_starts_at_the_peak() -> None:
@@ -56,9 +56,19 @@ class Block(nn.Module):
 
 def test_decay_groups_follow_the_official_name_rule() -> None:
     block = Block()
-    decayed, spared = optim.groups(block, 0.01)
+    decayed, spared = optim.groups(block, 0.1, 0.01)
     assert decayed["weight_decay"] == 0.01
+    assert decayed["peak"] == spared["peak"] == 0.1
     assert spared["weight_decay"] == 0.0
     assert {id(p) for p in decayed["params"]} == {id(block.layer_norm.weight), id(block.fc.weight)}
     biases = {id(block.layer_norm.bias), id(block.LayerNorm.bias), id(block.LayerNorm.weight), id(block.fc.bias)}
     assert {id(p) for p in spared["params"]} == biases
+
+
+def test_the_projector_may_have_a_learning_rate_of_its_own() -> None:
+    model = nn.ModuleDict({"visual_embedding": nn.Linear(2, 2), "lm": nn.Linear(2, 2)})
+    peaks = {id(p): group["peak"] for group in optim.groups(model, 0.1, 0.0, 0.5) for p in group["params"]}
+    assert {peaks[id(p)] for p in model["visual_embedding"].parameters()} == {0.5}
+    assert {peaks[id(p)] for p in model["lm"].parameters()} == {0.1}
+    shared = optim.groups(model, 0.1, 0.0)
+    assert {group["peak"] for group in shared} == {0.1}

@@ -2,8 +2,9 @@
 
 A cell (or frame) has a clean code, the sum of one random vector per attribute value. What is recorded is one of several
 *lightings* of it: each image has a lighting, each lighting mixes the code by its own random matrix and leaves its own
-colour cast, everything passes a saturating non-linearity, and noise is added. One linear map cannot undo all lightings
-at once; a small non-linear module can, because the cast tells which one it is.
+colour cast, everything passes a saturating non-linearity, and noise is added. The best linear map reads colour, shape
+and cell of a thing all rightly about 85 times in 100 (a test measures it): the cast, which tells the lighting, only helps
+a reader that is not linear.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ class Camera:
         shared: part of a mixing that all lightings have in common, 0 to 1: the part that a linear map can read.
     """
 
-    def __init__(self, seed: int, *, lightings: int = 4, noise: float = 0.15, shared: float = 0.0) -> None:
+    def __init__(self, seed: int, *, lightings: int = 2, noise: float = 0.1, shared: float = 0.5) -> None:
         optics = np.random.default_rng([seed, 1])
         self._codes = {
             name: optics.normal(size=(size, DIM)) / np.sqrt(DIM)

@@ -212,7 +212,7 @@ def pretrain(
     for step in range(1, steps + 1):
         model.train()
         for group in optimiser.param_groups:
-            group["lr"] = PEAK_RATE * optim.rate(step - 1, steps, WARMUP)
+            group["lr"] = group["peak"] * optim.rate(step - 1, steps, WARMUP)
         loss = torch.stack([school.lesson(model, rng) for _ in range(LESSONS_PER_STEP)]).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)

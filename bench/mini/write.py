@@ -19,9 +19,9 @@ from bench.mini.world import CELLS, COLOURS, SHAPES, VERSION, Clip, Scene, draw_
 FEATURES = "clip_features/data_clip_RN101_att"
 #: images and clips per split; questions, captions and pairs follow from them
 SIZES = {
-    "coco": {"train": 600, "val": 40, "test": 120},
+    "coco": {"train": 500, "val": 40, "test": 120},
     "gqa": {"train": 500, "valid": 100, "testdev": 120},
-    "nlvr": {"train": 1000, "valid": 60, "test": 200},
+    "nlvr": {"train": 1600, "valid": 60, "test": 300},
     "tv": {"train": 700, "val": 150, "test": 20},
     "how2": {"train": 500, "val": 150, "test": 20},
     "yc2": {"train": 700, "val": 150, "test": 20},
