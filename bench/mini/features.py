@@ -3,8 +3,8 @@
 A cell (or frame) has a clean code, the sum of one random vector per attribute value. What is recorded is one of several
 *lightings* of it: each image has a lighting, each lighting mixes the code by its own random matrix and leaves its own
 colour cast, everything passes a saturating non-linearity, and noise is added. The best linear map reads colour, shape
-and cell of a thing all rightly about 85 times in 100 (a test measures it): the cast, which tells the lighting, only helps
-a reader that is not linear.
+and cell of a thing all rightly about 85 times in 100 (a test measures it): the cast, which tells the lighting, helps
+only a reader that is not linear.
 """
 
 import numpy as np
