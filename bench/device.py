@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from bench.errors import UsageError
 
@@ -161,17 +162,9 @@ class _PeakRss:
 
 
 def size(tensors: Iterable[Tensor | None]) -> int:
-    """Return bytes of tensors, each storage counted once; on the meta device by shape."""
-    seen: set[Any] = set()
-    total = 0
-    for tensor in tensors:
-        if tensor is None:
-            continue
-        key = id(tensor) if tensor.is_meta else tensor.untyped_storage().data_ptr()
-        if key not in seen:
-            seen.add(key)
-            total += tensor.numel() * tensor.element_size()
-    return total
+    """Return bytes of the storages under these tensors, each storage counted once: ties and views cost nothing."""
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor is not None]
+    return sum({StorageWeakRef(storage): storage.nbytes() for storage in storages}.values())
 
 
 def analytic(model: nn.Module, optimizer: int | None, activations: int | None) -> dict[str, int | None]:
@@ -194,13 +187,14 @@ class SavedActivations:
     """Counts the bytes that autograd keeps for the backward pass: every storage once, parameters not at all."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._seen = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+        # Weak references, because they also keep a freed storage's address from being given to another one.
+        self._seen = {StorageWeakRef(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]}
         self.bytes = 0
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
+        if (reference := StorageWeakRef(storage)) not in self._seen:
+            self._seen.add(reference)
             self.bytes += storage.nbytes()
         return tensor
 

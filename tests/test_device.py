@@ -268,6 +268,14 @@ def test_sizes_are_bytes_and_a_storage_counts_once() -> None:
     assert device.size([torch.ones(3, dtype=torch.bfloat16), None, whole, whole.view(3, 1)]) == 6 + 12
 
 
+@pytest.mark.parametrize("place", ["cpu", "meta"])
+def test_views_cost_no_more_than_what_they_look_at(place: str) -> None:
+    whole = torch.ones(6, 5, device=place)
+    for tensors in ([whole[:2], whole], [whole, whole.T], [whole[:2], whole[2:]], [whole.expand(9, 6, 5)]):
+        assert device.size(tensors) == UNIT * 6 * 5
+    assert device.size([whole, torch.ones_like(whole)]) == 2 * UNIT * 6 * 5
+
+
 def test_activations_are_what_autograd_keeps() -> None:
     """Each storage once: the input of a trained Linear, the output of a ReLU; no weights."""
     first, second, third = nn.Linear(3, 5), nn.Linear(3, 5), nn.Linear(5, 2)
@@ -291,6 +299,14 @@ def test_frozen_layers_before_the_first_tuned_one_keep_nothing() -> None:
     with device.SavedActivations(layers) as kept:
         layers(torch.randn(7, 3))
     assert kept.bytes == 0
+
+
+def test_activations_are_counted_without_numbers() -> None:
+    with torch.device("meta"):
+        layers, x = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)), torch.randn(7, 3)
+    with device.SavedActivations(layers) as kept:
+        layers(x)
+    assert kept.bytes == UNIT * (7 * 3 + 7 * 5)
 
 
 def test_counting_leaves_gradients_as_they_are() -> None:
