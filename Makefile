@@ -18,7 +18,7 @@ sweep: setup
 	$(BIN)/python -m bench sweep
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
