@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import tasks
 from bench.data.features import FeatureStore
+from bench.data.roots import is_synthetic
 from bench.errors import UsageError
 from bench.tasks import Example, Task
 
@@ -21,8 +22,8 @@ def check(root: Path, suites: list[str], sample: int = 20) -> tuple[list[str], l
     """Read every split of every task, look for every feature file, and read about ``sample`` of each split.
 
     Returns:
-        What was found to be right, one line per split with its number of examples, and what is wrong: the first fault
-            of each split.
+        What was found to be right, one line per split with its number of examples (and the official number where it
+            is another, unless the root is synthetic), and what is wrong: the first fault of each split.
     """
     right, wrong = [], []
     for suite in suites:
@@ -31,7 +32,9 @@ def check(root: Path, suites: list[str], sample: int = 20) -> tuple[list[str], l
             for split in task.splits:
                 try:
                     number = inspector.examine(task, split)
-                    right.append(f"{task.name} {split}: {number} examples ({task.splits[split]})")
+                    official = number if is_synthetic(root) else task.official_sizes.get(split, number)
+                    note = "" if number == official else f"; the official files have {official:,}"
+                    right.append(f"{task.name} {split}: {number:,} examples ({task.splits[split]}){note}")
                 except UsageError as fault:
                     wrong.append(f"{task.name} {split}: {fault}")
     return right, wrong

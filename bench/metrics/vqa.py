@@ -1,8 +1,9 @@
-"""VQA accuracy as the public evaluation tool of 2016 computes it, bugs included: that reading made the published
-numbers (quirk VQA-EVAL-OLD)."""
+"""VQA accuracy as the public evaluation tool computes it, bugs included, in the edition of 2016, which made the
+published numbers (quirk VQA-EVAL-OLD), and in that of 2021."""
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 PUNCTUATION = (";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!")
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
@@ -166,17 +167,32 @@ def with_plain_words(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
-def accuracy(prediction: str, answers: Sequence[str]) -> float:
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def accuracy(prediction: str, answers: Sequence[str], edition: Literal["2016", "2021"] = "2016") -> float:
     """Return the accuracy of a prediction in [0, 1]: min(1, matches / 3) against the other answers, averaged over
     leaving out each.
 
+    In 2016 the prediction is always normalised, and disagreeing answers lose their punctuation only. In 2021 both are
+    normalised in full where the answers disagree, and neither where they agree.
+
     >>> accuracy("net", ["net"] * 9 + ["netting"])
     1.0
+    >>> accuracy("2", ["two"] * 9 + ["three"]), accuracy("2", ["two"] * 9 + ["three"], edition="2021")
+    (0.0, 1.0)
     """
-    said = with_plain_words(without_punctuation(prediction.replace("\n", " ").replace("\t", " ").strip()))
-    human = list(answers)
-    if len(set(human)) > 1:
+    said, human = _one_line(prediction), list(answers)
+    if edition == "2021":
+        human = [_one_line(answer) for answer in human]
+    disagree = len(set(human)) > 1
+    if edition == "2016" or disagree:
+        said = with_plain_words(without_punctuation(said))
+    if disagree:
         human = [without_punctuation(answer) for answer in human]
+        if edition == "2021":
+            human = [with_plain_words(answer) for answer in human]
     matches = sum(said == answer for answer in human)
     points = [min(1.0, (matches - (said == answer)) / 3) for answer in human]
     return sum(points) / len(points)

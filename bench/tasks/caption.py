@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.metrics.caption import caption_scores
-from bench.tasks.files import grid_file, json_object
+from bench.tasks.files import grid_folder, json_object
 from bench.tasks.task import Decode, Example, Task
 
 SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
@@ -12,12 +12,13 @@ SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test"
 
 def read(root: Path, split: str) -> list[Example]:
     """Read a split: one example per caption to train on, one per image with all references to evaluate."""
+    images = grid_folder(root, "COCO")
     examples = []
     for image in json_object(root / "COCO" / "dataset_coco.json").items("images"):
         if image.get("split", str) not in SPLITS[split]:
             continue
         name = image.get("filename", str).rsplit(".", 1)[0]
-        visual = (grid_file("COCO", name),)
+        visual = (f"{images}/{name}.h5",)
         raw = tuple(sentence.get("raw", str).strip() for sentence in image.items("sentences"))
         if split == "train":
             examples += [Example(f"{name}#{i}", "", visual, ((text, 1.0),)) for i, text in enumerate(raw)]
@@ -46,6 +47,7 @@ TASK = Task(
     decode=Decode(max_length=20),  # quirk GEN20: trained to 40 tokens, decoded to 20
     metric="CIDEr",
     splits={"train": "train + restval", "validation": "val", "test": "test"},
+    official_sizes={"train": 566_747, "validation": 5_000, "test": 5_000},
     report_split="test",
     read=read,
     score=score,

@@ -88,6 +88,8 @@ def soft_label(record: Record) -> tuple[tuple[str, float], ...]:
     for answer, score in label.items():
         if isinstance(score, bool) or not isinstance(score, int | float) or score < 0:
             raise record.fault(f"key 'label': score of {answer!r} is {score!r}, expected a number of at least 0")
+        if score and not answer:
+            raise record.fault(f"key 'label': the empty answer has score {score!r}, expected some text")
     return tuple((answer, float(score)) for answer, score in label.items())
 
 
@@ -109,9 +111,16 @@ def answer_tables(folder: Path) -> None:
             )
 
 
-def grid_file(folder: str, image: str) -> str:
-    """Return the feature file of an image, relative to the data root."""
-    return f"{folder}/clip_features/data_clip_RN101_att/{image}.h5"
+def grid_folder(root: Path, source: str) -> str:
+    """Return the feature folder of an image source, relative to the data root: that of CLIP RN101, or the only other
+    one where that is not there; UsageError where there is a choice of others."""
+    folder, usual = f"{source}/clip_features", "data_clip_RN101_att"
+    found = sorted(path.name for path in (root / folder).glob("data_clip_*_att"))
+    if usual in found or not found:
+        return f"{folder}/{usual}"
+    if len(found) > 1:
+        raise UsageError(f"{root / folder}: has {' and '.join(found)} but no {usual}; leave one of them there")
+    return f"{folder}/{found[0]}"
 
 
 def frames_file(source: str, video: str) -> str:

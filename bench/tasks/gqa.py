@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.tasks.files import answer_tables, grid_file, json_list, soft_label
+from bench.tasks.files import answer_tables, grid_folder, json_list, soft_label
 from bench.tasks.task import Decode, Example, Task
 
 #: trained on train and valid, validated on testdev, which is also what tables report (quirk GQA-TESTDEV)
@@ -14,7 +14,7 @@ def read(root: Path, split: str) -> list[Example]:
     """Read a split; training images come from Visual Genome's folder."""
     folder = root / "GQA"
     answer_tables(folder)
-    source = "VG" if split == "train" else "GQA"
+    images = grid_folder(root, "VG" if split == "train" else "GQA")
     examples = []
     for name in FILES[split]:
         for record in json_list(folder / f"{name}.json"):
@@ -23,7 +23,7 @@ def read(root: Path, split: str) -> list[Example]:
                 Example(
                     id=record.get("question_id", str),
                     text=record.get("sent", str),
-                    visual=(grid_file(source, record.get("img_id", str)),),
+                    visual=(f"{images}/{record.get('img_id', str)}.h5",),
                     answers=label,
                     reference=dict(label),
                 )
@@ -52,6 +52,7 @@ TASK = Task(
     decode=Decode(beams=1),
     metric="accuracy",
     splits={"train": "train + valid", "validation": "testdev"},
+    official_sizes={"train": 943_000 + 132_062, "validation": 12_578},
     report_split="validation",
     read=read,
     score=score,

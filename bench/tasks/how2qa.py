@@ -13,4 +13,5 @@ TASK = choice_task(
         "test": ("how2qa_test_public_release",),
     },
     choices=4,
+    official_sizes={"train": 34_187, "validation": 3_115, "test": 3_095},
 )

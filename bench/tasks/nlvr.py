@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.tasks.files import grid_file, json_list
+from bench.tasks.files import grid_folder, json_list
 from bench.tasks.task import Decode, Example, Task
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
@@ -11,6 +11,7 @@ FILES = {"train": "train", "validation": "valid", "test": "test"}
 
 def read(root: Path, split: str) -> list[Example]:
     """Read a split; the two images stay apart until the model."""
+    images = grid_folder(root, "nlvr")
     examples = []
     for record in json_list(root / "nlvr" / f"{FILES[split]}.json"):
         label = record.get("label", int)
@@ -23,7 +24,7 @@ def read(root: Path, split: str) -> list[Example]:
             Example(
                 id=record.get("uid", str),
                 text=record.get("sent", str),
-                visual=tuple(grid_file("nlvr", record.get(key, str)) for key in ("img0", "img1")),
+                visual=tuple(f"{images}/{record.get(key, str)}.h5" for key in ("img0", "img1")),
                 answers=((("false", "true")[label], 1.0),),
                 reference={"label": label, "identifier": identifier},
             )
@@ -70,6 +71,7 @@ TASK = Task(
     decode=Decode(mode="binary"),
     metric="accuracy",
     splits=FILES,
+    official_sizes={"train": 86_373, "validation": 6_982, "test": 6_967},
     report_split="test",
     read=read,
     score=score,

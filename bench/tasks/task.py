@@ -55,6 +55,7 @@ class Task:
         decode: how answers are decoded.
         metric: the score that tables print, in their unit (accuracy in %, CIDEr x 100).
         splits: official files by logical split (train, validation, test).
+        official_sizes: examples of the splits in the published files, where their number is known.
         report_split: the split that the paper's tables report.
         read: reads one logical split from a data root.
         score: all metrics of the task from examples and predictions.
@@ -77,6 +78,7 @@ class Task:
     report_split: str
     read: Reader = field(repr=False)
     score: Scorer = field(repr=False)
+    official_sizes: dict[str, int] = field(default_factory=dict)
 
     def source(self, example: Example, prefix: bool) -> str:
         """Return the encoder's text. Without prompts a video text still ends with the space before the prompt (quirk

@@ -13,4 +13,5 @@ TASK = choice_task(
         "test": ("tvqa_test_public", "tvqa_test_release"),
     },
     choices=5,
+    official_sizes={"train": 122_039, "validation": 15_253, "test": 15_253},
 )

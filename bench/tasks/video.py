@@ -122,7 +122,13 @@ def _must_have(examples: Sequence[Example], key: str) -> None:
 
 
 def choice_task(
-    name: str, label: str, order: int, source: str, files: dict[str, tuple[str, ...]], choices: int
+    name: str,
+    label: str,
+    order: int,
+    source: str,
+    files: dict[str, tuple[str, ...]],
+    choices: int,
+    official_sizes: dict[str, int],
 ) -> Task:
     """Build a multiple-choice task; it decodes with the recipe's beams (quirk QA-BEAM5)."""
     return Task(
@@ -140,13 +146,14 @@ def choice_task(
         decode=Decode(max_length=20),
         metric="accuracy",
         splits={split: " + ".join(names) for split, names in files.items()},
+        official_sizes=official_sizes,
         report_split="validation",
         read=partial(read_choices, task=name, source=source, files=files, choices=choices),
         score=score_choices,
     )
 
 
-def caption_task(name: str, label: str, order: int, source: str, spans: bool) -> Task:
+def caption_task(name: str, label: str, order: int, source: str, spans: bool, official_sizes: dict[str, int]) -> Task:
     """Build a video captioning task; targets are cut to 20 tokens, references are not (quirk VCAP20)."""
     return Task(
         name=name,
@@ -163,6 +170,7 @@ def caption_task(name: str, label: str, order: int, source: str, spans: bool) ->
         decode=Decode(max_length=20),
         metric="CIDEr",
         splits={"train": "train_release", "validation": "val_release", "test": "test_release"},
+        official_sizes=official_sizes,
         report_split="validation",
         read=partial(read_captions, task=name, source=source, spans=spans),
         score=score_captions,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.metrics import vqa as metric
-from bench.tasks.files import Record, answer_tables, grid_file, json_list, json_object, soft_label
+from bench.tasks.files import Record, answer_tables, grid_folder, json_list, json_object, soft_label
 from bench.tasks.task import Decode, Example, Task
 
 FILES = {"train": "karpathy_train", "validation": "karpathy_val", "test": "karpathy_test"}
@@ -17,7 +17,8 @@ def read(root: Path, split: str) -> list[Example]:
     folder = root / "vqa"
     answer_tables(folder)
     human = {} if split == "train" else _human_answers(folder)
-    return [_example(record, human, split) for record in json_list(folder / f"{FILES[split]}.json")]
+    images = grid_folder(root, "COCO")
+    return [_example(record, human, split, images) for record in json_list(folder / f"{FILES[split]}.json")]
 
 
 def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
@@ -30,7 +31,7 @@ def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _example(record: Record, human: dict[int, dict[str, Any]], split: str) -> Example:
+def _example(record: Record, human: dict[int, dict[str, Any]], split: str, images: str) -> Example:
     number = record.get("question_id", int)
     text = record.get("sent" if "sent" in record else "question", str)
     label = soft_label(record)
@@ -38,13 +39,14 @@ def _example(record: Record, human: dict[int, dict[str, Any]], split: str) -> Ex
     if split != "train":
         if number not in human:
             raise record.fault(f"question_id {number} has no ten answers in {' or '.join(ANNOTATIONS)}")
-        reference = human[number] | {"label": dict(label), "topk": record.content.get("is_topk_optimal")}
-    return Example(str(number), text, (grid_file("COCO", record.get("img_id", str)),), label, reference)
+        topk = record.get("is_topk_optimal", bool) if "is_topk_optimal" in record else None
+        reference = human[number] | {"label": dict(label), "topk": topk}
+    return Example(str(number), text, (f"{images}/{record.get('img_id', str)}.h5",), label, reference)
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-    """Return accuracies in %: ``accuracy`` (ten humans; the one reported), by answer type, and ``accuracy_topk`` (soft
-    label of the exact string).
+    """Return accuracies in %: ``accuracy`` (ten humans; the one reported), by answer type, ``accuracy_2021`` (the
+    current edition of the same tool), and ``accuracy_topk`` (soft label of the exact string).
 
     Questions without the ``is_topk_optimal`` mark count in both of its subsets (quirk VQA-SUBSET).
     """
@@ -53,6 +55,7 @@ def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, 
     for example, prediction, point in zip(examples, predictions, points, strict=True):
         reference = example.reference
         groups.setdefault(f"accuracy_{reference['answer_type']}", []).append(point)
+        groups.setdefault("accuracy_2021", []).append(metric.accuracy(prediction, reference["answers"], "2021"))
         groups.setdefault("accuracy_topk", []).append(reference["label"].get(prediction, 0.0))
         for name, mark in (("topk_optimal", True), ("topk_not_optimal", False)):
             if reference["topk"] in (None, mark):
@@ -75,6 +78,7 @@ TASK = Task(
     decode=Decode(beams=1),
     metric="accuracy",
     splits=FILES,
+    official_sizes={"train": 605_102, "validation": 26_729, "test": 26_280},
     report_split="test",
     read=read,
     score=score,

@@ -25,6 +25,15 @@ def test_a_whole_root_has_no_fault(tiny_root: Path) -> None:
     assert "gqa train: 54 examples (train + valid)" in right
 
 
+def test_other_numbers_than_the_official_ones_are_told_of_real_data(root: Path) -> None:
+    (root / "mini.json").unlink()
+    right, wrong = check(root, SUITES)
+    assert wrong == []
+    assert "gqa train: 54 examples (train + valid); the official files have 1,075,062" in right
+    assert any(line.startswith("yc2c train:") and line.endswith("; the official files have 10,337") for line in right)
+    assert not any("official" in line for line in right if line.startswith("tvc validation"))  # not known
+
+
 def test_only_the_suites_asked_for_are_read(root: Path) -> None:
     shutil.rmtree(root / "video")
     assert check(root, ["image-text"])[1] == []

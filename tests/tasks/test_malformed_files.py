@@ -131,6 +131,8 @@ WRONG = [
     ("vqa", second("question_id", True), r"record 1: key 'question_id' is True, expected int"),
     ("vqa", second("label", {"net": "1"}), r"record 1: key 'label': score of 'net' is '1', expected a number"),
     ("vqa", second("label", {"net": -0.3}), r"record 1: key 'label': score of 'net' is -0.3"),
+    ("vqa", second("label", {"": 0.3}), r"record 1: key 'label': the empty answer has score 0.3"),
+    ("vqa", second("is_topk_optimal", "yes"), r"record 1: key 'is_topk_optimal' is 'yes', expected bool"),
     ("vqa", second("label", ["net"]), r"record 1: key 'label' is \['net'\], expected dict"),
     ("vqa", second("question_id", 1), r"record 1: question_id 1 has no ten answers in v2_mscoco_train2014"),
     ("gqa", lambda records: {"0": records}, r"holds dict, expected a list of records"),
