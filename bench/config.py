@@ -36,10 +36,11 @@ class Frozen(BaseModel):
 class Recipe(Frozen):
     """How a model is trained and evaluated. Defaults are those of the official image-text scripts on BART.
 
-    ``projector_lr`` is the learning rate of the visual projector where it differs from ``lr``: the projector starts from
-    nothing, the backbone does not. ``epochs`` counts passes over all tasks' training data; ``steps``, if given, is the number of updates instead.
-    ``validate`` evaluates on the validation splits after every epoch; ``select`` "best" then reports the epoch with the
-    best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds the model: all features are 0.
+    ``projector_lr`` is the learning rate of the visual projector where it differs from ``lr``: the projector starts
+    from nothing, the backbone does not. ``epochs`` counts passes over all tasks' training data; ``steps``, if given, is
+    the number of updates instead. ``validate`` evaluates on the validation splits after every epoch; ``select`` "best"
+    then reports the epoch with the best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds
+    the model: all features are 0.
     """
 
     name: str = "paper"
@@ -57,7 +58,7 @@ class Recipe(Frozen):
     beams: Annotated[int, Field(ge=1)] = 5
     validate_: Annotated[Literal["never", "epoch"], Field(alias="validate")] = "never"
     select: Literal["last", "best"] = "last"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     task_prefix: bool = True
     n_boxes: Annotated[int, Field(ge=1)] = 36
     n_frames: Annotated[int, Field(ge=1)] = 64

@@ -28,7 +28,8 @@ MEMORY_DEFINITION = (
     "Peak bytes while a phase ran. allocated, reserved: torch's caching allocator, peaks reset at the start of the "
     "phase; device_used: total minus free memory of the whole device at the end of the phase, other processes "
     "included; "
-    "host_rss: resident memory of this process, sampled every 50 ms. null: this device has no such figure."
+    "host_rss: resident memory of this process, sampled every 50 ms. The train phase includes validation where the "
+    "recipe asks for it. null: this device has no such figure."
 )
 
 

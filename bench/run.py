@@ -293,7 +293,8 @@ class Work:
         cause = records.classify(error)
         self.end_segment(cause)
         told = "".join(traceback.format_exception(error))
-        self.folder.log.write_text(told, encoding="utf-8")
+        with records.explained(self.folder.log):
+            self.folder.log.write_text(told, encoding="utf-8")
         failure = Failure(
             phase=self.phase,
             step=self.step or None,

@@ -129,7 +129,8 @@ def train(
             done.steps += 1
             done.examples += len(batch.ids)
             done.step_seconds.append(dev.clock(device) - begun)
-            on_step(done.steps, {"task": batch.task, "loss": value, "lr": recipe.lr * optim.rate(done.steps - 1, plan.steps, recipe.warmup)})
+            lr = recipe.lr * optim.rate(done.steps - 1, plan.steps, recipe.warmup)
+            on_step(done.steps, {"task": batch.task, "loss": value, "lr": lr})
             if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0:
                 _save(checkpoint, model, optimiser, done.steps)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.backbones.family import Family
+from bench.errors import UsageError
 
 _CLEAN_UP = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"))
 _CLITICS = (" n't", " 'm", " 's", " 've", " 're")
@@ -25,7 +26,7 @@ class Text:
         """Wrap an HF tokeniser after adding the special tokens that it lacks.
 
         Raises:
-            ValueError: the added tokens did not get the last ids in the official order, which the visual tokens rely
+            UsageError: the added tokens did not get the last ids in the official order, which the visual tokens rely
                 on.
         """
         known = hf.get_vocab()
@@ -33,7 +34,7 @@ class Text:
         size = len(hf)
         last = hf.convert_tokens_to_ids(["<vis_extra_id_99>", "<vis_extra_id_0>"])
         if last != [size - 100, size - 1]:
-            raise ValueError(
+            raise UsageError(
                 f"<vis_extra_id_99> and _0 have ids {last}, not {[size - 100, size - 1]}: other tokeniser layout"
             )
         return cls(hf, family.name, hf.pad_token_id, hf.eos_token_id, size)

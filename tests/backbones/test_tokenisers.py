@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from bench import backbones
 from bench.backbones.builder import family_of
 from bench.backbones.text import Text
+from bench.errors import UsageError
 from bench.mini.tokens import TRAINERS
 
 SENTENCES = [
@@ -80,7 +81,7 @@ def test_the_last_rows_are_those_of_the_visual_tokens(name: str) -> None:
 def test_another_layout_is_an_error() -> None:
     hf = TRAINERS["mini-bart"](SENTENCES)
     hf.add_tokens(["<vis_extra_id_0>"], special_tokens=True)
-    with pytest.raises(ValueError, match="other tokeniser layout"):
+    with pytest.raises(UsageError, match="other tokeniser layout"):
         Text.of(hf, family("bart"))
 
 
