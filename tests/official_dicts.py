@@ -1,6 +1,7 @@
-"""State dicts written out under the names that the official modules give their tensors, for tiny models."""
+"""State dicts for tiny models under the names that the official modules give their tensors, and their formulas."""
 
 import torch
+import torch.nn.functional as F
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from bench import official
@@ -188,3 +189,18 @@ def case(family, method):
     elif kind in ("vl-adapter", "compacter") and family == "bart":
         sd.train("layer_norm", "layernorm")
     return sd
+
+
+def act(u):
+    return F.gelu(u, approximate="tanh")
+
+
+def dense(sd, name, u):
+    return u @ sd[f"{name}.weight"].T + sd[f"{name}.bias"]
+
+
+def kronecker(sd, name, u):
+    matrix = sum(
+        torch.kron(a, b) for a, b in zip(sd[f"{name}.phm_rule"], sd[f"{name}.W"], strict=True)
+    )  # rows are inputs
+    return u @ matrix + sd[f"{name}.b"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from official_dicts import ADAPTER, FEATS, FF, LORA, PATHS, TINY, WORDS, D, Official, Q, V, case
+from official_dicts import ADAPTER, FEATS, FF, LORA, PATHS, TINY, WORDS, D, Official, Q, V, act, case, dense, kronecker
 from transformers import BartConfig, T5Config
 
 from bench import losses, official
@@ -62,10 +62,8 @@ def golden(request, shared):
 def test_the_forward_pass_is_the_official_one(golden, batch):
     with torch.no_grad():
         out = golden.model(**golden.batch(batch))
-    torch.testing.assert_close(out.logits, golden.out(f"{batch}/logits"), rtol=0, atol=5e-5)
-    torch.testing.assert_close(
-        out.encoder_last_hidden_state, golden.out(f"{batch}/encoder_last_hidden_state"), rtol=0, atol=5e-5
-    )
+    for name in ("logits", "encoder_last_hidden_state"):
+        torch.testing.assert_close(getattr(out, name), golden.out(f"{batch}/{name}"), rtol=0, atol=5e-5)
     torch.testing.assert_close(out.loss, golden.out(f"{batch}/loss"), rtol=0, atol=1e-5)
     each = losses.token_losses(out.logits, golden.arrays[f"in/{batch}/labels"])
     torch.testing.assert_close(each.flatten(), golden.out(f"{batch}/loss_per_token"), rtol=0, atol=5e-5)
@@ -133,7 +131,9 @@ def test_generation_gives_the_official_ids(golden, beams, wanted):
         forced_bos_token_id=None,
         forced_eos_token_id=forced,
     )
-    assert torch.equal(found[:, :-1], ids[:, : found.shape[1] - 1])
+    assert found.shape == ids.shape
+    compared = slice(None, None if beams > 1 else -1)  # whether greedy search forces an end depends on the version
+    assert torch.equal(found[:, compared], ids[:, compared])
 
 
 def test_decoder_steps_have_the_official_logits(golden):
@@ -173,21 +173,6 @@ def test_every_method_loads_and_trains_the_official_set(family, method):
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == sd.count()
     model(torch.tensor([[5, 6, 2]]), torch.randn(1, 4, FEATS), labels=torch.tensor([[7, 8]])).loss.backward()
     assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-
-
-def act(u):
-    return F.gelu(u, approximate="tanh")
-
-
-def dense(sd, name, u):
-    return u @ sd[f"{name}.weight"].T + sd[f"{name}.bias"]
-
-
-def kronecker(sd, name, u):
-    matrix = sum(
-        torch.kron(a, b) for a, b in zip(sd[f"{name}.phm_rule"], sd[f"{name}.W"], strict=True)
-    )  # rows are inputs
-    return u @ matrix + sd[f"{name}.b"]
 
 
 def inputs():
@@ -240,9 +225,8 @@ def test_heads_are_put_together(arrange):
 
 def test_dense_tensors_under_compacter_are_what_the_released_trainer_builds():
     sd = case("bart", "vl-adapter+vl-pet-large")
-    with_dense = sd.load("compacter+vl-pet-large")
-    alike = sd.load("vl-adapter+vl-pet-large")
-    found, wanted = with_dense.state_dict(), alike.state_dict()
+    found = sd.load("compacter+vl-pet-large").state_dict()
+    wanted = sd.load("vl-adapter+vl-pet-large").state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
@@ -364,13 +348,14 @@ def missing(sd):
 
 
 def left_over(sd):
-    sd["model.decoder.layers.1.enc_attn_adapter.pre_layer_norm.weight"] = torch.ones(D)
-    return "model.decoder.layers.1.enc_attn_adapter.pre_layer_norm.weight"
+    name = "model.decoder.layers.1.enc_attn_adapter.pre_layer_norm.weight"
+    sd[name] = torch.ones(D)
+    return name
 
 
 def of_another_shape(sd):
-    sd["model.encoder.layers.0.fc1.weight"] = torch.zeros(FF + 1, D)
-    return "model.encoder.layers.0.fc1.weight"
+    sd[NAME] = torch.zeros(FF + 1, D)
+    return NAME
 
 
 def unequal_task_copies(sd):
