@@ -204,3 +204,13 @@ def kronecker(sd, name, u):
         torch.kron(a, b) for a, b in zip(sd[f"{name}.phm_rule"], sd[f"{name}.W"], strict=True)
     )  # rows are inputs
     return u @ matrix + sd[f"{name}.b"]
+
+
+def gate(sd, size, x, hhat, name="model.encoder.layers.1.encoder_ff_adapter_gating_"):
+    if size == "small":
+        return torch.sigmoid(dense(sd, f"{name}small_xy_cat", torch.cat([x, hhat], -1))).mean(1, keepdim=True)
+    if size == "middleX":
+        return torch.sigmoid(dense(sd, f"{name}middle_xy_add", x + hhat))
+    if size == "middleY":
+        return 1 + sd[f"{name}middle_ia3_add"]
+    return torch.sigmoid(dense(sd, f"{name}large_x_up", act(dense(sd, f"{name}large_x_down", x))))

@@ -9,7 +9,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from official_dicts import ADAPTER, FEATS, FF, LORA, PATHS, TINY, WORDS, D, Official, Q, V, act, case, dense, kronecker
+from official_dicts import (
+    ADAPTER,
+    FEATS,
+    FF,
+    LORA,
+    PATHS,
+    TINY,
+    WORDS,
+    D,
+    Official,
+    Q,
+    V,
+    act,
+    case,
+    dense,
+    gate,
+    kronecker,
+)
 from transformers import BartConfig, T5Config
 
 from bench import losses, official
@@ -178,16 +195,6 @@ def test_every_method_loads_and_trains_the_official_set(family, method):
 def inputs():
     random = torch.Generator().manual_seed(1)
     return torch.randn(2, 5, D, generator=random), torch.randn(2, 5, D, generator=random)
-
-
-def gate(sd, size, x, hhat, name="model.encoder.layers.1.encoder_ff_adapter_gating_"):
-    if size == "small":
-        return torch.sigmoid(dense(sd, f"{name}small_xy_cat", torch.cat([x, hhat], -1))).mean(1, keepdim=True)
-    if size == "middleX":
-        return torch.sigmoid(dense(sd, f"{name}middle_xy_add", x + hhat))
-    if size == "middleY":
-        return 1 + sd[f"{name}middle_ia3_add"]
-    return torch.sigmoid(dense(sd, f"{name}large_x_up", act(dense(sd, f"{name}large_x_down", x))))
 
 
 @pytest.mark.parametrize("size", ["small", "middleX", "middleY", "large"])
