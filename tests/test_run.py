@@ -14,7 +14,15 @@ from bench.config import Execution, Run, resolve
 from bench.events import Event
 from bench.run import run_one, score_rows
 
-SETTINGS = {"steps": 8, "batch_size": 4, "checkpoint_every": 3, "beams": 2, "n_boxes": 9, "n_frames": 8, "recipe.dropout": 0.1}
+SETTINGS = {
+    "steps": 8,
+    "batch_size": 4,
+    "checkpoint_every": 3,
+    "beams": 2,
+    "n_boxes": 9,
+    "n_frames": 8,
+    "recipe.dropout": 0.1,
+}
 
 
 @pytest.fixture
