@@ -47,6 +47,11 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", type=words, metavar="A,B", help="only these tasks of the suites")
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
     parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add overrides of recipe fields and method options."""
     parser.add_argument(
         "--set",
         dest="settings",

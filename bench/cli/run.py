@@ -2,7 +2,7 @@
 
 import argparse
 
-from bench.cli.options import add_execution, add_folders, execution
+from bench.cli.options import add_execution, add_folders, add_settings, execution
 
 EXAMPLES = {"run": "example: python -m bench run --method vl-pet-large --suite image-text --set steps=100"}
 
@@ -14,14 +14,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--suite", default="image-text", help="suite (image-text)")
     parser.add_argument("--seed", type=int, default=1, help="seed (1)")
     parser.add_argument("--recipe", help="recipe: paper, mini, or a TOML file (the backbone's)")
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a recipe field or method option",
-    )
+    add_settings(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
     parser.add_argument(
         "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"

@@ -131,23 +131,13 @@ def choice_task(
     official_sizes: dict[str, int],
 ) -> Task:
     """Build a multiple-choice task; it decodes with the recipe's beams (quirk QA-BEAM5)."""
-    return Task(
+    return _video_task(
         name=name,
         label=label,
-        suite="video-text",
         order=order,
-        visual="frames",
-        prompt=f"{name}: ",
-        prompt_at="back",
-        source_limit=600,
-        target_limit=20,
-        share=(1, 1),
-        loss="example",
-        decode=Decode(max_length=20),
         metric="accuracy",
         splits={split: " + ".join(names) for split, names in files.items()},
         official_sizes=official_sizes,
-        report_split="validation",
         read=partial(read_choices, task=name, source=source, files=files, choices=choices),
         score=score_choices,
     )
@@ -155,11 +145,23 @@ def choice_task(
 
 def caption_task(name: str, label: str, order: int, source: str, spans: bool, official_sizes: dict[str, int]) -> Task:
     """Build a video captioning task; targets are cut to 20 tokens, references are not (quirk VCAP20)."""
-    return Task(
+    return _video_task(
         name=name,
         label=label,
-        suite="video-text",
         order=order,
+        metric="CIDEr",
+        splits={"train": "train_release", "validation": "val_release", "test": "test_release"},
+        official_sizes=official_sizes,
+        read=partial(read_captions, task=name, source=source, spans=spans),
+        score=score_captions,
+    )
+
+
+def _video_task(name: str, **own: Any) -> Task:
+    """Build a Task with what the four have in common."""
+    return Task(
+        name=name,
+        suite="video-text",
         visual="frames",
         prompt=f"{name}: ",
         prompt_at="back",
@@ -168,10 +170,6 @@ def caption_task(name: str, label: str, order: int, source: str, spans: bool, of
         share=(1, 1),
         loss="example",
         decode=Decode(max_length=20),
-        metric="CIDEr",
-        splits={"train": "train_release", "validation": "val_release", "test": "test_release"},
-        official_sizes=official_sizes,
         report_split="validation",
-        read=partial(read_captions, task=name, source=source, spans=spans),
-        score=score_captions,
+        **own,
     )

@@ -239,5 +239,15 @@ def test_dropout_of_zero_is_none_and_more_is_felt_everywhere(family: str) -> Non
         if isinstance(getattr(module, name, None), float)
     }
     assert found and set(found.values()) == {0.4}
-    states = [model.encode(ids, feats)[0] for _ in range(2)]  # the joint sequence is dropped too, visual part included
-    assert not torch.equal(states[0][:, 6:], states[1][:, 6:])
+
+
+@families
+def test_the_joint_sequence_is_dropped_before_the_first_layer(family: str) -> None:
+    model = tiny.model(family).train()
+    model.set_dropout(0.5)
+    encoder, entering = model.lm.get_encoder(), []
+    first = encoder.layers[0] if family == "bart" else encoder.block[0]
+    first.register_forward_pre_hook(lambda module, args: entering.append(args[0]))
+    model.encode(tiny.text(family), tiny.seen())
+    for part in (entering[0][:, :6], entering[0][:, 6:]):
+        assert 0.3 < float((part == 0).float().mean()) < 0.7
