@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -59,6 +59,7 @@ def words(labels: torch.Tensor) -> list[str]:
     return ["".join(chr(i) for i in row if i > 2) for row in labels.tolist()]
 
 
+@settings(deadline=None)
 @given(
     sizes=st.dictionaries(st.sampled_from(["vqa", "gqa", "nlvr", "caption"]), st.integers(0, 30), min_size=1),
     epoch=st.integers(0, 50),

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import tasks
@@ -42,6 +42,7 @@ def test_a_pair_keeps_its_order(tmp_path: Path) -> None:
     assert [part.max() for part in read] == [1.0, 2.0]
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 200), frames=st.integers(1, 80), seed=st.integers(0, 99))
 def test_frames_are_padded_or_pooled_like_torch_does(length: int, frames: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=(length, 3)).astype(np.float32)

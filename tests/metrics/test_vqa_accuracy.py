@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import tasks
@@ -145,6 +145,7 @@ def test_words(text: str, wanted: str) -> None:
     assert with_plain_words(text) == wanted
 
 
+@settings(deadline=None)
 @given(ANSWERS, st.sampled_from(["net", "2", "yes", "don't", ""]), st.randoms())
 def test_accuracy_is_the_mean_over_leaving_one_out(human: list[str], said: str, rng: Any) -> None:
     """The definition word for word, on a prediction that normalisation leaves alone."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import tasks
@@ -63,6 +63,7 @@ def test_batch_sizes(recipe: int, sizes: list[int]) -> None:
     assert [t.batch_size(50) for t in tasks.suite("video-text")] == [50] * 4
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000))
 def test_batch_sizes_are_the_official_fractions(size: int) -> None:
     """``int(size * percent / 60)``, but never an empty batch."""
