@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,21 @@ TAIL_LINES = 20
 class Lane:
     """What a worker process executes: plain data and a module-level class, so that it pickles by reference."""
 
-    def __init__(
-        self, runs: Sequence[Run], execution: Execution, results: Path, retry_failed: bool, gpus: str | None
-    ) -> None:
+    def __init__(self, runs: Sequence[Run], execution: Execution, results: Path, retry_failed: bool) -> None:
         self.runs = [run.model_dump(mode="json", by_alias=True) for run in runs]
         self.execution = execution.model_dump(mode="json")
         self.results = str(results)
         self.retry_failed = retry_failed
-        self.gpus = gpus
+        self.gpus: str | None = None
+        # Submitit names jobs by process ids, which come again: every call has a folder of its own.
+        self.folder = results / "submitit" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        self.stopped = self.folder / "stopped"
 
     def __call__(self) -> None:
         """Work through the list; runs that another lane has claimed are passed over. SIGTERM stops it gracefully."""
         signal.signal(signal.SIGTERM, _interrupt)
+        if self.stopped.exists():  # the signal came before there was a handler for it
+            raise KeyboardInterrupt("stopped while starting")
         if self.gpus is None:
             os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         else:
@@ -69,7 +72,7 @@ def local(
         KeyboardInterrupt: after the lanes were told to stop and have made their checkpoints.
     """
     results = results.resolve()
-    pool = Pool(Lane(runs, execution, results, retry_failed, None), results, gpus(execution))
+    pool = Pool(Lane(runs, execution, results, retry_failed), gpus(execution))
     watch = Watch(runs, results, report)
     try:
         with _signals(_interrupt):
@@ -91,13 +94,11 @@ def local(
 class Pool:
     """The running lanes of one call of :func:`local`."""
 
-    def __init__(self, lane: Lane, results: Path, gpus: list[str]) -> None:
+    def __init__(self, lane: Lane, gpus: list[str]) -> None:
         import submitit
 
         self.begun = time.time()
-        # Submitit names jobs by process ids, which come again: every call has a folder of its own.
-        folder = results / "submitit" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        self._executor = submitit.LocalExecutor(folder=folder)
+        self._executor = submitit.LocalExecutor(folder=lane.folder)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         self._lane = lane
         self._gpus = gpus
@@ -125,6 +126,8 @@ class Pool:
 
         Submitit's own ``cancel`` kills a job after a second, too soon for a checkpoint; SIGTERM is passed on to it.
         """
+        with suppress(OSError):  # on a full disk the signal still goes out
+            self._lane.stopped.touch()
         for job in self.lanes:
             if not job.done():
                 os.kill(int(job.job_id), signal.SIGTERM)

@@ -141,3 +141,11 @@ def test_an_error_outside_of_a_run_is_told(tmp_path: Path, monkeypatch: pytest.M
     assert said is not None
     assert Path(said[1]).exists()
     assert state(tmp_path, make(1)).name == "interrupted"
+
+
+def test_a_stop_while_workers_are_starting_is_not_lost(tmp_path: Path) -> None:
+    pool = workers.Pool(workers.Lane([make(1)], CPU, tmp_path, False), [])
+    pool.start(1)
+    pool.stop()
+    assert fake_runs.ledger(tmp_path) == []
+    assert state(tmp_path, make(1)).name == "missing"
