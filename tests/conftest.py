@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("no deadline")
 
 # Tiny models gain nothing from threads, and threads that wait for each other lose a lot on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -189,3 +189,10 @@ def test_a_pretrained_miniature_is_known_by_its_log(tmp_path: Path) -> None:
 
 def test_equal_runs_hash_alike() -> None:
     assert len({cell(rank=4), cell(rank=4), cell(rank=8)}) == 2
+
+
+@pytest.mark.parametrize(("backbone", "batch"), [("bart-base", 50), ("t5-base", 30)])
+def test_the_paper_recipe_for_video_keeps_all_64_frames(backbone: str, batch: int) -> None:
+    recipe = resolve(backbone, "vl-pet-large", "video-text").recipe
+    assert (recipe.n_frames, recipe.n_boxes, recipe.batch_size) == (64, 64, batch)
+    assert resolve(backbone, "vl-pet-large", "image-text").recipe.n_boxes == 36
