@@ -96,7 +96,7 @@ def test_ids_stay_what_they_were(repo: Path) -> None:
     }
     ids = [run.id for run in golden.values()]
     assert [name.rpartition("-")[0] for name in ids] == list(golden)
-    assert [name.rpartition("-")[2] for name in ids] == ["b0060cb9", "b9397996"]
+    assert [name.rpartition("-")[2] for name in ids] == ["b0060cb9", "a2777dc4"]
     code = "import sys; from bench.config import Run; print(Run.model_validate_json(sys.argv[1]).id)"
     command = [sys.executable, "-c", code, cell().model_dump_json(by_alias=True)]
     elsewhere = {"PYTHONHASHSEED": "7"}
