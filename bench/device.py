@@ -2,7 +2,7 @@
 otherwise.
 
 No CUDA device was at hand when this was written: the CUDA branches follow torch's documentation and are tested with
-    substituted statistics.
+substituted statistics.
 """
 
 import os

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 #: parameters whose names contain one of these get no weight decay. HF calls its norms ``layer_norm`` and
-#: ``layernorm_embedding``, so their *weights* #: are decayed, as in the official runs (quirk WD-LN).
+#: ``layernorm_embedding``, so their *weights* are decayed, as in the official runs (quirk WD-LN).
 NO_DECAY = ("bias", "LayerNorm.weight")
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 

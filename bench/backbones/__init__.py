@@ -5,7 +5,7 @@
 768
 
 A backbone is one file in this folder: a family (how text and visual tokens are joined, what its layers are called) and
-    its named presets.
+its named presets.
 """
 
 from importlib import import_module

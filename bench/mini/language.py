@@ -1,8 +1,8 @@
 """What is said about the miniature world: questions with answers, statements about pairs, captions, descriptions.
 
 The same sentences serve twice: ``write.py`` puts them into the official annotation formats beside *visual* features,
-    and ``pretrain.py`` puts them beside *descriptions* in words. So the backbone can read and reason about this world,
-    but has never seen it.
+and ``pretrain.py`` puts them beside *descriptions* in words. So the backbone can read and reason about this world,
+but has never seen it.
 """
 
 from random import Random

@@ -1,10 +1,10 @@
 """Pretrain the miniature backbones on text only, and package them.
 
 The corpus is the miniature world told in words: the tasks' own sentences, but where the benchmark shows a scene or a
-    clip, the corpus *describes* it. Half of the time the description is ordinary text after the question; half of the
-    time each phrase of it ("red square top left") is one token, the normalised sum of its word embeddings, in the place
-    where visual tokens will stand. A further part is denoising: restore a description with words masked. No feature of
-    the miniature camera is ever seen, so tuning has to learn to see.
+clip, the corpus *describes* it. In most lessons each phrase of the description ("red square northwest") is one token,
+the normalised sum of its word embeddings plus noise, in the place where visual tokens will stand; in one of ten the
+description is ordinary text after the question; in one of twenty it is to be restored with words masked. No feature of
+the miniature camera is ever seen, so tuning has to learn to see.
 """
 
 import dataclasses
