@@ -75,7 +75,7 @@ def load(
     options = methods.get(name).entry.types
     try:
         chosen = methods.get(name, **{key: v for key, v in _sizes(tensors, heads).items() if key in options})
-        methods.attach(model, chosen)
+        methods.attach(model, chosen, tasks=tasks)
     except MethodError as error:
         raise UsageError(f"the sizes in the official state dict do not go together: {error}") from error
     gate = chosen.options(methods.Shape.of(config)).get("gate", "none")
@@ -139,7 +139,7 @@ def _sizes(tensors: Mapping[str, "Tensor"], heads: Heads | None) -> dict[str, An
     sampler = r"_adapter\.adapters\.[^.]+\.down_sampler\."
     sizes = {
         "rank": size(rf"(attn|ff){sampler}(weight|b)$") or size(r"\.lora_As\."),
-        "value_rank": size(rf"value_parallel{sampler}(weight|b)$"),
+        "decoder_rank": size(rf"value_parallel{sampler}(weight|b)$"),
         "gate_rank": size(r"gating_large_x_down\.weight$"),
         "phm": size(rf"{sampler}phm_rule$"),
         "heads": 1,

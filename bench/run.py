@@ -146,7 +146,8 @@ class Work:
                 run.backbone, feat_dim=_feat_dim(root, run.suite), n_boxes=recipe.n_boxes, device=device, seed=run.seed
             )
             model.set_dropout(recipe.dropout)
-            handle = methods.attach(model, methods.get(run.method, **run.overrides))
+            chosen = methods.get(run.method, **run.overrides)
+            handle = methods.attach(model, chosen, tasks=tuple(task.name for task in run.task_list))
         self.facts["parameters"] = _parameters(handle.count())
 
         self.enter("train")

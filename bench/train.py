@@ -102,6 +102,7 @@ def train(
         KeyboardInterrupt: after a checkpoint, if the run was asked to stop.
     """
     optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
+    listeners: list[Any] = [m for m in model.modules() if hasattr(m, "updated")]
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
@@ -127,6 +128,8 @@ def train(
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             done.steps += 1
+            for listener in listeners:
+                listener.updated(done.steps, plan.steps)
             done.examples += len(batch.ids)
             done.step_seconds.append(dev.clock(device) - begun)
             lr = recipe.lr * optim.rate(done.steps - 1, plan.steps, recipe.warmup)
@@ -142,18 +145,24 @@ def train(
 
 
 def batch_loss(model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device: torch.device) -> Tensor:
-    """Return the loss that the task's official training step computes on a batch, in float32."""
+    """Return the loss that the task's official training step computes on a batch, in float32, and what a method adds.
+
+    A module of the model may have ``penalty() -> Tensor | None``, asked after each forward pass, and
+    ``updated(step, total)``, called after each update.
+    """
     features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
     with dev.autocast(device, recipe.precision):
         logits = model(batch.input_ids, features, task=batch.task, labels=batch.labels).logits
-    return losses.reduce(kind, losses.token_losses(logits, batch.labels), batch.labels, batch.weights)
+    loss = losses.reduce(kind, losses.token_losses(logits, batch.labels), batch.labels, batch.weights)
+    penal: list[Any] = [m for m in model.modules() if hasattr(m, "penalty")]
+    return sum((p for m in penal if (p := m.penalty()) is not None), loss)
 
 
 def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    """Write trained tensors, optimiser and random states, atomically."""
+    """Write what training changes, optimiser and random states, atomically."""
     state = {
         "step": step,
-        "tensors": {n: p.detach().cpu() for n, p in model.named_parameters() if p.requires_grad},
+        "tensors": {name: tensor.detach().cpu() for name, tensor in _changing(model).items()},
         "optimizer": optimiser.state_dict(),
         "rng": dev.rng_state(),
     }
@@ -165,10 +174,16 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: 
     draft.replace(path)
 
 
+def _changing(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes: trained parameters, and what a method counts along the way in its buffers."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return trained | {name: buffer for name, buffer in model.named_buffers() if name.startswith("pet.")}
+
+
 def _restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device) -> int:
     """Continue from a checkpoint of this run and return the number of updates it had made."""
     state = torch.load(path, map_location=device, weights_only=True)
-    own = dict(model.named_parameters())
+    own = _changing(model)
     with torch.no_grad():
         for name, tensor in state["tensors"].items():
             own[name].copy_(tensor)

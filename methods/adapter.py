@@ -1,41 +1,74 @@
-"""Houlsby adapters (Houlsby et al., 2019) in the form of AdapterHub's ``double_seq_bn``, and under VL-PET's gate."""
+"""Adapters as AdapterHub's presets have them: Houlsby, Pfeiffer and parallel; Houlsby's under VL-PET's gate."""
 
-from typing import Literal
-
+from methods.options import Act, At, Layers, Norms, joined
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
 from methods.spec import Bottleneck, Init, Patch, Spec, Trainable
-from methods.vl_pet import OPTIM, STACKS, T5, GateName, Norms, gate_called, gated
+from methods.vl_pet import T5, GateName, four_sizes, gate_called, gated, value
 
-Act = Literal["gelu_tanh", "relu", "silu"]
 BLOCKS = ("enc.sa.out", "enc.ff.out", "dec.sa.out", "dec.ff.out")
-
-
+FEED_FORWARD = ("enc.ff.out", "dec.ff.out")
 # No published run on VL-BART or VL-T5; the learning rates are those of VL-Adapter.
-@method(
-    "adapter",
-    optim={"bart image-text": Optim(1e-3), "bart video-text": Optim(3e-4), "t5": Optim(3e-4)},
-    order=21,
-)
+OPTIM = {"bart image-text": Optim(1e-3), "bart video-text": Optim(3e-4), "t5": Optim(3e-4)}
+
+
+@method("adapter", optim=OPTIM, order=21)
 def adapter(
     shape: Shape,
     *,
     rank: Rank = 48,
     act: Act = "silu",
+    at: At = BLOCKS,
+    layers: Layers = "all",
     cross_adapter: bool = False,
     norms: Norms = "none",
 ) -> Spec:
     """``H + W_up · silu(W_down · H)`` after every self-attention and FFN of both stacks, rank d/16.
 
-    Defaults and start values (N(0, 0.02²), zero biases) are AdapterHub's, which leaves cross-attention out unless
-    ``cross_adapter``. The original paper trains the norms as well: ``norms="all"``.
+    Houlsby et al. (2019) in the form of AdapterHub's ``double_seq_bn``, with its start values (N(0, 0.02²), zero
+    biases); it leaves cross-attention out unless ``cross_adapter``. The original paper trains the norms as well:
+    ``norms="all"``.
     """
-    at = (*BLOCKS, "dec.xa.out") if cross_adapter else BLOCKS
+    sites = (*at, "dec.xa.out") if cross_adapter else at
     delta = Bottleneck(r=rank, act=act, init="normal", init_up="normal")
-    return Spec(parts=(Patch(at=at, delta=delta),), trainable=Trainable(norms=STACKS[norms]))
+    return Spec(parts=(Patch(at=sites, layers=layers, delta=delta),), trainable=Trainable(norms=joined(norms)))
 
 
-@method("adapter+vl-pet-large", t5=T5 | {"rank": 48}, optim=OPTIM, order=114)
+@method("pfeiffer", optim=OPTIM, order=23)
+def pfeiffer(
+    shape: Shape, *, rank: Rank = 48, act: Act = "relu", layers: Layers = "all", norms: Norms = "none"
+) -> Spec:
+    """``H + W_up · relu(W_down · Y)`` after every FFN, Y the block's own result, rank d/16.
+
+    Pfeiffer et al. (2021) in the form of AdapterHub's ``seq_bn``: Y = LN(H + X) on BART, H + X on T5; BART's norm is
+    applied to the sum again. Start as for ``adapter``.
+    """
+    delta = Bottleneck(r=rank, act=act, input="block", init="normal", init_up="normal")
+    patch = Patch(at=FEED_FORWARD, layers=layers, delta=delta)
+    return Spec(parts=(patch,), trainable=Trainable(norms=joined(norms)))
+
+
+@method("parallel", optim=OPTIM, order=24)
+def parallel(
+    shape: Shape,
+    *,
+    rank: Rank = 384,
+    act: Act = "relu",
+    delta_scale: float = 4.0,
+    layers: Layers = "all",
+    norms: Norms = "none",
+) -> Spec:
+    """``H + 4 · W_up · relu(W_down · X)`` beside every FFN, rank d/2.
+
+    He et al. (2022) in the form of AdapterHub's ``par_bn``; on T5 X is what the FFN itself reads, behind the norm. The
+    down-projection starts Kaiming-uniform, the up-projection at zero.
+    """
+    delta = Bottleneck(r=rank, act=act, input="x_norm", scale=delta_scale, init="kaiming", init_up="zeros")
+    patch = Patch(at=FEED_FORWARD, layers=layers, delta=delta)
+    return Spec(parts=(patch,), trainable=Trainable(norms=joined(norms)))
+
+
+@four_sizes("adapter", t5=T5 | {"rank": 48}, order=114)
 def adapter_vl_pet(
     shape: Shape,
     *,
@@ -43,7 +76,7 @@ def adapter_vl_pet(
     act: Act = "silu",
     gate: GateName = "large",
     gate_rank: Rank = 96,
-    value_rank: Rank = 48,
+    decoder_rank: Rank = 48,
     scale: float = 1.0,
     zero_init: bool = False,
     norms: Norms = "enc",
@@ -56,9 +89,9 @@ def adapter_vl_pet(
     return Spec(
         parts=gated(
             Bottleneck(r=rank, act=act, init="normal", init_up=up),
-            Bottleneck(r=value_rank, act=act, input="x", init="normal", init_up=up) if value_rank else None,
+            value(Bottleneck(r=decoder_rank, act=act, input="x", init="normal", init_up=up)),
             gate=gate_called(gate, gate_rank, zero_init),
             scale=scale,
         ),
-        trainable=Trainable(norms=STACKS[norms]),
+        trainable=Trainable(norms=joined(norms)),
     )

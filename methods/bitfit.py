@@ -1,18 +1,17 @@
 """BitFit (Ben Zaken et al., 2022): train biases alone."""
 
 from methods.errors import MethodError
+from methods.options import Biases, joined
 from methods.registry import Optim, method
 from methods.shape import Shape
-from methods.spec import SITES, Bias, Patch, Spec, Trainable
+from methods.spec import DOWN, SITES, Bias, Patch, Spec, Trainable
 
-# Every Linear, every norm and the output layer. "ff.out" is the FFN's second Linear.
-MODULES = tuple(
-    site for site in SITES if site.split(".")[-1] in ("q", "k", "v", "o", "up", "ln", "head") or site.endswith("ff.out")
-)
+# Every Linear, every norm and the output layer.
+MODULES = tuple(site for site in SITES if site.split(".")[-1] in ("q", "k", "v", "o", "up", "ln", "head")) + DOWN
 
 
 @method("bitfit", t5={"add_missing": True}, optim={"bart": Optim(1e-3), "t5": Optim(3e-3)}, order=10)
-def bitfit(shape: Shape, *, add_missing: bool = False) -> Spec:
+def bitfit(shape: Shape, *, biases: Biases = "all", add_missing: bool = False) -> Spec:
     """Train every parameter with "bias" in its name, the norms' included: 1.21 % of BART-base (VL-PET's reading).
 
     T5 has no biases. There the published 0.83 % is LST's form, ``add_missing``: a new bias, zero at the start, at every
@@ -21,7 +20,9 @@ def bitfit(shape: Shape, *, add_missing: bool = False) -> Spec:
     it (0.70 %). Learning rates from the VL-PET (BART) and LST (T5) scripts.
     """
     if not add_missing:
-        return Spec(trainable=Trainable(biases=True))
+        return Spec(trainable=Trainable(biases=joined(biases)))
     if shape.family != "t5":
         raise MethodError("add_missing is for T5; BART has a bias everywhere")
+    if biases != "all":
+        raise MethodError(f"add_missing puts a bias everywhere; leave biases at 'all', {biases!r} given")
     return Spec(parts=(Patch(at=MODULES, delta=Bias()),))

@@ -1,35 +1,56 @@
-"""Compacter (Mahabadi et al., 2021) as VL-Adapter runs it, and its VL-PET enhanced variants."""
+"""Compacter (Mahabadi et al., 2021), as VL-Adapter runs it and as its paper has it, and in VL-PET's frame."""
 
-from methods.registry import Optim, Rank, method
+from methods.options import At, Layers, Norms, Share, joined
+from methods.registry import Rank, method
 from methods.shape import Shape
 from methods.spec import Bottleneck, Init, Patch, Spec, Trainable
-from methods.vl_adapter import SITES
-from methods.vl_pet import OPTIM, STACKS, T5, GateName, Norms, gate_called, gated
+from methods.vl_adapter import OPTIM, PER_TASK, SITES
+from methods.vl_pet import GateName, four_sizes, gate_called, gated, value
 
 
+@method("compacter", t5={"norms": "none"}, optim=OPTIM, order=12)
 @method(
-    "compacter",
+    "compacter-multiple",
+    about="One adapter per site and task.",
+    defaults={"share": "none"},
     t5={"norms": "none"},
-    optim={"bart image-text": Optim(1e-3), "bart video-text": Optim(3e-4), "t5": Optim(3e-4)},
-    order=12,
+    optim=PER_TASK,
+    order=45,
 )
-def compacter(shape: Shape, *, rank: Rank = 96, phm: int = 2, norms: Norms = "all") -> Spec:
+@method(
+    "compacter-original",
+    about="The Compacter paper's own: n=4, r=d/32, slices of rank 1, one rule for all matrices.",
+    defaults={"rank": 24, "phm": 4, "phm_rank": 1, "phm_shared": True},
+    optim=OPTIM,
+    order=25,
+)
+def compacter(
+    shape: Shape,
+    *,
+    rank: Rank = 96,
+    phm: int = 2,
+    phm_rank: int = 0,
+    phm_shared: bool = False,
+    at: At = SITES,
+    layers: Layers = "all",
+    share: Share = "all",
+    norms: Norms = "all",
+) -> Spec:
     """VL-Adapter's adapters with matrices that are sums of ``phm`` Kronecker products, and all norms.
 
-    As in the VL-Adapter script (n=2, r=96, 2.70 % of BART-base): the rule is learned per matrix, not shared by layers,
-    and the slices are not factorised, other than in the Compacter paper. The image-text learning rate is VL-Adapter's;
-    the others, which no script gives, are those of VL-Adapter's adapter. On T5 the norms stay frozen, as there.
+    As in the VL-Adapter script (n=2, r=96, 2.70 % of BART-base) the rule is learned per matrix, not shared by layers,
+    and the slices are not factorised (``phm_rank`` 0), other than in the Compacter paper. The image-text learning rate
+    is VL-Adapter's; the others, which no script gives, are those of VL-Adapter's adapter. On T5 the norms stay frozen,
+    as there.
     """
+    delta = Bottleneck(r=rank, phm=phm, phm_rank=phm_rank, phm_shared=phm_shared, share=share)
     return Spec(
-        parts=(Patch(at=SITES, delta=Bottleneck(r=rank, phm=phm)),),
-        trainable=Trainable(norms=STACKS[norms]),
+        parts=(Patch(at=at, layers=layers, delta=delta),),
+        trainable=Trainable(norms=joined(norms)),
     )
 
 
-@method("compacter+vl-pet-small", defaults={"gate": "small"}, t5=T5, optim=OPTIM, order=100)
-@method("compacter+vl-pet-middleX", defaults={"gate": "middleX"}, t5=T5, optim=OPTIM, order=101)
-@method("compacter+vl-pet-middleY", defaults={"gate": "middleY"}, t5=T5, optim=OPTIM, order=102)
-@method("compacter+vl-pet-large", t5=T5, optim=OPTIM, order=103)
+@four_sizes("compacter", order=100)
 def compacter_vl_pet(
     shape: Shape,
     *,
@@ -37,7 +58,7 @@ def compacter_vl_pet(
     phm: int = 2,
     gate: GateName = "large",
     gate_rank: Rank = 96,
-    value_rank: Rank = 96,
+    decoder_rank: Rank = 96,
     scale: float = 1.0,
     zero_init: bool = False,
     norms: Norms = "enc",
@@ -51,9 +72,9 @@ def compacter_vl_pet(
     return Spec(
         parts=gated(
             Bottleneck(r=rank, phm=phm, init_up=up),
-            Bottleneck(r=value_rank, phm=phm, input="x", init_up=up) if value_rank else None,
+            value(Bottleneck(r=decoder_rank, phm=phm, input="x", init_up=up)),
             gate=gate_called(gate, gate_rank, zero_init),
             scale=scale,
         ),
-        trainable=Trainable(norms=STACKS[norms]),
+        trainable=Trainable(norms=joined(norms)),
     )

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from methods.errors import MethodError
 from methods.spec import Spec
@@ -21,7 +20,7 @@ from methods.spec import Spec
 class Count:
     """Parameters of a model with a method, tied ones counted once.
 
-    ``trainable`` = ``new`` (the method's modules) + ``unfrozen`` (of the language model) + ``projector`` (visual).
+    ``trainable`` = ``new`` (the method's) + ``unfrozen`` (of the language model) + ``projector`` (visual).
     """
 
     trainable: int
@@ -51,14 +50,18 @@ class Handle:
         lm: nn.Module,
         spec: Spec,
         *,
-        hooks: list[RemovableHandle],
+        undo: list[Callable[[], None]],
         before: Mapping[nn.Parameter, bool],
     ) -> None:
         self.model = model
         self.spec = spec
         self._lm = lm
-        self._hooks = hooks
+        self._undo = undo
         self._before = before
+
+    @property
+    def _visual(self) -> nn.Module:
+        return getattr(self.model, "visual_embedding", nn.Module())
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The trained parameters by their first name in the model; tied ones once."""
@@ -70,11 +73,11 @@ class Handle:
 
     def count(self) -> Count:
         """Count the parameters as they stand."""
-        pet = set(_pet(self.model).parameters())
-        # A bare language model holds ``pet`` itself.
-        backbone = {parameter for parameter in self._lm.parameters() if parameter not in pet}
+        before = self._before.keys()
+        backbone = {parameter for parameter in self._lm.parameters() if parameter in before}
+        visual = set(self._visual.parameters()) - backbone
         trained = self.trained().values()
-        new = sum(p.numel() for p in trained if p in pet)
+        new = sum(p.numel() for p in trained if p not in before and p not in visual)
         unfrozen = sum(p.numel() for p in trained if p in backbone)
         trainable = sum(p.numel() for p in trained)
         return Count(
@@ -137,9 +140,8 @@ class Handle:
         Tensors of the model itself that were trained in place (norms, biases, the projector) stay as trained; with a
         method that only adds modules the model is bit for bit the one before attaching.
         """
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        while self._undo:
+            self._undo.pop()()
         if hasattr(self.model, "pet"):
             del self.model.pet
         for parameter, requires_grad in self._before.items():
@@ -147,10 +149,6 @@ class Handle:
 
     def _spec(self) -> str:
         return json.dumps(self.spec.data(), sort_keys=True)
-
-
-def _pet(model: Any) -> nn.ModuleDict:
-    return model.pet
 
 
 def _some(what: str, names: list[Any], most: int = 4) -> list[str]:

@@ -1,17 +1,41 @@
-"""IA3 (Liu et al., 2022): a trained factor per channel of keys, values and the FFN's middle."""
+"""IA3 (Liu et al., 2022): a trained factor per channel of keys, values and the FFN's middle; and in VL-PET's frame."""
 
-from methods.registry import Optim, method
+from methods.options import At, Layers, Norms, joined
+from methods.registry import Optim, Rank, method
 from methods.shape import Shape
-from methods.spec import SITES, Gate, Patch, Spec
+from methods.spec import SITES, Gate, Patch, Spec, Trainable
+from methods.vl_pet import T5, VALUE, GateName, four_sizes, gate_called, gated
 
 SCALED = tuple(site for site in SITES if site.endswith((".k", ".v", "ff.mid")))
+FACTOR = Gate(kind="vector", out="channel", squash="none", init="ones")
 
 
 @method("ia3", optim={"bart": Optim(3e-3), "t5": Optim(3e-3)}, order=22)
-def ia3(shape: Shape) -> Spec:
+def ia3(shape: Shape, *, at: At = SCALED, layers: Layers = "all", norms: Norms = "none") -> Spec:
     """``l ⊙ k``, ``l ⊙ v`` and ``l ⊙ middle`` in every layer of both stacks, all l at 1 in the beginning.
 
     No published run on VL-BART or VL-T5; factors want a higher learning rate than matrices, 3e-3 as in the IA3 paper.
     """
-    factor = Gate(kind="vector", out="channel", squash="none", init="ones")
-    return Spec(parts=(Patch(at=SCALED, gate=factor),))
+    return Spec(parts=(Patch(at=at, layers=layers, gate=FACTOR),), trainable=Trainable(norms=joined(norms)))
+
+
+@four_sizes("ia3", t5={key: T5[key] for key in ("gate_rank", "scale", "zero_init")}, order=122)
+def ia3_vl_pet(
+    shape: Shape,
+    *,
+    gate: GateName = "large",
+    gate_rank: Rank = 96,
+    scale: float = 1.0,
+    zero_init: bool = False,
+    norms: Norms = "enc",
+) -> Spec:
+    """IA3's factors in the encoder, VL-PET's gates at its outputs, a factor on the cross-attention values.
+
+    Not in the paper. H already holds what the factors did, so the gated sites have no ΔH; with ``middleY`` the gate is
+    itself IA3 on H.
+    """
+    own = Patch(at=(*(site for site in SCALED if site.startswith("enc.")), *VALUE), gate=FACTOR)
+    return Spec(
+        parts=gated(None, (own,), gate=gate_called(gate, gate_rank, zero_init), scale=scale),
+        trainable=Trainable(norms=joined(norms)),
+    )

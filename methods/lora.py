@@ -1,18 +1,25 @@
 """LoRA (Hu et al., 2022) on the query and value projections of every attention, and with VL-PET's gates around it."""
 
+from typing import Literal
+
+from methods.options import At, Biases, Layers, Norms, joined
 from methods.registry import Alpha, Optim, Rank, method
 from methods.shape import Shape
 from methods.spec import LoRA, Patch, Spec, Trainable
-from methods.vl_pet import ENCODER, OPTIM, STACKS, T5, VALUE, GateName, Norms, gate_called
+from methods.vl_adapter import OPTIM, PER_TASK
+from methods.vl_pet import T5, VALUE, GateName, four_sizes, gate_called, gated
 
 Q_AND_V = tuple(f"{block}.{point}" for block in ("enc.sa", "dec.sa", "dec.xa") for point in ("q", "v"))
 
 
+@method("lora", t5={"rank": 150, "biases": "none"}, optim=OPTIM, order=20)
 @method(
-    "lora",
-    t5={"rank": 150, "biases": False},
-    optim={"bart image-text": Optim(1e-3), "bart video-text": Optim(3e-4), "t5": Optim(3e-4)},
-    order=20,
+    "lora-multiple",
+    about="One pair of matrices per site and task.",
+    defaults={"share": "none"},
+    t5={"rank": 150, "biases": "none"},
+    optim=PER_TASK | {"bart image-text": Optim(1e-3, task_prefix=False)},
+    order=46,
 )
 def lora(
     shape: Shape,
@@ -20,7 +27,10 @@ def lora(
     rank: Rank = 128,
     alpha: Alpha = 32.0,
     dropout: float = 0.1,
-    biases: bool = True,
+    at: At = Q_AND_V,
+    layers: Layers = "all",
+    share: Literal["all", "none"] = "all",
+    biases: Biases = "all",
     norms: Norms = "none",
 ) -> Spec:
     """``(alpha / rank) · B · A · dropout(x)`` beside every q and v; on BART every bias is trained as well.
@@ -28,14 +38,14 @@ def lora(
     Rank 128 (5.93 % on BART-base) and learning rates from the VL-Adapter scripts; rank 150 (7.54 %) and no biases on T5
     from LST's code, where VL-PET's T5 baselines come from.
     """
-    delta = LoRA(r=rank, alpha=alpha, dropout=dropout)
+    delta = LoRA(r=rank, alpha=alpha, dropout=dropout, share=share)
     return Spec(
-        parts=(Patch(at=Q_AND_V, delta=delta),),
-        trainable=Trainable(biases=biases, norms=STACKS[norms]),
+        parts=(Patch(at=at, layers=layers, delta=delta),),
+        trainable=Trainable(biases=joined(biases), norms=joined(norms)),
     )
 
 
-@method("lora+vl-pet-large", t5=T5 | {"rank": 150}, optim=OPTIM, order=115)
+@four_sizes("lora", t5=T5 | {"rank": 150}, order=118)
 def lora_vl_pet(
     shape: Shape,
     *,
@@ -55,7 +65,8 @@ def lora_vl_pet(
     gated sites have no ΔH of their own.
     """
     delta = LoRA(r=rank, alpha=alpha, dropout=dropout)
-    parts = [Patch(at=("enc.sa.q", "enc.sa.v", *VALUE), delta=delta)]
-    if gate != "none" or scale != 1.0:
-        parts.append(Patch(at=ENCODER, gate=gate_called(gate, gate_rank, zero_init), scale=scale))
-    return Spec(parts=tuple(parts), trainable=Trainable(norms=STACKS[norms]))
+    own = Patch(at=("enc.sa.q", "enc.sa.v", *VALUE), delta=delta)
+    return Spec(
+        parts=gated(None, (own,), gate=gate_called(gate, gate_rank, zero_init), scale=scale),
+        trainable=Trainable(norms=joined(norms)),
+    )

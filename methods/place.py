@@ -4,30 +4,37 @@ Modules go into a ModuleDict ``pet`` at the top of the model, never inside HF's 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from methods import context
 from methods.blocks.init import Maker
 from methods.blocks.patched import Patched
 from methods.errors import MethodError
 from methods.handle import Handle
 from methods.registry import Chosen, get
 from methods.sites import Port, Sites
-from methods.spec import Patch, Spec, Trainable
+from methods.spec import Patch, Projector, Spec
 
 MASKED = -1e3  # scores are masked by adding a far lower number
 
 
 @dataclass
 class Placement:
-    """The plan of an attachment: parts add modules and hooks to it; the model is changed only once it is complete."""
+    """The plan of an attachment: parts add modules and hooks to it; the model is changed only once it is complete.
 
+    ``changes`` are for what hooks cannot do: each changes the model when called, and returns what undoes it.
+    """
+
+    model: Any
     sites: Sites
     make: Maker
     modules: dict[str, nn.Module] = field(default_factory=dict)
     hooks: list[Callable[[], Any]] = field(default_factory=list)  # each registers one hook and returns its handle
+    changes: list[Callable[[], Callable[[], None]]] = field(default_factory=list)
 
     def add(self, key: str, module: nn.Module) -> None:
         """Put ``module`` under ``pet.KEY`` (``KEY_2``, ... where the key is taken)."""
@@ -46,11 +53,12 @@ class Placement:
         self.hooks.append(lambda: module.register_forward_hook(hook, with_kwargs=True))
 
 
-def attach(model: Any, method: str | Chosen | Spec) -> Handle:
+def attach(model: Any, method: str | Chosen | Spec, *, tasks: tuple[str, ...] = context.TASKS) -> Handle:
     """Put a method into a model and leave trainable what the method trains.
 
     ``model`` is an HF BART or T5, or a wrapper with one as ``.lm`` and a projector as ``.visual_embedding``. New
-    modules are made on the model's device and in its dtype, their values drawn from torch's global generator.
+    modules are made on the model's device and in its dtype, their values drawn from torch's global generator. ``tasks``
+    are the names under which a method that holds weights per task holds them.
 
     Raises MethodError, with the model as it was, for a method that cannot be had there or a second method.
     """
@@ -60,76 +68,144 @@ def attach(model: Any, method: str | Chosen | Spec) -> Handle:
     sites = Sites(lm, getattr(model, "visual_embedding", None))
     chosen = get(method) if isinstance(method, str) else method
     spec = chosen if isinstance(chosen, Spec) else chosen.spec(sites.shape)
+    spec.check(sites.shape)
+    if not hasattr(model, "encode") and any(part.wrapped for part in spec.parts):
+        raise MethodError("this method acts on the joint input of a vision-language wrapper (bench.backbones.build)")
     first = next(lm.parameters())
-    placement = Placement(sites, Maker(sites.shape.family, first.device, first.dtype))
+    placement = Placement(model, sites, Maker(sites.shape.family, first.device, first.dtype, tasks))
     for part in spec.parts:
         part.place(placement)
-    tuned = _tuned(model, sites, spec.trainable)
-    if not tuned and not placement.modules:
+    place_projector(spec.projector, placement)
+    tuned = _tuned(model, sites, spec)
+    if not tuned and not placement.modules and not placement.changes:
         raise MethodError("this method leaves nothing to train on this model: it has no part, and trains nothing of it")
 
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     for parameter in before:
         parameter.requires_grad_(parameter in tuned)
+    undo = [change() for change in placement.changes]
     model.pet = nn.ModuleDict(placement.modules).train(model.training)
-    return Handle(model, lm, spec, hooks=[register() for register in placement.hooks], before=before)
+    undo += [register().remove for register in placement.hooks]
+    return Handle(model, lm, spec, undo=undo, before=before)
 
 
-def _tuned(model: Any, sites: Sites, trainable: Trainable) -> set[nn.Parameter]:
+def _tuned(model: Any, sites: Sites, spec: Spec) -> set[nn.Parameter]:
     """The model's own parameters that are trained."""
     backbone = list(sites.lm.parameters())
-    tuned = set(backbone) if trainable.backbone else set(sites.norms(trainable.norms))
-    if trainable.biases:
-        tuned |= set(sites.biases())
-    if trainable.visual_projector and hasattr(model, "visual_embedding"):
+    norms_and_biases = {*sites.norms(spec.trainable.norms), *sites.biases(spec.trainable.biases)}
+    tuned = set(backbone) if spec.trainable.backbone else norms_and_biases
+    if spec.projector.train != "frozen" and hasattr(model, "visual_embedding"):
         # The projector may look object positions up in the word embedding, which stays the backbone's.
         tuned |= set(model.visual_embedding.parameters()) - set(backbone)
     return tuned
 
 
+def place_projector(projector: Projector, placement: Placement) -> None:
+    """Put a low-rank map in the place of the projector's feature Linear, its first."""
+    if projector.train != "lowrank" or placement.sites.visual is None:
+        return
+    from methods.blocks.projector import LowRankProjector
+
+    visual = placement.sites.visual
+    name, linear = next((n, m) for n, m in visual.named_modules() if isinstance(m, nn.Linear))
+    room = visual.get_submodule(name.rpartition(".")[0])
+    new = LowRankProjector(linear.in_features, projector.r, linear.out_features, projector.gate, placement.make)
+
+    def swap() -> Callable[[], None]:
+        room.register_module(name.rpartition(".")[2], new)
+        return lambda: room.register_module(name.rpartition(".")[2], linear)
+
+    placement.changes.append(swap)
+
+
 def place_patch(patch: Patch, placement: Placement) -> None:
     """Build a patch's module at each of its sites and plan the hooks that feed it."""
-    reads_x = patch.delta is not None and patch.delta.input == "x"
+    shape, make = placement.sites.shape, placement.make
     for site in patch.at:
+        d_x, d_h = shape.widths(site)
         for port in placement.sites.ports(site, patch.layers):
-            try:
-                d_in = port.d_x if reads_x else port.d_h
-                delta = patch.delta.build(d_in, port.d_h, placement.make) if patch.delta else None
-                gate = patch.gate.build(port.d_x, port.d_h, placement.make) if patch.gate else None
-            except MethodError as error:
-                raise MethodError(f"at {site}: {error}") from error
-            module = Patched(delta, gate, reads_x=reads_x, delta_scale=patch.delta_scale, scale=patch.scale)
+            d_in = d_x if patch.delta is not None and patch.delta.input == "x" else d_h
+            module = Patched(
+                patch.delta.made(d_in, d_h, make) if patch.delta else None,
+                patch.gate.build(d_x, d_h, make) if patch.gate else None,
+                keep=patch.keep,
+                h_scale=patch.h_scale,
+                scale=patch.scale,
+                plus_x=patch.plus_x,
+            )
+            reads = patch.delta.input if patch.delta else "h"
+            masked = patch.gate is not None and patch.gate.pool == "masked_mean"
+            feed = Hook(module, port, reads=reads, reads_x=patch.reads_x, masked=masked, routed=patch.routed)
             placement.add(port.key, module)
-            hook = Hook(module, port)
-            if port.x is not port.module:
-                placement.before(port.x, hook.see_x)
-            if patch.gate is not None and patch.gate.pool == "masked_mean" and port.layer is not None:
-                placement.before(port.layer, hook.see_mask)
-            if port.ahead:
-                placement.before(port.module, hook.change_input)
-            else:
-                placement.after(port.module, hook.change_output)
+            if not patch.unused:
+                feed.plan(placement)
 
 
 class Hook:
-    """Feeds X, H and the mask of one port to its module; X is held only until H of the same call is there."""
+    """Feeds one port's module; what it sees on the way is held only until H of the same call is there.
 
-    def __init__(self, module: Patched, port: Port) -> None:
+    ``reads`` is what the delta reads (:class:`~methods.deltas.Delta`), ``reads_x`` whether X is wanted besides,
+    ``masked`` the attention mask, ``routed`` the task.
+    """
+
+    def __init__(
+        self,
+        module: Patched,
+        port: Port,
+        *,
+        reads: str = "h",
+        reads_x: bool = False,
+        masked: bool = False,
+        routed: bool = False,
+    ) -> None:
         self.module = module
-        self.x_is_own_argument = port.x is port.module
+        self.port = port
+        self.reads = reads
+        self.reads_x = reads_x or reads in ("x", "block")
+        self.masked = masked
+        self.routed = routed
         self.x: Tensor | None = None
+        self.normed: Tensor | None = None
         self.seen: Tensor | None = None
+        self.task: str | None = None
+
+    def plan(self, placement: Placement) -> None:
+        """Plan the hooks that this port needs."""
+        port = self.port
+        if self.reads_x and port.x is not port.module:
+            placement.before(port.x, self.see_x)
+        if self.reads == "x_norm" and port.normed is not None and port.normed is not port.module:
+            placement.before(port.normed, self.see_normed)
+        if self.masked and port.layer is not None:
+            placement.before(port.layer, self.see_mask)
+        if self.routed and port.layer is not None:
+            placement.before(port.layer, self.see_task)
+        if port.ahead:
+            placement.before(port.module, self.change_input)
+        else:
+            placement.after(port.module, self.change_output)
 
     def see_x(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take X on its way into the block."""
-        self.x = _first(args, kwargs)
+        self.x = first(args, kwargs)
+
+    def see_normed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take X behind the block's norm."""
+        self.normed = first(args, kwargs)
 
     def see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take the layer's attention mask, its second argument."""
         self.seen = _tokens(args[1] if len(args) > 1 else kwargs.get("attention_mask"))
 
+    def see_task(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take the current task."""
+        self.task, _ = remembered(first(args, kwargs))
+
     def change_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """H' in place of H, where H goes into ``module``."""
+        name = self.port.keyword
+        if name is not None:
+            return args, kwargs | {name: self._changed(args, kwargs, kwargs[name])}
         return (self._changed(args, kwargs, args[0]), *args[1:]), kwargs
 
     def change_output(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -139,13 +215,34 @@ class Hook:
         return self._changed(args, kwargs, output)
 
     def _changed(self, args: tuple[Any, ...], kwargs: dict[str, Any], h: Tensor) -> Tensor:
-        x = _first(args, kwargs) if self.x_is_own_argument else self.x
-        assert x is not None, "the block ran without its layer"
-        self.x = None
-        return self.module(x, h, self.seen)
+        x = self.x if self.x is not None else first(args, kwargs) if self.reads_x else h
+        u = h
+        if self.reads == "x":
+            u = x
+        elif self.reads == "x_norm":
+            u = self.normed if self.normed is not None else first(args, kwargs)
+        elif self.reads == "block":
+            u = h + x if self.port.norm is None else self.port.norm(h + x)
+        self.x = self.normed = None
+        with context.task(self.task) if self.routed else nullcontext():
+            return self.module(x, h, u, self.seen)
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def remembered(states: Tensor) -> tuple[str | None, int]:
+    """The current task and number of visual tokens, or those at the time when this very tensor was seen first.
+
+    Gradient checkpointing runs a layer again in the backward pass, outside of the context, on the tensors of the first
+    time.
+    """
+    now = context.current(), context.visual_tokens()
+    if now == (None, 0):
+        return getattr(states, "_seen_in", now)
+    states._seen_in = now  # type: ignore[attr-defined]
+    return now
+
+
+def first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states that a module of HF was called with."""
     return args[0] if args else kwargs["hidden_states"]
 
 

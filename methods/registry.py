@@ -13,18 +13,22 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 import methods
 from methods.errors import MethodError, did_you_mean
 from methods.shape import Shape
-from methods.spec import Spec, reasons
+from methods.spec import Projector, Spec, reasons
 
 ENTRY_POINTS = "vlpet_bench.methods"
 WIDTH = 768  # the width at which the papers quote their ranks
-_MACHINERY = {"blocks", "context", "errors", "handle", "layout", "place", "registry", "shape", "sites", "spec"}
+SMALLEST = 4  # a rank that scaling does not go below: what heads and Kronecker products divide
+_MACHINERY = {
+    *("blocks", "context", "data", "deltas", "errors", "handle", "layout"),
+    *("options", "place", "registry", "shape", "sites", "spec"),
+}
 
 
 class _ByWidth:
@@ -32,9 +36,24 @@ class _ByWidth:
 
 
 Rank = Annotated[int, Field(ge=0), _ByWidth()]
-"""A rank: its default ``r`` becomes ``max(1, r · d // 768)`` on a backbone of width d; an override is taken as is."""
+"""A rank: its default ``r`` becomes ``r · d // 768`` on a backbone of width d, though not below 4 if it was above; an
+override is taken as it is."""
 Alpha = Annotated[float, Field(gt=0), _ByWidth()]
 """A LoRA alpha: its default scales as a rank does, so that alpha / r stays; an override is taken as it is."""
+
+
+def projector(
+    *,
+    projector: Literal["full", "frozen", "lowrank"] = "full",
+    projector_rank: Rank = 96,
+    projector_gate: Literal["none", "mul", "residual"] = "none",
+) -> Projector:
+    """The options that every method has: what becomes of the visual projector."""
+    if projector == "lowrank":
+        return Projector(train=projector, r=projector_rank, gate=projector_gate)
+    if projector_gate != "none":
+        raise MethodError(f"projector_gate={projector_gate!r} is for projector='lowrank', not for {projector!r}")
+    return Projector(train=projector)
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,9 @@ class Entry:
     order: int
     about: str
     types: Mapping[str, Any] = field(repr=False)
+
+    def __reduce__(self) -> Any:  # another process has registered it itself
+        return _entry, (self.name,)
 
     def check(self, key: str, value: Any) -> Any:
         """``value`` in the type of option ``key``; MethodError names the option, its type and near matches."""
@@ -110,13 +132,17 @@ class Chosen:
         for key, value in values.items():
             if _by_width(self.entry.types[key]) and value:
                 exact = value * shape.d / WIDTH
-                values[key] = max(1, int(exact)) if isinstance(value, int) else exact
+                values[key] = max(min(value, SMALLEST), int(exact)) if isinstance(value, int) else exact
         return values | self.overrides
 
     def spec(self, shape: Shape) -> Spec:
         """The method on a backbone of this shape; MethodError where the options do not go together."""
+        options = self.options(shape)
+        shared = {key: options.pop(key) for key in COMMON}
         try:
-            return self.entry.build(shape, **self.options(shape))
+            spec = self.entry.build(shape, **options).model_copy(update={"projector": projector(**shared)})
+            spec.check(shape)
+            return spec
         except MethodError as error:
             raise MethodError(f"method {self.name!r}: {error}") from error
 
@@ -159,17 +185,17 @@ def method(
     """
 
     def register(build: Callable[..., Spec]) -> Callable[..., Spec]:
-        options = [p for p in inspect.signature(build, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        options = {**_options(build), **COMMON}
         entry = Entry(
             name=name,
             build=build,
-            defaults={p.name: p.default for p in options} | dict(defaults or {}),
+            defaults={p.name: p.default for p in options.values()} | dict(defaults or {}),
             t5=dict(t5 or {}),
             optim=dict(optim),
             version=version,
             order=order,
             about=about,
-            types={p.name: p.annotation for p in options},
+            types={p.name: p.annotation for p in options.values()},
         )
         for table in (entry.defaults, entry.t5):
             for key, value in table.items():
@@ -182,6 +208,14 @@ def method(
         return build
 
     return register
+
+
+def _options(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(build, eval_str=True).parameters
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+COMMON = _options(projector)
 
 
 def names() -> list[str]:
@@ -198,12 +232,17 @@ def get(name: str, **overrides: Any) -> Chosen:
 
     Raises MethodError, with near matches, for an unknown name or option, and for a value of the wrong type.
     """
+    entry = _entry(name)
+    checked = {key: entry.check(key, value) for key, value in sorted(overrides.items())}
+    return Chosen(entry, tuple((key, value) for key, value in checked.items() if not entry.is_default(key, value)))
+
+
+def _entry(name: str) -> Entry:
     _discover()
     entry = _entries.get(_aliases.get(name, name))
     if entry is None:
         raise MethodError(f"unknown method {name!r}{did_you_mean(name, [*names(), *_aliases])}")
-    checked = {key: entry.check(key, value) for key, value in sorted(overrides.items())}
-    return Chosen(entry, tuple((key, value) for key, value in checked.items() if not entry.is_default(key, value)))
+    return entry
 
 
 def _by_width(annotation: Any) -> bool:

@@ -1,10 +1,5 @@
 """Where a named site is in an HF BART or T5, and what X and H are there. The only file that knows HF's module names.
 
-A site in the layers is ``stack.block.point``: ``enc``/``dec``, then ``sa`` (self-attention), ``xa`` (cross-attention)
-or ``ff``, then ``q k v o`` (the projections), ``up`` and ``mid`` (the FFN before and after its activation), ``out``
-(what the block gives to dropout and residual) or ``ln`` (the block's norm). ``enc.end.ln``/``dec.end.ln`` are the norms
-of a stack outside its layers, ``lm.head`` the output layer, ``vis.ln`` the norms of a wrapper's visual projector.
-
 X is what enters the block. In BART (post-LN) that is the residual stream. In T5 (pre-LN) there are two candidates; as
 in the VL-PET official code it is the residual stream *before* the norm, whose magnitude can be tens.
 """
@@ -16,26 +11,28 @@ from torch import nn
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from methods.errors import MethodError
-from methods.shape import Shape
-from methods.spec import LAYER_SITES
+from methods.shape import LAYER_SITES, Shape
 
 
 @dataclass(frozen=True, eq=False)
 class Port:
     """One site of one layer: H is (the first item of) the output of ``module``, X the first argument of ``x``.
 
-    With ``ahead`` H is what goes into ``module`` instead. ``layer`` is the whole transformer layer around them, where
-    there is one; its second argument, the attention mask, tells tokens from padding.
+    With ``ahead`` H is what goes into ``module`` instead: its first argument, or the one called ``keyword``. ``normed``
+    is the module whose first argument is X after the block's norm, ``norm`` the norm that ends a block (BART).
+    ``layer`` is the whole transformer layer around them, where there is one; its second argument, the attention mask,
+    tells tokens from padding.
     """
 
     site: str
     index: int
     module: nn.Module
     x: nn.Module
-    d_x: int
-    d_h: int
     layer: nn.Module | None = None
     ahead: bool = False
+    keyword: str | None = None
+    normed: nn.Module | None = None
+    norm: nn.Module | None = None
 
     @property
     def key(self) -> str:
@@ -67,14 +64,29 @@ class Sites:
                 raise MethodError(f"site {site!r} has layers {list(found)}, not {index}")
         return [port for index, ports in found.items() if layers == "all" or index in layers for port in ports]
 
-    def norms(self, stacks: tuple[str, ...]) -> list[nn.Parameter]:
-        """Parameters of every norm in these stacks, those at its ends included: by class, not by name."""
-        norms = (module for stack in stacks for module in self._stacks[stack].modules() if _is_norm(module))
+    def norms(self, names: tuple[str, ...]) -> list[nn.Parameter]:
+        """Parameters of norms: of a whole stack (by class, not by name), or of the norms at one kind of site."""
+        norms: list[nn.Module] = []
+        for name in names:
+            if name in self._stacks:
+                norms += [module for module in self._stacks[name].modules() if _is_norm(module)]
+            else:
+                norms += [port.module for port in self.ports(f"{name}.ln")]
         return [parameter for norm in norms for parameter in norm.parameters()]
 
-    def biases(self) -> list[nn.Parameter]:
-        """Parameters called "bias" by the official code's substring rule; on T5 that is the relative position bias."""
-        return [parameter for name, parameter in self.lm.named_parameters() if "bias" in name]
+    def biases(self, names: tuple[str, ...]) -> list[nn.Parameter]:
+        """Biases of a whole stack, by the official code's substring rule, or of the Linears at one kind of site."""
+        found: list[Any] = []
+        for name in names:
+            if name in self._stacks:
+                found += [p for full, p in self._stacks[name].named_parameters() if "bias" in full]
+            else:
+                found += [port.module.bias for port in self.ports(name)]
+        return found
+
+    def stack(self, name: str) -> Any:
+        """HF's module of a stack, ``enc`` or ``dec``."""
+        return self._stacks[name]
 
     def _in_layers(self, site: str) -> dict[int, list[Port]]:
         stack = self._stacks[site[:3]]
@@ -98,11 +110,14 @@ def _bart(site: str, index: int, layer: Any) -> list[Port]:
         names = {"sa": "self_attn_layer_norm", "xa": "encoder_attn_layer_norm", "ff": "final_layer_norm"}
         return [_whole(site, index, getattr(layer, names[block]), layer)]
     if block == "ff":
-        return _feed_forward(site, index, layer, x=layer.fc1, up=[layer.fc1], down=layer.fc2, out=layer.fc2)
+        modules = {"x": layer.fc1, "up": [layer.fc1], "down": layer.fc2, "out": layer.fc2, "normed": layer.fc1}
+        return _feed_forward(site, index, layer, **modules, norm=layer.final_layer_norm)
     attention = layer.self_attn if block == "sa" else layer.encoder_attn
     if point == "out":
-        d = attention.embed_dim
-        return [Port(site, index, module=attention, x=attention, layer=layer, d_x=d, d_h=d)]
+        norm = layer.self_attn_layer_norm if block == "sa" else layer.encoder_attn_layer_norm
+        return [Port(site, index, module=attention, x=attention, layer=layer, normed=attention, norm=norm)]
+    if point == "kv":
+        return [_into_cross_attention(site, index, attention, layer)]
     return [_whole(site, index, getattr(attention, {"o": "out_proj"}.get(point, f"{point}_proj")), layer)]
 
 
@@ -114,33 +129,33 @@ def _t5(site: str, index: int, layer: Any) -> list[Port]:
     if block == "ff":
         ff = around.DenseReluDense
         up = [ff.wi_0, ff.wi_1] if hasattr(ff, "wi_0") else [ff.wi]
-        return _feed_forward(site, index, layer, x=around, up=up, down=ff.wo, out=ff)
+        return _feed_forward(site, index, layer, x=around, up=up, down=ff.wo, out=ff, normed=ff)
     attention = around.SelfAttention if block == "sa" else around.EncDecAttention
     if point == "out":
-        d = attention.d_model
-        return [Port(site, index, module=attention, x=around, layer=layer, d_x=d, d_h=d)]
+        return [Port(site, index, module=attention, x=around, layer=layer, normed=attention)]
+    if point == "kv":
+        return [_into_cross_attention(site, index, attention, layer)]
     return [_whole(site, index, getattr(attention, point), layer)]
 
 
-def _feed_forward(
-    site: str, index: int, layer: nn.Module, *, x: nn.Module, up: list[nn.Linear], down: nn.Linear, out: nn.Module
-) -> list[Port]:
-    d, ff = down.out_features, down.in_features
+def _into_cross_attention(site: str, index: int, attention: nn.Module, layer: nn.Module) -> Port:
+    return Port(site, index, module=attention, x=attention, layer=layer, ahead=True, keyword="key_value_states")
+
+
+def _feed_forward(site: str, index: int, layer: nn.Module, **of: Any) -> list[Port]:
+    """``of``: the block's entrance ``x``, its ``up`` Linears, its ``down`` Linear, the ``out`` module, where X is
+    ``normed``, and the ``norm`` at its end."""
     if site.endswith(".up"):
-        return [_whole(site, index, linear, layer) for linear in up]
+        return [_whole(site, index, linear, layer) for linear in of["up"]]
     if site.endswith(".mid"):
         # What goes into the down-projection, because in a gated FFN the activation's output is but one factor of it.
-        return [Port(site, index, module=down, x=x, layer=layer, d_x=d, d_h=ff, ahead=True)]
-    return [Port(site, index, module=out, x=x, layer=layer, d_x=d, d_h=d)]
+        return [Port(site, index, module=of["down"], x=of["down"], layer=layer, ahead=True)]
+    return [Port(site, index, module=of["out"], x=of["x"], layer=layer, normed=of["normed"], norm=of.get("norm"))]
 
 
 def _whole(site: str, index: int, module: Any, layer: nn.Module | None = None) -> Port:
     """The port of a Linear or a norm: X and H are its own input and output."""
-    if isinstance(module, nn.Linear):
-        d_x, d_h = module.in_features, module.out_features
-    else:
-        d_x = d_h = len(module.weight)
-    return Port(site, index, module=module, x=module, layer=layer, d_x=d_x, d_h=d_h)
+    return Port(site, index, module=module, x=module, layer=layer)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 A method is data. ``X`` is the input of a backbone sub-module, ``H`` its output; a :class:`Patch` returns
 
-    H' = s * G * (H + ΔH)        ΔH from ``delta``, G from ``gate``, s = ``scale``
+    H' = scale * G * (H + ΔH)        ΔH from ``delta``, G from ``gate``
 
 which goes on to the backbone's own dropout, residual and norm (ICCV 2023, VL-PET, section 3). A new kind of ``ΔH`` is a
 subclass of :class:`Delta` with a ``build``; something that is not a patch (a prompt, a side network) a subclass of
@@ -13,9 +13,12 @@ Nothing here imports torch: ``build`` and ``place`` do so when a model is there.
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
+from methods.data import Init, Model, reasons
+from methods.deltas import Bias, Bottleneck, Delta, LoRA
 from methods.errors import MethodError, did_you_mean
+from methods.shape import LAYER_SITES, SITES, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,195 +26,124 @@ if TYPE_CHECKING:
     from methods.blocks.init import Maker
     from methods.place import Placement
 
-_POINTS = {"sa": ("q", "k", "v", "o", "out", "ln"), "ff": ("up", "mid", "out", "ln")}
-_POINTS["xa"] = _POINTS["sa"]
-LAYER_SITES = tuple(
-    f"{stack}.{block}.{point}"
-    for stack, blocks in (("enc", ("sa", "ff")), ("dec", ("sa", "xa", "ff")))
-    for block in blocks
-    for point in _POINTS[block]
-)
-SITES = (*LAYER_SITES, "enc.end.ln", "dec.end.ln", "lm.head", "vis.ln")
+__all__ = [
+    "BIASES", "LAYER_SITES", "NORMS", "SITES", "Bias", "Bottleneck", "Delta", "Gate", "Init", "LoRA", "Model", "Part",
+    "Patch", "Projector", "Spec", "Trainable", "reasons",
+]  # fmt: skip
 
-Init = Literal["backbone", "normal", "zeros"]
-
-
-class Model(BaseModel):
-    """Frozen data without unknown fields; what does not hold raises MethodError with the reason."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __init__(self, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise MethodError(reasons(error, type(self).__name__)) from error
-
-    def data(self) -> dict[str, Any]:
-        """JSON-able content that tells this object from any other: its kind and the fields off their defaults."""
-        fields = type(self).model_fields
-        off = {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
-        return {"type": type(self).__name__, **{name: _plain(value) for name, value in off.items()}}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Model):
-        return value.data()
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def reasons(error: ValidationError, where: str) -> str:
-    """One line for all that pydantic found wrong with ``where``."""
-    found = []
-    for item in error.errors():
-        path = ".".join([where, *(str(key) for key in item["loc"])])
-        given = "" if item["type"] == "value_error" else f" (given: {item['input']!r})"
-        found.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return "; ".join(found)
+LINEARS = tuple(site for site in LAYER_SITES if site.split(".")[-1] in ("q", "k", "v", "o", "up"))
+DOWN = ("enc.ff.out", "dec.ff.out")  # what the FFN's second Linear returns
+NORMS = ("enc", "dec", *(site.removesuffix(".ln") for site in SITES if site.endswith(".ln") and site != "vis.ln"))
+BIASES = ("enc", "dec", *LINEARS, *DOWN)
 
 
 class Part(Model):
     """Something a method puts into the backbone."""
+
+    @property
+    def routed(self) -> bool:
+        """Whether it holds weights per task."""
+        return False
+
+    @property
+    def merges(self) -> bool:
+        """Whether it can be folded into the backbone's weights."""
+        return False
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoding with a cache of keys and values gives what decoding without one does."""
+        return True
+
+    @property
+    def in_encoder(self) -> bool:
+        """Whether it acts in the encoder alone."""
+        return False
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether it acts where a wrapper joins text and visual tokens, so that no bare language model can have it."""
+        return False
+
+    def check(self, shape: Shape) -> None:
+        """Raise MethodError where a backbone of this shape cannot have it."""
 
     def place(self, placement: "Placement") -> None:
         """Build the modules and plan their hooks; the model itself is not touched here."""
         raise NotImplementedError
 
 
-class Delta(Model):
-    """A modification ΔH of a site's output, computed from ``input``: ``h`` (sequential) or ``x`` (parallel)."""
-
-    input: Literal["h", "x"] = "h"
-
-    def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
-        """The module ``b n d_in -> b n d_out``; MethodError where these widths cannot be had."""
-        raise NotImplementedError
-
-
-class Bottleneck(Delta):
-    """``W_up · act(W_down · u + b_d) + b_u``, optionally with heads.
-
-    ``down``, ``up`` and ``down_up`` split the rows of a matrix over ``heads``, which leaves the function as it is; in
-    ``pair`` head i of the up-projection sees head i of the down-projection only. With ``phm`` = n > 0 both matrices are
-    sums of n Kronecker products (Compacter).
-    """
-
-    r: int = Field(ge=1)
-    heads: int = Field(default=1, ge=1)
-    arrange: Literal["plain", "down", "up", "down_up", "pair"] = "plain"
-    phm: int = Field(default=0, ge=0)
-    act: Literal["gelu_tanh", "relu", "silu"] = "gelu_tanh"
-    init: Init = "backbone"
-    init_up: Init = "backbone"
-
-    @model_validator(mode="after")
-    def _divisible(self) -> "Bottleneck":
-        if self.arrange == "plain" and self.heads != 1:
-            raise ValueError(f"arrange='plain' has one head, heads={self.heads} given; use arrange='down' or heads=1")
-        if self.arrange != "up" and self.r % self.heads:
-            raise ValueError(f"rank {self.r} is not divisible by heads {self.heads}")
-        if self.phm and self.heads != 1:
-            raise ValueError(f"phm={self.phm} goes with one head, heads={self.heads} given")
-        if self.phm and "normal" in (self.init, self.init_up):
-            raise ValueError("phm matrices have a start of their own; leave init at 'backbone' (or init_up at 'zeros')")
-        if self.phm and self.r % self.phm:
-            raise ValueError(f"rank {self.r} is not divisible by phm {self.phm}")
-        return self
-
-    def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
-        """The bottleneck ``b n d_in -> b n d_out``; MethodError where heads or phm do not divide a width."""
-        from methods.blocks.bottleneck import Bottleneck as Block
-
-        if self.arrange in ("up", "down_up", "pair") and d_out % self.heads:
-            raise MethodError(f"output width {d_out} is not divisible by heads {self.heads} (arrange={self.arrange!r})")
-        if self.phm and (d_in % self.phm or d_out % self.phm):
-            raise MethodError(f"widths {d_in} and {d_out} are not both divisible by phm {self.phm}")
-        down, up = self._matrices(d_in, d_out, make)
-        return Block(down, up, act=self.act)
-
-    def _matrices(self, d_in: int, d_out: int, make: "Maker") -> "tuple[nn.Module, nn.Module]":
-        from methods.blocks.bottleneck import Pairs
-        from methods.blocks.phm import PHM
-
-        if self.phm:
-            return PHM(self.phm, d_in, self.r, self.init, make), PHM(self.phm, self.r, d_out, self.init_up, make)
-        down = make.linear(d_in, self.r, self.init)
-        if self.arrange == "pair":
-            return down, Pairs(self.heads, self.r, d_out, self.init_up, make)
-        return down, make.linear(self.r, d_out, self.init_up)
-
-
-class LoRA(Delta):
-    """``(alpha / r) · B · A · dropout(x)`` beside a Linear (Hu et al., 2022)."""
-
-    input: Literal["x"] = "x"
-    r: int = Field(ge=1)
-    alpha: float = Field(gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-    def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
-        """The low-rank map ``b n d_in -> b n d_out``, zero at the start."""
-        from methods.blocks.lowrank import LowRank
-
-        return LowRank(d_in, self.r, d_out, scale=self.alpha / self.r, dropout=self.dropout, make=make)
-
-
-class Bias(Delta):
-    """``ΔH`` = a trained vector, zero at the start: a bias for a module that has none."""
-
-    def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
-        """The bias ``d_out``, whatever the input."""
-        from methods.blocks.vector import Vector
-
-        return Vector(d_out, make=make)
-
-
 class Gate(Model):
-    """A granularity matrix G: what it reads, its shape before broadcasting, and how it is squashed.
+    """A granularity matrix G: what it reads, its shape before broadcasting, how it is squashed, and what it does.
 
-    ``out``: ``full`` b n d, ``token`` b n 1, ``channel`` d (a trained vector that reads nothing), ``scalar`` b 1 1.
+    ``out``: ``full`` b n d, ``token`` b n 1, ``channel`` d (a trained vector that reads nothing), ``scalar`` b 1 1. The
+    kind ``self`` is σ(ΔH). With ``op`` "mul" H' = G ⊙ Ĥ, with "add" H' = Ĥ + G; ``target`` "h" applies it to H alone
+    and adds ΔH afterwards. The kinds ``layernorm`` (trained) and ``l2norm`` stand in a gate's place and normalise Ĥ.
     """
 
-    kind: Literal["lowrank", "dense", "vector"]
-    input: Literal["none", "x", "x+h", "x+hhat", "cat(x,h)", "cat(x,hhat)"] = "none"
-    out: Literal["full", "token", "channel", "scalar"]
+    kind: Literal["lowrank", "dense", "vector", "self", "layernorm", "l2norm"]
+    input: Literal["none", "x", "h", "hhat", "x+h", "x+hhat", "cat(x,h)", "cat(x,hhat)"] = "none"
+    out: Literal["full", "token", "channel", "scalar"] = "full"
     squash: Literal["sigmoid", "one_plus", "one_plus_sigmoid", "none"] = "sigmoid"
     pool: Literal["none", "mean", "masked_mean"] = "none"
+    op: Literal["mul", "add"] = "mul"
+    target: Literal["hhat", "h"] = "hhat"
     r: int = Field(default=0, ge=0)
-    init: Init | Literal["ones"] = "backbone"
+    init_down: Init = "backbone"
+    init: Init | Literal["ones"] = "backbone"  # of the last layer, or the vector
 
     @model_validator(mode="after")
     def _possible(self) -> "Gate":
-        if (self.kind == "vector") != (self.out == "channel") or (self.kind == "vector") != (self.input == "none"):
+        reads = self.kind in ("lowrank", "dense")
+        if (self.kind == "vector") != (self.out == "channel") or reads != (self.input != "none"):
             raise ValueError(f"a {self.kind} gate with input {self.input!r} and out {self.out!r} cannot be had")
+        if not reads and self.kind != "vector" and self.out != "full":
+            raise ValueError(f"a {self.kind} gate has out='full', {self.out!r} given")
         if (self.out == "scalar") != (self.pool != "none"):
             raise ValueError(f"out='scalar' goes with a pool and only with it (out {self.out!r}, pool {self.pool!r})")
         if (self.kind == "lowrank") != (self.r > 0):
             raise ValueError(f"a rank goes with a lowrank gate and only with it (kind {self.kind!r}, r {self.r})")
         if self.init == "ones" and self.kind != "vector":
             raise ValueError(f"a {self.kind} gate cannot start at ones, only a vector can")
+        if self.kind.endswith("norm") and (self.op, self.target) != ("mul", "hhat"):
+            raise ValueError(f"a {self.kind} stands in the gate's place; it is not multiplied, added or aimed at H")
         return self
 
-    def build(self, d_x: int, d_h: int, make: "Maker") -> "nn.Module":
-        """The gate's module; MethodError where X and H have different widths and the gate adds them."""
-        from methods.blocks.gates import Gate as Block
+    @property
+    def reads_x(self) -> bool:
+        """Whether it reads what enters the block."""
+        return "x" in self.input
 
+    def check(self, d_x: int, d_h: int) -> None:
+        """Raise MethodError where X and H have different widths and the gate adds them."""
         if self.input.startswith("x+") and d_x != d_h:
             raise MethodError(f"a gate on {self.input!r} needs X and H of one width; here they have {d_x} and {d_h}")
-        d_in = d_x + d_h if self.input.startswith("cat") else d_x
+
+    def build(self, d_x: int, d_h: int, make: "Maker") -> "nn.Module":
+        """The gate's module."""
+        from methods.blocks.gates import Gate as Block
+
+        d_in = d_x + d_h if self.input.startswith("cat") else d_x if self.reads_x else d_h
         d_out = d_h if self.out in ("full", "channel") else 1
         return Block(self, d_in, d_out, make=make)
 
 
 class Patch(Part):
-    """``H' = scale · G · (H + delta_scale · ΔH)`` at every site of ``at``, in every layer of ``layers``."""
+    """``H' = scale · G · (h_scale · H + ΔH)`` at every site of ``at``, in every layer of ``layers``.
+
+    ``keep`` "x" puts X in the place of H, "none" nothing; ``plus_x`` adds X to the result. An ``unused`` patch is built
+    and counted and does nothing (a bug of the released code that some of its ablations have).
+    """
 
     at: tuple[str, ...]
     layers: Literal["all"] | tuple[int, ...] = "all"
     delta: SerializeAsAny[Delta] | None = None
-    delta_scale: float = 1.0
+    h_scale: float = 1.0
+    keep: Literal["h", "x", "none"] = "h"
     gate: Gate | None = None
     scale: float = 1.0
+    plus_x: bool = False
+    unused: bool = False
 
     @field_validator("at")
     @classmethod
@@ -223,14 +155,65 @@ class Patch(Part):
 
     @model_validator(mode="after")
     def _possible(self) -> "Patch":
-        if self.delta is None and self.gate is None and self.scale == 1.0:
+        if self.delta is None and self.gate is None and (self.scale, self.h_scale, self.plus_x) == (1.0, 1.0, False):
             raise ValueError("a patch needs a delta, a gate or a scale")
-        if self.gate is not None and self.gate.pool != "none":
-            for site in self.at:
-                if site not in LAYER_SITES or not site.startswith("enc."):
-                    # Cached generation shows a decoder site one token at a time, so a mean would be of that one.
-                    raise ValueError(f"a pooled gate cannot stand at {site}; put it into encoder layers")
+        if self.gate is not None and (self.gate.kind == "self" or self.gate.target == "h") and self.delta is None:
+            raise ValueError("this gate goes with a delta, and the patch has none")
+        if self.keep == "none" and self.delta is None:
+            raise ValueError("keep='none' leaves nothing where there is no delta")
+        for site in self.at:
+            if self.reads_x and site.endswith((".mid", ".ln", ".kv")):
+                raise ValueError(f"{site} has no X: only its own output can be read there, by delta or gate")
+            if self.delta is not None and self.delta.input in ("x_norm", "block") and not site.endswith(".out"):
+                raise ValueError(f"input {self.delta.input!r} is for the outputs of blocks, not for {site}")
+            if self.gate is not None and self.gate.pool != "none" and (site not in LAYER_SITES or site[:3] != "enc"):
+                # Cached generation shows a decoder site one token at a time, so a mean would be of that one.
+                raise ValueError(f"a pooled gate cannot stand at {site}; put it into encoder layers")
         return self
+
+    @property
+    def reads_x(self) -> bool:
+        """Whether delta, gate or sum take what enters the block."""
+        delta = self.delta is not None and self.delta.input == "x"
+        return delta or self.keep == "x" or self.plus_x or (self.gate is not None and self.gate.reads_x)
+
+    @property
+    def routed(self) -> bool:
+        """Whether the delta holds weights per task."""
+        return self.delta is not None and self.delta.routed
+
+    @property
+    def in_encoder(self) -> bool:
+        """Whether all its sites are in the encoder."""
+        return all(site.startswith("enc.") for site in self.at)
+
+    @property
+    def merges(self) -> bool:
+        """LoRA beside a Linear and a factor on what one gives or takes can be folded into its weights."""
+        if self.routed or self.unused or (self.scale, self.h_scale, self.keep, self.plus_x) != (1.0, 1.0, "h", False):
+            return False
+        if isinstance(self.delta, LoRA):
+            return self.gate is None and self.delta.input == "x" and set(self.at) <= {*LINEARS}
+        vector = self.gate is not None and self.gate.kind == "vector" and self.gate.op == "mul" and self.delta is None
+        return vector and set(self.at) <= {*LINEARS, "enc.ff.mid", "dec.ff.mid"}
+
+    def check(self, shape: Shape) -> None:
+        """Raise MethodError for a layer that is not there, and where delta or gate do not go with a site's widths."""
+        for site in self.at:
+            count = shape.layers(site)
+            for layer in () if self.layers == "all" else self.layers:
+                if not 0 <= layer < count:
+                    raise MethodError(f"site {site!r} has layers 0 to {count - 1}, not {layer}")
+            d_x, d_h = shape.widths(site)
+            try:
+                if self.delta is not None:
+                    self.delta.check(d_x if self.delta.input == "x" else d_h, d_h)
+                if self.gate is not None:
+                    self.gate.check(d_x, d_h)
+            except MethodError as error:
+                raise MethodError(f"at {site}: {error}") from error
+            if (self.keep == "x" or self.plus_x) and d_x != d_h:
+                raise MethodError(f"at {site}: X has width {d_x} and H {d_h}, so they cannot be added")
 
     def place(self, placement: "Placement") -> None:
         """One module per site and layer, with the hooks that feed it."""
@@ -240,12 +223,49 @@ class Patch(Part):
 
 
 class Trainable(Model):
-    """What of the model itself is trained, next to the parts: everything else is frozen."""
+    """What of the language model itself is trained, next to the parts: everything else is frozen.
 
-    norms: tuple[Literal["enc", "dec"], ...] = ()
-    biases: bool = False  # parameters with "bias" in their name, which on T5 is the relative position bias alone
+    ``norms`` names stacks (``enc``) or kinds of norms (``dec.xa``: those of its cross-attention blocks; ``enc.end``:
+    those outside the layers). ``biases`` names stacks (every parameter with "bias" in its name, as the official rule
+    has it, which on T5 is the relative position bias alone) or Linears (``enc.ff.out``: the FFN's second).
+    """
+
+    norms: tuple[str, ...] = ()
+    biases: tuple[str, ...] = ()
     backbone: bool = False  # all of the language model
-    visual_projector: bool = True
+
+    @field_validator("norms", "biases")
+    @classmethod
+    def _known(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        known = NORMS if info.field_name == "norms" else BIASES
+        for name in names:
+            if name not in known:
+                raise ValueError(f"no {info.field_name} are called {name!r}{did_you_mean(name, known)}")
+        return names
+
+    def check(self, shape: Shape) -> None:
+        """Raise MethodError where a backbone has no such biases."""
+        missing = [name for name in self.biases if name not in ("enc", "dec")]
+        if shape.family == "t5" and missing:
+            raise MethodError(f"T5 has no bias at {', '.join(missing)}; a Bias part puts one there (add_missing)")
+
+
+class Projector(Model):
+    """The visual projector: ``full``, ``frozen``, or ``lowrank`` with its feature Linear replaced by a bottleneck.
+
+    The bottleneck is ``F = W_up · gelu(W_down · feats)`` with rank ``r``; with ``gate`` "mul" F ⊙ G, with "residual"
+    F + F ⊙ G, where G = σ of a second bottleneck of the features (VL-PET official code, ``lowrank_visual_projector``).
+    """
+
+    train: Literal["full", "frozen", "lowrank"] = "full"
+    r: int = Field(default=0, ge=0)
+    gate: Literal["none", "mul", "residual"] = "none"
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Projector":
+        if (self.train == "lowrank") != (self.r > 0) or (self.gate != "none" and not self.r):
+            raise ValueError(f"rank and gate go with train='lowrank' (train {self.train!r}, r {self.r}, {self.gate!r})")
+        return self
 
 
 class Spec(Model):
@@ -253,3 +273,10 @@ class Spec(Model):
 
     parts: tuple[SerializeAsAny[Part], ...] = ()
     trainable: Trainable = Trainable()
+    projector: Projector = Projector()
+
+    def check(self, shape: Shape) -> None:
+        """Raise MethodError where a backbone of this shape cannot have it."""
+        for part in self.parts:
+            part.check(shape)
+        self.trainable.check(shape)

@@ -1,12 +1,16 @@
-"""VL-PET (ICCV 2023): granularity-controlled modification in the encoder, a lightweight decoder.
+"""VL-PET (ICCV 2023): granularity-controlled modification in the encoder, a lightweight decoder, and their ablations.
 
 Encoder: at the output of every self-attention and FFN, ``H' = s · G ⊙ (H + ΔH)``, ΔH a bottleneck with heads. Decoder:
 a bottleneck from the encoder output beside every cross-attention value projection, nothing else. Trained besides: the
-encoder's norms and the visual projector.
+encoder's norms and the visual projector. What the release's switches ablate are options here, in the form that the
+paper means; what its code computes instead is :data:`Quirk`.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from methods.errors import MethodError
+from methods.options import Act, Biases, Layers, Norms, Start, joined
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
 from methods.spec import Bottleneck, Delta, Gate, Init, Part, Patch, Spec, Trainable
@@ -14,15 +18,17 @@ from methods.spec import Bottleneck, Delta, Gate, Init, Part, Patch, Spec, Train
 ENCODER = ("enc.sa.out", "enc.ff.out")
 VALUE = ("dec.xa.v",)
 
-Norms = Literal["none", "enc", "dec", "all"]
 GateName = Literal[
     "none", "small", "small-masked", "middleX", "middleY", "large", "large-full",
-    "small-figure", "middleX-figure", "middleY-figure",
+    "small-figure", "middleX-figure", "middleY-figure", "self", "self-h", "layernorm", "l2norm",
 ]  # fmt: skip
 SIZES: tuple[GateName, ...] = ("small", "middleX", "middleY", "large")
+GateInput = Literal["default", "x", "h", "hhat", "x+h", "x+hhat", "cat(x,h)", "cat(x,hhat)"]
+Encoder = Literal["both", "sa", "ff", "none"]
 
 # As the released code computes them; the "-figure" twins as the paper's figure draws them. "small" averages over every
-# position, padding included, and so depends on how a batch is padded; "small-masked" averages over tokens.
+# position, padding included, and so depends on how a batch is padded; "small-masked" averages over tokens. "self" is
+# σ(ΔH) on H + ΔH, "self-h" on H alone (the release's gate in the adapter's place); the norms replace the gate.
 GATES: dict[str, dict[str, Any]] = {
     "small": {"kind": "dense", "input": "cat(x,hhat)", "out": "scalar", "pool": "mean"},
     "small-masked": {"kind": "dense", "input": "cat(x,hhat)", "out": "scalar", "pool": "masked_mean"},
@@ -33,33 +39,114 @@ GATES: dict[str, dict[str, Any]] = {
     "middleY-figure": {"kind": "vector", "out": "channel", "squash": "one_plus_sigmoid"},
     "large": {"kind": "lowrank", "input": "x", "out": "full"},
     "large-full": {"kind": "dense", "input": "x", "out": "full"},
-}
-STACKS: dict[Norms, tuple[Literal["enc", "dec"], ...]] = {
-    "none": (),
-    "enc": ("enc",),
-    "dec": ("dec",),
-    "all": ("enc", "dec"),
+    "self": {"kind": "self"},
+    "self-h": {"kind": "self", "target": "h"},
+    "layernorm": {"kind": "layernorm"},
+    "l2norm": {"kind": "l2norm"},
 }
 # Learning rates of the VL-PET scripts; there is no T5 script for video-text, so T5 keeps its own.
 OPTIM = {"bart image-text": Optim(1e-3), "bart video-text": Optim(7e-4), "t5": Optim(3e-4)}
 
 
-def gate_called(name: GateName, rank: int, zero_init: bool) -> Gate | None:
-    """The gate called ``name``; its last layer starts at zero with ``zero_init``."""
+def gate_called(
+    name: GateName,
+    rank: int,
+    zero_init: bool,
+    *,
+    reads: GateInput = "default",
+    op: Literal["mul", "add"] = "mul",
+    init: Start = "backbone",
+) -> Gate | None:
+    """The gate called ``name``; its last layer starts at zero with ``zero_init``.
+
+    Raises MethodError for an input or an operation that this gate cannot have.
+    """
     if name == "none":
+        if (reads, op) != ("default", "mul"):
+            raise MethodError(f"gate='none' reads and does nothing; leave out gate_input={reads!r} and gate_op={op!r}")
         return None
-    fields = GATES[name] | ({"r": rank} if name == "large" else {})
-    return Gate(**fields, init="zeros" if zero_init else "backbone")
+    fields = GATES[name] | ({"r": rank} if name == "large" else {}) | ({"op": op} if op != "mul" else {})
+    if reads != "default":
+        if fields.get("input", "none") == "none":
+            raise MethodError(f"gate={name!r} reads no input; leave gate_input at 'default'")
+        fields |= {"input": reads}
+    return Gate(**fields, init_down=init, init="zeros" if zero_init else init)
 
 
-def gated(encoder: Delta | None, value: Delta | None, *, gate: Gate | None, scale: float) -> tuple[Part, ...]:
-    """VL-PET's parts around any modification: gated at the encoder sites, parallel to the cross-attention values."""
-    parts: list[Part] = []
-    if encoder is not None or gate is not None or scale != 1.0:
-        parts.append(Patch(at=ENCODER, delta=encoder, gate=gate, scale=scale))
-    if value is not None:
-        parts.append(Patch(at=VALUE, delta=value))
-    return tuple(parts)
+def gated(
+    encoder: Delta | None,
+    decoder: tuple[Part, ...],
+    *,
+    gate: Gate | None,
+    scale: float,
+    at: tuple[str, ...] = ENCODER,
+    layers: Layers = "all",
+    h_scale: float = 1.0,
+) -> tuple[Part, ...]:
+    """VL-PET's parts around any modification: gated at the encoder sites, and what the decoder has."""
+    if not at or (encoder is None and gate is None and (scale, h_scale) == (1.0, 1.0)):
+        return decoder
+    return Patch(at=at, layers=layers, delta=encoder, gate=gate, scale=scale, h_scale=h_scale), *decoder
+
+
+def value(delta: Delta | None) -> tuple[Part, ...]:
+    """VL-PET's decoder: a modification from the encoder output beside the cross-attention values."""
+    return () if delta is None else (Patch(at=VALUE, delta=delta),)
+
+
+Decoder = Literal[
+    "none", "value", "value-sequential", "value-residual", "value-gated", "key", "key-value", "self-value", "attention",
+    "attention-gated", "self-attention", "ff", "value-ia3", "ff-ia3",
+]  # fmt: skip
+Quirk = Literal["none", "value-skips-projection", "unused-self-value", "unused-value-heads"]
+"""What the released code computes for some ablations: ``value-skips-projection`` V = E + A(E), for
+decoder="value-sequential"; ``unused-self-value`` and ``unused-value-heads`` modules that are built and counted but
+never on the path of the data, for decoder="self-value" and decoder_heads > 1. That its key adapter scrambles keys and
+values is not reproduced."""
+
+_Make = Callable[..., Delta]
+Build = Callable[..., Spec]
+
+
+def _low_rank_gate(r: int) -> Gate:
+    return Gate(kind="lowrank", input="x", r=r)
+
+
+def _factor() -> Gate:
+    return Gate(kind="vector", out="channel", squash="none", init="ones")
+
+
+# name -> (bottleneck maker, rank) -> the patch
+PLACEMENTS: dict[str, Callable[[_Make, int], Patch]] = {
+    "value": lambda a, r: Patch(at=VALUE, delta=a(input="x")),
+    "value-sequential": lambda a, r: Patch(at=VALUE, delta=a(input="h")),
+    "value-residual": lambda a, r: Patch(at=VALUE, plus_x=True),
+    "value-gated": lambda a, r: Patch(at=VALUE, gate=_low_rank_gate(r), plus_x=True),
+    "key": lambda a, r: Patch(at=("dec.xa.k",), delta=a(input="x")),
+    "key-value": lambda a, r: Patch(at=("dec.xa.kv",), delta=a(input="h")),
+    "self-value": lambda a, r: Patch(at=("dec.sa.v",), delta=a(input="x")),
+    "attention": lambda a, r: Patch(at=("dec.xa.out",), delta=a(input="h")),
+    "attention-gated": lambda a, r: Patch(at=("dec.xa.out",), delta=a(input="h"), gate=_low_rank_gate(r)),
+    "self-attention": lambda a, r: Patch(at=("dec.sa.out",), delta=a(input="h")),
+    "ff": lambda a, r: Patch(at=("dec.ff.out",), delta=a(input="h")),
+    "value-ia3": lambda a, r: Patch(at=VALUE, gate=_factor()),
+    "ff-ia3": lambda a, r: Patch(at=("dec.ff.mid",), gate=_factor()),
+}
+
+
+def decoder_called(name: Decoder, delta: _Make, rank: int, quirk: Quirk = "none") -> tuple[Part, ...]:
+    """The decoder placement called ``name``; MethodError where the quirk is not one of it."""
+    wanted = {"value-skips-projection": "value-sequential", "unused-self-value": "self-value"}
+    if quirk in wanted and name != wanted[quirk]:
+        raise MethodError(f"quirk={quirk!r} is one of decoder={wanted[quirk]!r}, not of {name!r}")
+    if name == "none":
+        return ()
+    patch = PLACEMENTS[name](delta, rank)
+    if quirk == "value-skips-projection":
+        patch = Patch(at=VALUE, delta=delta(input="x"), keep="x")
+    if quirk.startswith("unused"):
+        patch = patch.model_copy(update={"unused": True})
+    return (patch,)
 
 
 T5 = {"rank": 192, "gate_rank": 192, "scale": 0.3, "zero_init": True}
@@ -97,26 +184,77 @@ def vl_pet(
     rank: Rank = 96,
     heads: int = 4,
     arrange: Literal["plain", "down", "up", "down_up", "pair"] = "down",
+    act: Act = "gelu_tanh",
+    delta: Literal["bottleneck", "none"] = "bottleneck",
+    delta_input: Literal["h", "x"] = "h",
+    delta_scale: float = 1.0,
+    h_scale: float = 1.0,
     gate: GateName = "large",
+    gate_input: GateInput = "default",
+    gate_op: Literal["mul", "add"] = "mul",
     gate_rank: Rank = 96,
-    value_rank: Rank = 96,
     scale: float = 1.0,
+    encoder: Encoder = "both",
+    layers: Layers = "all",
+    decoder: Decoder = "value",
+    decoder_rank: Rank = 96,
+    decoder_heads: int = 1,
+    decoder_scale: float = 1.0,
+    init: Start = "backbone",
     zero_init: bool = False,
     norms: Norms = "enc",
+    biases: Biases = "none",
+    quirk: Quirk = "none",
 ) -> Spec:
     """VL-PET as in the released scripts; on T5 rank and gate rank 192, scale 0.3 and zero-initialised projections.
 
-    Options: ``rank``, ``heads`` and ``arrange`` shape the encoder's bottleneck; ``gate`` is a size by its name, its
-    twin from the paper's figure, ``large-full`` (a full matrix) or ``none``; ``value_rank`` 0 leaves the decoder alone;
-    ``zero_init`` starts both up-projections and the gate's last layer at zero.
+    Encoder: ``rank``, ``heads``, ``arrange``, ``act``, ``delta_input`` and ``delta_scale`` shape the bottleneck ΔH
+    (``delta="none"`` leaves the gate alone), ``h_scale`` multiplies H; ``gate`` is a size by its name, its twin from
+    the paper's figure, ``large-full`` (a full matrix), ``self`` (σ of ΔH), a norm in its place, or ``none``; it reads
+    ``gate_input`` instead of its own and with ``gate_op="add"`` is added; ``scale`` is s. ``encoder`` and ``layers``
+    say where. Decoder: one module, placed by ``decoder``, of rank ``decoder_rank``. ``init`` draws matrices,
+    ``zero_init`` starts the up-projections and the gate's last layer at zero.
     """
-    up: Init = "zeros" if zero_init else "backbone"
+    up: Init = "zeros" if zero_init else init
+    decoder_arrange: Literal["plain", "down"] = "plain" if decoder_heads == 1 else "down"
+    if quirk == "unused-value-heads" and decoder_heads == 1:
+        raise MethodError("quirk='unused-value-heads' is one of decoder_heads > 1")
+
+    def beside(**fields: Any) -> Delta:
+        shaped: dict[str, Any] = {"r": decoder_rank, "heads": decoder_heads, "scale": decoder_scale}
+        return Bottleneck(**shaped, arrange=decoder_arrange, act=act, init=init, init_up=up, **fields)
+
+    own = Bottleneck(
+        r=rank, heads=heads, arrange=arrange, act=act, input=delta_input, scale=delta_scale, init=init, init_up=up
+    )
     return Spec(
         parts=gated(
-            Bottleneck(r=rank, heads=heads, arrange=arrange, init_up=up),
-            Bottleneck(r=value_rank, input="x", init_up=up) if value_rank else None,
-            gate=gate_called(gate, gate_rank, zero_init),
+            own if delta == "bottleneck" else None,
+            decoder_called(decoder, beside, decoder_rank, quirk),
+            gate=gate_called(gate, gate_rank, zero_init, reads=gate_input, op=gate_op, init=init),
             scale=scale,
+            at=at_encoder(encoder),
+            layers=layers,
+            h_scale=h_scale,
         ),
-        trainable=Trainable(norms=STACKS[norms]),
+        trainable=Trainable(norms=joined(norms), biases=joined(biases)),
     )
+
+
+def four_sizes(base: str, *, order: int, t5: Mapping[str, Any] = T5, about: str = "") -> Callable[[Build], Build]:
+    """Register a method with options ``gate`` and ``gate_rank`` as ``BASE+vl-pet-SIZE`` in the four sizes."""
+
+    def register(build: Build) -> Build:
+        for place, size in enumerate(SIZES):
+            named = method(
+                f"{base}+vl-pet-{size}", about=about, defaults={"gate": size}, t5=t5, optim=OPTIM, order=order + place
+            )
+            named(build)
+        return build
+
+    return register
+
+
+def at_encoder(name: Encoder) -> tuple[str, ...]:
+    """The encoder's sites by name."""
+    return {"both": ENCODER, "sa": ENCODER[:1], "ff": ENCODER[1:], "none": ()}[name]

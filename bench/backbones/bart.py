@@ -6,18 +6,22 @@ import torch
 from torch import Tensor, nn
 from transformers import BartConfig, BartForConditionalGeneration
 
-from bench.backbones.family import Family, additive, extra_tokens, joint_mask
+from bench.backbones.family import Family, Joined, additive, extra_tokens, joint_mask, ones_before
 
 
-def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor) -> Tensor:
-    """Encode ``[text ; visual]``: only text gets positions and the embedding norm, everything gets dropout."""
-    text = encoder.layernorm_embedding(encoder.embed_tokens(ids) + encoder.embed_positions(ids))
-    states = torch.cat([text, visual.to(text.dtype)], dim=1)
+def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor, prompt: Tensor | None = None) -> Joined:
+    """Encode ``[prompt ; text ; visual]``: only text gets positions, only visual tokens no embedding norm, everything
+    gets dropout."""
+    text = encoder.embed_tokens(ids) + encoder.embed_positions(ids)
+    if prompt is not None:
+        text, mask = torch.cat([prompt.to(text.dtype), text], dim=1), ones_before(mask, prompt)
+    states = torch.cat([encoder.layernorm_embedding(text), visual.to(text.dtype)], dim=1)
     states = nn.functional.dropout(states, encoder.dropout, encoder.training)
-    hidden = additive(joint_mask(mask, visual), states)
+    mask = joint_mask(mask, visual)
+    hidden = additive(mask, states)
     for layer in encoder.layers:
         states = layer(states, hidden)
-    return states
+    return states, mask
 
 
 def init_visual(module: nn.Module, config: Any) -> None:

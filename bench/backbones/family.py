@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+Joined = tuple[Tensor, Tensor]
+"""Encoder states ``(b, n, d)`` and the mask of their tokens ``(b, n)``."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -16,7 +19,8 @@ class Family:
         model: class of the language model with its head.
         config: class of its configuration.
         norm: builds the norm of a projector branch from the configuration.
-        join: ``(encoder, text ids (b, t), text mask (b, t), visual (b, v, d)) -> encoder states (b, t + v, d)``.
+        join: ``(encoder, text ids (b, t), text mask (b, t), visual (b, v, d), prompt (b, p, d) or None)`` to encoder
+            states ``(b, n, d)`` and their mask ``(b, n)`` with n = p + t + v.
         init_visual: draws the projector's initial values.
         new_row_std: standard deviation of new rows of the word embedding.
         added_tokens: the special tokens that the official tokenisers add, in order, given what is there.
@@ -29,7 +33,7 @@ class Family:
     model: Any
     config: Any
     norm: Callable[[Any], nn.Module]
-    join: Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+    join: Callable[..., Joined]
     init_visual: Callable[[nn.Module, Any], None]
     new_row_std: float
     added_tokens: tuple[str, ...]
@@ -49,6 +53,13 @@ def joint_mask(mask: Tensor, visual: Tensor) -> Tensor:
     from torch import cat
 
     return cat([mask, mask.new_ones(visual.shape[:2])], dim=1)
+
+
+def ones_before(mask: Tensor, prompt: Tensor) -> Tensor:
+    """Extend a mask ``(b, t)`` by ones for a prompt ``(b, p, d)`` in front."""
+    from torch import cat
+
+    return cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)
 
 
 def additive(mask: Tensor, states: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
-from bench.backbones.family import Family, joint_mask
+from bench.backbones.family import Family
 from bench.backbones.visual import pool
 from methods import context
 
@@ -38,7 +38,11 @@ class VLModel(nn.Module):
         lm: the HF model.
         visual_embedding: features to visual tokens.
         family: name of the family, "bart" or "t5".
+        pet: what a method put there (:func:`methods.attach`). A module called ``input`` in it takes the place of the
+            family's ``join``, which it is given as its first argument.
     """
+
+    pet: nn.ModuleDict
 
     def __init__(self, lm: Any, visual_embedding: nn.Module, family: Family, n_boxes: int) -> None:
         super().__init__()
@@ -54,8 +58,11 @@ class VLModel(nn.Module):
         vis_feats, boxes = pool(vis_feats, boxes, self.n_boxes)
         visual = self.visual_embedding(vis_feats, boxes)
         mask = (input_ids != self.lm.config.pad_token_id).long()
-        states = self._family.join(self.lm.get_encoder(), input_ids, mask, visual)
-        return states, joint_mask(mask, visual)
+        join = self._family.join
+        own = self.pet["input"] if "input" in getattr(self, "pet", {}) else None
+        with context.visual(visual.shape[1]):
+            arguments = (self.lm.get_encoder(), input_ids, mask, visual)
+            return join(*arguments) if own is None else own(join, *arguments)
 
     def forward(
         self,

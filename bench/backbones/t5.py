@@ -8,21 +8,24 @@ from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from bench.backbones.family import Family, additive, extra_tokens, joint_mask
+from bench.backbones.family import Family, Joined, additive, extra_tokens, joint_mask, ones_before
 
 
-def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor) -> Tensor:
-    """Encode ``[text ; visual]``: the relative position bias acts between text tokens only, every pair with a visual
-    token has none."""
+def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor, prompt: Tensor | None = None) -> Joined:
+    """Encode ``[prompt ; text ; visual]``: the relative position bias acts between prompt and text tokens, every pair
+    with a visual token has none."""
     text = encoder.embed_tokens(ids)
+    if prompt is not None:
+        text, mask = torch.cat([prompt.to(text.dtype), text], dim=1), ones_before(mask, prompt)
     states = encoder.dropout(torch.cat([text, visual.to(text.dtype)], dim=1))
     length, count = text.shape[1], visual.shape[1]
     corner = encoder.block[0].layer[0].SelfAttention.compute_bias(length, length, device=text.device)
     bias = F.pad(corner, (0, count, 0, count)).to(states.dtype)
-    hidden = additive(joint_mask(mask, visual), states)
+    mask = joint_mask(mask, visual)
+    hidden = additive(mask, states)
     for block in encoder.block:
         states, *_ = block(states, hidden, bias)
-    return encoder.dropout(encoder.final_layer_norm(states))
+    return encoder.dropout(encoder.final_layer_norm(states)), mask
 
 
 def init_visual(module: nn.Module, config: Any) -> None:

@@ -34,7 +34,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         return 0
     rows = []
     for name in methods.names():
-        counted = count(arguments.backbone, name, columns, {})
+        counted = count(arguments.backbone, name, columns, {}, tuple(tasks.names(arguments.suite)))
         figures = {"trainable": counted.trainable, "total": counted.total, "percent": round(counted.percent, 4)}
         rows.append({"method": name, **figures})
     show(rows, arguments.format)
@@ -50,11 +50,11 @@ def feature_columns(backbone: str, suite: str) -> int:
     return PUBLISHED_COLUMNS.get(suite, 2048)
 
 
-def count(backbone: str, method: str, columns: int, overrides: dict[str, Any]) -> Any:
+def count(backbone: str, method: str, columns: int, overrides: dict[str, Any], tasks: tuple[str, ...]) -> Any:
     """Count a method's parameters on the meta device."""
     import methods
 
-    handle = methods.attach(_skeleton(backbone, columns), methods.get(method, **overrides))
+    handle = methods.attach(_skeleton(backbone, columns), methods.get(method, **overrides), tasks=tasks)
     counted = handle.count()
     handle.detach()
     return counted

@@ -151,9 +151,9 @@ def dry_run(cells: list[Any], arguments: argparse.Namespace) -> int:
         if cell.run:
             now = state(arguments.results, cell.run)
             columns = feature_columns(cell.backbone, cell.suite)
-            key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides], sort_keys=True)
+            key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks], sort_keys=True)
             if key not in counted:
-                counted[key] = count(cell.backbone, cell.method, columns, cell.run.overrides)
+                counted[key] = count(cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks)
             row |= {
                 "state": names.get(now.name, "to run"),
                 "trainable": counted[key].trainable,

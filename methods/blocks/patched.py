@@ -4,30 +4,45 @@ from torch import Tensor, nn
 
 
 class Patched(nn.Module):
-    """``H' = scale · G ⊙ (H + delta_scale · ΔH)``; a missing delta is 0, a missing gate is 1."""
+    """``H' = scale · G ⊙ (h_scale · H + ΔH)``; a missing delta is 0, a missing gate is 1.
+
+    ``keep`` "x" puts X in the place of H, "none" nothing; ``plus_x`` adds X to the result.
+    """
 
     def __init__(
-        self, delta: nn.Module | None, gate: nn.Module | None, *, reads_x: bool, delta_scale: float, scale: float
+        self,
+        delta: nn.Module | None,
+        gate: nn.Module | None = None,
+        *,
+        keep: str = "h",
+        h_scale: float = 1.0,
+        scale: float = 1.0,
+        plus_x: bool = False,
     ) -> None:
         super().__init__()
         self.delta = delta
         self.gate = gate
-        self.reads_x = reads_x
-        self.delta_scale = delta_scale
+        self.keep = keep
+        self.h_scale = h_scale
         self.scale = scale
+        self.plus_x = plus_x
 
-    def forward(self, x: Tensor, h: Tensor, seen: Tensor | None = None) -> Tensor:
-        """``b n d -> b n d``, in the dtype of ``h``.
+    def forward(self, x: Tensor, h: Tensor, u: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """``b n d -> b n d``, in the dtype of ``h``; ``u`` b n d_in is what the delta reads, H unless given.
 
         T5 keeps its FFN output in float32 when the rest is in half precision: blocks compute in their own dtype, and
         what they return is cast to that of ``h``.
         """
         own = next((p.dtype for p in self.parameters()), h.dtype)
-        hhat = h
-        if self.delta is not None:
-            change = self.delta((x if self.reads_x else h).to(own)).to(h.dtype)
-            hhat = h + (change if self.delta_scale == 1.0 else self.delta_scale * change)
-        out = hhat
+        kept = {"h": h, "x": x, "none": None}[self.keep]
+        if kept is not None and self.h_scale != 1.0:
+            kept = self.h_scale * kept
+        if kept is None:
+            kept = h.new_zeros(())
+        change = h.new_zeros(()) if self.delta is None else self.delta((h if u is None else u).to(own)).to(h.dtype)
+        out = kept if self.delta is None else kept + change
         if self.gate is not None:
-            out = self.gate(x.to(own), h.to(own), hhat.to(own), seen).to(h.dtype) * hhat
-        return out if self.scale == 1.0 else self.scale * out
+            out = self.gate(x.to(own), kept.to(own), change.to(own), out.to(own), seen).to(h.dtype)
+        if self.scale != 1.0:
+            out = self.scale * out
+        return out + x if self.plus_x else out

@@ -1,6 +1,6 @@
 """Parametrised hypercomplex multiplication, the matrices of Compacter (Mahabadi et al., 2021)."""
 
-import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +13,28 @@ RULE_STD = 0.01  # as the VL-Adapter and VL-PET scripts set it; their class defa
 class PHM(nn.Module):
     """``y = u · W + b`` with ``W = Σ_i A_i ⊗ B_i``: ``b n d_in -> b n d_out``.
 
-    ``rule`` A is n x n x n and ``slices`` B n x d_in/n x d_out/n, both learned and of this matrix alone; neither is
-    factorised. A starts as N(0, 0.01²), each B_i Glorot-uniform with gain √2 (or all at zero), b at 0.
+    ``rule`` A is n x n x n, of this matrix alone or one for every matrix of the model (``shared``). The ``slices`` B
+    are n x d_in/n x d_out/n, or with a ``rank`` products ``left`` · ``right`` of that rank. A starts as N(0, 0.01²),
+    each slice or factor Glorot-uniform with gain √2 (or, the last of them, at zero), b at 0.
     """
 
-    def __init__(self, n: int, d_in: int, d_out: int, init: str, make: Maker) -> None:
+    def __init__(
+        self, n: int, d_in: int, d_out: int, init: str, make: Maker, *, rank: int = 0, shared: bool = False
+    ) -> None:
         super().__init__()
-        self.rule = make.normal(n, n, n, std=RULE_STD)
-        bound = 0.0 if init == "zeros" else math.sqrt(2) * math.sqrt(6 / (d_in // n + d_out // n))
-        self.slices = make.uniform(n, d_in // n, d_out // n, bound=bound)
+        draw = partial(make.normal, n, n, n, std=RULE_STD)
+        self.rule = make.once(("phm rule", n), draw) if shared else draw()
+        zero = init == "zeros"
+        if rank:
+            self.left = make.glorot(n, d_in // n, rank)
+            self.right = make.glorot(n, rank, d_out // n, zero=zero)
+        else:
+            self.slices = make.glorot(n, d_in // n, d_out // n, zero=zero)
         self.bias = make.vector(d_out, "zeros")
+        self.factorised = bool(rank)
 
     def forward(self, u: Tensor) -> Tensor:
         """``b n d_in -> b n d_out``."""
-        weight = torch.einsum("iac,ipq->apcq", self.rule, self.slices).flatten(2).flatten(0, 1)
+        slices = self.left @ self.right if self.factorised else self.slices
+        weight = torch.einsum("iac,ipq->apcq", self.rule, slices).flatten(2).flatten(0, 1)
         return u @ weight + self.bias

@@ -1,5 +1,16 @@
+from collections.abc import Iterator
+
 import pytest
 from tiny_models import FAMILIES
+
+from methods import context
+
+
+@pytest.fixture(autouse=True)
+def task() -> Iterator[None]:
+    """Methods that hold weights per task run those of this one."""
+    with context.task("vqa"):
+        yield
 
 
 @pytest.fixture(params=FAMILIES)

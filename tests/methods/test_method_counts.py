@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_models import Projector, Wrapper
+from tiny_models import BARE, Projector, Wrapper
 from transformers import BartForConditionalGeneration, T5ForConditionalGeneration
 from transformers.models.bart import BartConfig
 from transformers.models.t5 import T5Config
@@ -38,7 +38,13 @@ IMAGE = [
     ("bart", "compacter+vl-pet-middleX", 2_954_988, 142_509_036, "2.07"),
     ("bart", "compacter+vl-pet-middleY", 2_954_976, 142_509_024, "2.07"),
     ("bart", "compacter+vl-pet-large", 4_725_600, 144_279_648, "3.28"),
+    ("bart", "hyperformer", 8_579_088, 148_103_952, "5.79"),
     ("bart", "lora", 8_786_688, 148_234_752, "5.93"),
+    ("bart", "lora-multiple", 30_020_352, 169_468_416, "17.71"),
+    ("bart", "vl-adapter-multiple", 19_430_400, 158_955_264, "12.22"),
+    ("bart", "vl-adapter-half-up", 12_725_760, 152_250_624, "8.36"),
+    ("bart", "vl-adapter-half-down", 12_786_240, 152_311_104, "8.39"),
+    ("bart", "compacter-multiple", 10_584_960, 150_109_824, "7.05"),
     ("bart", "vl-adapter", 6_081_600, 145_606_464, "4.18"),
     ("bart", "vl-pet-small", 4_291_020, 143_845_068, "2.98"),
     ("bart", "vl-pet-middleX", 4_281_804, 143_835_852, "2.98"),
@@ -117,7 +123,7 @@ def test_pair_arrangement_has_fewer_parameters(backbones):
 
 
 def test_parts_of_a_count_add_up(backbones):
-    for name in methods.names():
+    for name in BARE:
         counted = count(backbones["t5", 512], name)
         assert counted.trainable == counted.new + counted.unfrozen + counted.projector
         assert counted.total == counted.backbone + counted.new + 401_664

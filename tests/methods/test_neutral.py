@@ -4,21 +4,22 @@ import copy
 
 import pytest
 import torch
-from tiny_models import language_model, perturb, text, wrapper
+from tiny_models import BARE, language_model, perturb, text, wrapper
 
 import methods
 from methods.spec import SITES, Bottleneck, Gate, LoRA, Patch, Spec
 
 BLOCKS = tuple(site for site in SITES if site.endswith(".out"))
+WITH_X = tuple(site for site in SITES if not site.endswith((".mid", ".ln", ".kv")))
 VECTOR = Gate(kind="vector", out="channel", squash="one_plus", init="zeros")
 NEUTRAL = {
     "bottleneck": Spec(parts=(Patch(at=SITES, delta=Bottleneck(r=4, init_up="zeros")),)),
-    "parallel": Spec(parts=(Patch(at=SITES, delta=Bottleneck(r=4, input="x", init_up="zeros")),)),
-    "lora": Spec(parts=(Patch(at=SITES, delta=LoRA(r=4, alpha=8, dropout=0.1)),)),
+    "parallel": Spec(parts=(Patch(at=WITH_X, delta=Bottleneck(r=4, input="x", init_up="zeros")),)),
+    "lora": Spec(parts=(Patch(at=WITH_X, delta=LoRA(r=4, alpha=8, dropout=0.1)),)),
     "vector gate": Spec(parts=(Patch(at=SITES, gate=VECTOR),)),
     "two on a site": Spec(parts=(Patch(at=BLOCKS, delta=Bottleneck(r=4, init_up="zeros")),) * 2),
 }
-ADAPTERS = [name for name in methods.names() if name not in ("full", "projector-only")]
+ADAPTERS = [name for name in BARE if name not in ("full", "projector-only")]
 
 
 def beams(model, **options):

@@ -5,8 +5,15 @@ from torch import Tensor, nn
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+import methods
+from methods import Shape
+
+SHAPE = Shape("t5", d=32, ff=48, heads=4, inner=48, encoder_layers=2, decoder_layers=2, vocab=60)
 FAMILIES = ("bart", "t5")
 VOCAB = 60
+ONE_TASK = ("vqa",)
+BARE = [name for name in methods.names() if not any(p.wrapped for p in methods.get(name).spec(SHAPE).parts)]
+"""Methods that a language model without a wrapper can have."""
 
 
 def config(family: str, **changes):
