@@ -68,7 +68,7 @@ def parallel(
     return Spec(parts=(patch,), trainable=Trainable(norms=joined(norms)))
 
 
-@four_sizes("adapter", t5=T5 | {"rank": 48}, order=114)
+@four_sizes("adapter", t5=T5 | {"rank": 48}, order=114, listed=False)
 def adapter_vl_pet(
     shape: Shape,
     *,

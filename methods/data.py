@@ -21,6 +21,11 @@ class Model(BaseModel):
         except ValidationError as error:
             raise MethodError(reasons(error, type(self).__name__)) from error
 
+    @property
+    def formula(self) -> str:
+        """What it computes, for a reader: the first sentence of its class's docstring unless it says more."""
+        return " ".join((type(self).__doc__ or "").replace("``", "").split("\n\n")[0].split())
+
     def data(self) -> dict[str, Any]:
         """JSON-able content that tells this object from any other: its kind and the fields off their defaults."""
         fields = type(self).model_fields

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from methods.blocks.init import Maker
 
 Input = Literal["h", "x", "x_norm", "block"]
+READ = {"h": "H", "x": "X", "x_norm": "norm(X)", "block": "(LN(H + X) or, on T5, H + X)"}
 
 
 class Delta(Model):
@@ -96,6 +97,24 @@ class Bottleneck(Delta):
             raise ValueError(f"rank {self.r} is not divisible by phm {self.phm}")
         return self
 
+    @property
+    def formula(self) -> str:
+        """The bottleneck with what it reads, and how its matrices are made."""
+        u = f"LN({READ[self.input]})" if self.ln_before else READ[self.input]
+        inner = f"W_down · {u} + b_down"
+        inner = inner if self.act == "none" else f"{self.act}({inner})"
+        text = f"W_up · {inner} + b_up"
+        text = text if self.scale == 1.0 else f"{self.scale:g} · ({text})"
+        text = f"LN({text})" if self.ln_after else text
+        notes = [f"rank {self.r}"]
+        notes += [f"{self.heads} heads, arranged {self.arrange}"] if self.heads > 1 else []
+        notes += [f"W = Σ of {self.phm} A_i ⊗ B_i"] if self.phm else []
+        notes += [f"B_i of rank {self.phm_rank}"] if self.phm_rank else []
+        notes += ["A_i one for the model"] if self.phm_shared else []
+        notes += [f"W of rank {self.factor}"] if self.factor else []
+        notes += [f"tasks share {self.share}"] if self.routed else []
+        return f"{text}   ({'; '.join(notes)})"
+
     def check(self, d_in: int, d_out: int) -> None:
         """Raise MethodError where heads or phm do not divide a width."""
         if self.arrange in ("up", "down_up", "pair") and d_out % self.heads:
@@ -137,6 +156,13 @@ class LoRA(Delta):
     r: int = Field(ge=1)
     alpha: float = Field(gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def formula(self) -> str:
+        """The low-rank map with its numbers."""
+        dropped = f"dropout_{self.dropout:g}({READ[self.input]})" if self.dropout else READ[self.input]
+        own = "; one per task" if self.routed else ""
+        return f"{self.alpha / self.r:g} · B · A · {dropped}   (rank {self.r}, alpha {self.alpha:g}{own})"
 
     def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
         """The low-rank map ``b n d_in -> b n d_out``, zero at the start."""

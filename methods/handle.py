@@ -51,12 +51,14 @@ class Handle:
         spec: Spec,
         *,
         undo: list[Callable[[], None]],
+        folds: list[Callable[[], None]],
         before: Mapping[nn.Parameter, bool],
     ) -> None:
         self.model = model
         self.spec = spec
         self._lm = lm
         self._undo = undo
+        self._folds = folds
         self._before = before
 
     @property
@@ -134,12 +136,26 @@ class Handle:
             for name, parameter in wanted.items():
                 parameter.copy_(tensors[name])
 
+    def merge(self) -> None:
+        """Fold the method into the model's own weights and detach: the same function, in evaluation, at no extra cost.
+
+        Raises MethodError, with the model as it was, for a method with a part that no change of weights can stand for.
+        """
+        stuck = [part.formula.splitlines()[0] for part in self.spec.parts if not part.merges]
+        if stuck:
+            raise MethodError(f"this method cannot be merged into the backbone's weights: {'; '.join(stuck)}")
+        with torch.no_grad():
+            for fold in self._folds:
+                fold()
+        self.detach()
+
     def detach(self) -> None:
         """Take the method's modules and hooks out and give every parameter its ``requires_grad`` back.
 
         Tensors of the model itself that were trained in place (norms, biases, the projector) stay as trained; with a
         method that only adds modules the model is bit for bit the one before attaching.
         """
+        self._folds.clear()
         while self._undo:
             self._undo.pop()()
         if hasattr(self.model, "pet"):

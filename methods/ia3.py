@@ -19,7 +19,7 @@ def ia3(shape: Shape, *, at: At = SCALED, layers: Layers = "all", norms: Norms =
     return Spec(parts=(Patch(at=at, layers=layers, gate=FACTOR),), trainable=Trainable(norms=joined(norms)))
 
 
-@four_sizes("ia3", t5={key: T5[key] for key in ("gate_rank", "scale", "zero_init")}, order=122)
+@four_sizes("ia3", t5={key: T5[key] for key in ("gate_rank", "scale", "zero_init")}, order=122, listed=False)
 def ia3_vl_pet(
     shape: Shape,
     *,

@@ -1,4 +1,7 @@
-"""What an attached method put where, in words and shapes; read off the modules, so that it cannot be wrong."""
+"""What an attached method put where, in formulas and shapes, so that a reader can hold it against the paper.
+
+Formulas are those of the spec; shapes and numbers are read off the modules.
+"""
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -6,37 +9,62 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from methods.handle import Handle
 
+NAMES = "X is what enters a block, H what the site gives, Ĥ = H + ΔH; H' goes on to dropout, residual and norm."
+
 
 def explain(handle: "Handle") -> str:
-    """A text with the method's modules, alike ones of several layers in one line, and its parameter counts."""
-    pet: dict[tuple[str, str], list[str]] = defaultdict(list)
-    own: dict[str, int] = defaultdict(int)
-    for name, parameter in handle.trained().items():
-        path = name.split(".")
-        if path[0] == "pet":
-            pet[path[1], ".".join(path[2:])] = [str(size) for size in parameter.shape]
-        else:
-            own[_kind(name)] += parameter.numel()
-
-    modules: dict[str, list[str]] = defaultdict(list)
-    for (key, tensor), shape in pet.items():
-        modules[key].append(f"{tensor} [{' x '.join(shape)}]")
-    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for key, tensors in modules.items():
-        site, layer = _site(key)
-        alike[site, ", ".join(tensors)].append(layer)
-
-    lines = [f"{site}, layers {', '.join(layers)}: {tensors}" for (site, tensors), layers in alike.items()]
-    lines += [f"trained of the model, {kind}: {size:,}" for kind, size in own.items()]
+    """A text with each part's formula, the trained tensors that stand for it, and the parameter counts."""
+    tensors, own = _trained(handle)
+    lines = [NAMES] if handle.spec.parts else []
+    for part in handle.spec.parts:
+        at = ", ".join(getattr(part, "at", ()))
+        layers = getattr(part, "layers", "all")
+        where = (
+            f"at {at}, {'every layer' if layers == 'all' else f'layers {list(layers)}'}" if at else type(part).__name__
+        )
+        lines += ["", f"{where}:", *(f"    {line}" for line in part.formula.split("\n"))]
+    lines += ["", "trained:"] if lines else ["trained:"]
+    for (shapes, layers), sites in _alike(tensors).items():
+        lines.append(f"    {', '.join(sites)}{layers}: {shapes}")
+    lines += [f"    of the model, {kind}: {size:,}" for kind, size in own.items()]
     count = handle.count()
-    lines.append(f"trainable {count.trainable:,} of {count.total:,} ({count.percent:.2f} %)")
+    lines.append(f"\n{count.trainable:,} trainable of {count.total:,} parameters: {count.percent:.2f} %")
     return "\n".join(lines)
 
 
-def _site(key: str) -> tuple[str, str]:
-    """Site and layer of a module's key: ``enc_3_sa_out`` -> ``enc.sa.out``, ``3``."""
-    stack, layer, *rest = key.split("_")
-    return ".".join([stack, *rest]), layer
+def _trained(handle: "Handle") -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Trained tensors of the method by module, and how many parameters of each kind are the model's own."""
+    modules: dict[str, list[str]] = defaultdict(list)
+    own: dict[str, int] = defaultdict(int)
+    for name, parameter in handle.trained().items():
+        room, *path = name.split(".")
+        if room == "pet":
+            shape = " x ".join(str(size) for size in parameter.shape)
+            modules[path[0]].append(f"{'.'.join(path[1:])} [{shape}]")
+        else:
+            own[_kind(name)] += parameter.numel()
+    return modules, own
+
+
+def _alike(modules: dict[str, list[str]]) -> dict[tuple[str, str], list[str]]:
+    """The places, by tensors and layers, of modules that have the same ones."""
+    layers: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for key, tensors in modules.items():
+        stack, _, rest = key.partition("_")
+        layer, _, site = rest.partition("_")
+        inside = layer.isdigit()
+        found = layers[f"{stack}.{site.replace('_', '.')}" if inside else key, ", ".join(tensors)]
+        found += [int(layer)] if inside else []
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (place, shapes), numbers in layers.items():
+        alike[shapes, f", layers {_ranges(numbers)}" if numbers else ""].append(place)
+    return alike
+
+
+def _ranges(layers: list[int]) -> str:
+    """``0-5``, or ``0, 2, 3`` where some are left out."""
+    whole = len(layers) > 1 and layers == list(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]}-{layers[-1]}" if whole else ", ".join(map(str, layers))
 
 
 def _kind(name: str) -> str:

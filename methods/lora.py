@@ -45,7 +45,7 @@ def lora(
     )
 
 
-@four_sizes("lora", t5=T5 | {"rank": 150}, order=118)
+@four_sizes("lora", t5=T5 | {"rank": 150}, order=118, listed=False)
 def lora_vl_pet(
     shape: Shape,
     *,

@@ -6,11 +6,13 @@ Modules go into a ModuleDict ``pet`` at the top of the model, never inside HF's 
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from methods import context
+from methods.blocks.folding import fold
 from methods.blocks.init import Maker
 from methods.blocks.patched import Patched
 from methods.errors import MethodError
@@ -35,6 +37,7 @@ class Placement:
     modules: dict[str, nn.Module] = field(default_factory=dict)
     hooks: list[Callable[[], Any]] = field(default_factory=list)  # each registers one hook and returns its handle
     changes: list[Callable[[], Callable[[], None]]] = field(default_factory=list)
+    folds: list[Callable[[], None]] = field(default_factory=list)  # each folds one module into the model's own weights
 
     def add(self, key: str, module: nn.Module) -> None:
         """Put ``module`` under ``pet.KEY`` (``KEY_2``, ... where the key is taken)."""
@@ -86,7 +89,7 @@ def attach(model: Any, method: str | Chosen | Spec, *, tasks: tuple[str, ...] = 
     undo = [change() for change in placement.changes]
     model.pet = nn.ModuleDict(placement.modules).train(model.training)
     undo += [register().remove for register in placement.hooks]
-    return Handle(model, lm, spec, undo=undo, before=before)
+    return Handle(model, lm, spec, undo=undo, folds=placement.folds, before=before)
 
 
 def _tuned(model: Any, sites: Sites, spec: Spec) -> set[nn.Parameter]:
@@ -139,6 +142,8 @@ def place_patch(patch: Patch, placement: Placement) -> None:
             placement.add(port.key, module)
             if not patch.unused:
                 feed.plan(placement)
+            if patch.merges:
+                placement.folds.append(partial(fold, module, port.module, ahead=port.ahead))
 
 
 class Hook:

@@ -76,6 +76,7 @@ class Entry:
     optim: Mapping[str, Optim]
     version: int
     order: int
+    listed: bool
     about: str
     types: Mapping[str, Any] = field(repr=False)
 
@@ -169,6 +170,7 @@ def method(
     aliases: tuple[str, ...] = (),
     version: int = 1,
     order: int = 50,
+    listed: bool = True,
 ) -> Callable[[Callable[..., Spec]], Callable[..., Spec]]:
     """Register the decorated ``build(shape, *, option=default, ...) -> Spec`` as a method called ``name``.
 
@@ -182,6 +184,7 @@ def method(
         aliases: other names for it.
         version: raise it when the meaning of the name changes.
         order: where tables list it; low comes first.
+        listed: whether a list of methods has it without being asked for all.
     """
 
     def register(build: Callable[..., Spec]) -> Callable[..., Spec]:
@@ -194,6 +197,7 @@ def method(
             optim=dict(optim),
             version=version,
             order=order,
+            listed=listed,
             about=about,
             types={p.name: p.annotation for p in options.values()},
         )

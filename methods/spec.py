@@ -110,6 +110,32 @@ class Gate(Model):
         return self
 
     @property
+    def formula(self) -> str:
+        """G with what it reads."""
+        read = {"cat(x,h)": "[X ; H]", "cat(x,hhat)": "[X ; Ĥ]"}.get(self.input)
+        read = read or " + ".join({"x": "X", "h": "H", "hhat": "Ĥ"}.get(part, part) for part in self.input.split("+"))
+        read = f"({read})" if "+" in read else read
+        body = {
+            "vector": "z",
+            "self": "ΔH",
+            "dense": f"W · {read} + b",
+            "lowrank": f"V_up · gelu_tanh(V_down · {read} + c_down) + c_up",
+        }[self.kind]
+        text = {"sigmoid": f"σ({body})", "one_plus": f"1 + {body}", "one_plus_sigmoid": f"1 + σ({body})", "none": body}
+        pooled = {"none": "", "mean": "mean over all positions of ", "masked_mean": "mean over tokens of "}[self.pool]
+        size = {"full": "b x n x d", "token": "b x n x 1", "channel": "d", "scalar": "b x 1 x 1"}[self.out]
+        return f"{pooled}{text[self.squash]}   ({size}{f', rank {self.r}' if self.r else ''})"
+
+    def around(self, hhat: str, h: str) -> str:
+        """What becomes of ``hhat`` = ``h`` + ΔH."""
+        if self.kind == "layernorm":
+            return f"LayerNorm({hhat})"
+        if self.kind == "l2norm":
+            return f"({hhat}) / |{hhat}|"
+        sign = "⊙" if self.op == "mul" else "+"
+        return f"G {sign} ({hhat})" if self.target == "hhat" else f"ΔH + G {sign} {h}"
+
+    @property
     def reads_x(self) -> bool:
         """Whether it reads what enters the block."""
         return "x" in self.input
@@ -170,6 +196,21 @@ class Patch(Part):
                 # Cached generation shows a decoder site one token at a time, so a mean would be of that one.
                 raise ValueError(f"a pooled gate cannot stand at {site}; put it into encoder layers")
         return self
+
+    @property
+    def formula(self) -> str:
+        """H' with its ΔH and G."""
+        kept = {"h": "H", "x": "X", "none": ""}[self.keep]
+        kept = f"{self.h_scale:g} · {kept}" if kept and self.h_scale != 1.0 else kept
+        text = hhat = " + ".join(part for part in (kept, "ΔH" if self.delta else "") if part)
+        if self.gate is not None:
+            text = self.gate.around(hhat, kept)
+        text = text if self.scale == 1.0 else f"{self.scale:g} · ({text})"
+        lines = [f"H' = {text}{' + X' if self.plus_x else ''}"]
+        lines += [f"ΔH = {self.delta.formula}"] if self.delta else []
+        lines += [f"G = {self.gate.formula}"] if self.gate and not self.gate.kind.endswith("norm") else []
+        lines += ["built and counted, but not on the path of the data"] if self.unused else []
+        return "\n".join(lines)
 
     @property
     def reads_x(self) -> bool:
@@ -274,6 +315,28 @@ class Spec(Model):
     parts: tuple[SerializeAsAny[Part], ...] = ()
     trainable: Trainable = Trainable()
     projector: Projector = Projector()
+
+    @property
+    def merges(self) -> bool:
+        """Whether the method can be folded into the backbone's weights, so that it costs nothing afterwards."""
+        return all(part.merges for part in self.parts)
+
+    @property
+    def routed(self) -> bool:
+        """Whether it holds weights per task, so that whoever runs the model has to name the task."""
+        return any(part.routed for part in self.parts)
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoding with a cache of keys and values gives what decoding without one does."""
+        return all(part.cached for part in self.parts)
+
+    @property
+    def encoder_only(self) -> bool:
+        """Whether nothing of the decoder or the output layer is changed: encoder states may be computed once."""
+        own = (*self.trainable.norms, *self.trainable.biases)
+        in_encoder = all(part.in_encoder for part in self.parts) and all(name.startswith("enc") for name in own)
+        return in_encoder and not self.trainable.backbone
 
     def check(self, shape: Shape) -> None:
         """Raise MethodError where a backbone of this shape cannot have it."""

@@ -241,15 +241,19 @@ def vl_pet(
     )
 
 
-def four_sizes(base: str, *, order: int, t5: Mapping[str, Any] = T5, about: str = "") -> Callable[[Build], Build]:
+def four_sizes(base: str, *, order: int, t5: Mapping[str, Any] = T5, listed: bool = True) -> Callable[[Build], Build]:
     """Register a method with options ``gate`` and ``gate_rank`` as ``BASE+vl-pet-SIZE`` in the four sizes."""
 
     def register(build: Build) -> Build:
         for place, size in enumerate(SIZES):
-            named = method(
-                f"{base}+vl-pet-{size}", about=about, defaults={"gate": size}, t5=t5, optim=OPTIM, order=order + place
-            )
-            named(build)
+            fixed: Any = {
+                "defaults": {"gate": size},
+                "t5": t5,
+                "optim": OPTIM,
+                "order": order + place,
+                "listed": listed,
+            }
+            method(f"{base}+vl-pet-{size}", **fixed)(build)
         return build
 
     return register

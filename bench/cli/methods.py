@@ -4,11 +4,13 @@ import argparse
 from functools import lru_cache
 from typing import Any
 
-from bench.cli.options import add_format, show
+from bench.cli.options import add_format, add_settings, show
+from bench.config import parse_setting
+from bench.errors import UsageError
 
 EXAMPLES = {
     "methods": "example: python -m bench methods --backbone t5-base --suite video-text --format json\n"
-    "         python -m bench methods --explain vl-pet-large"
+    "         python -m bench methods --explain vl-pet-large --set gate=small"
 }
 PUBLISHED_COLUMNS = {"image-text": 2048, "video-text": 512}
 
@@ -17,28 +19,64 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     """Add the options."""
     parser.add_argument("--backbone", default="bart-base", help="backbone (bart-base)")
     parser.add_argument("--suite", default="image-text", help="suite, for the width of its features (image-text)")
-    parser.add_argument("--explain", metavar="NAME", help="print what a method places where")
+    parser.add_argument("--all", action="store_true", help="also our own combinations, adaptations and HF PEFT's")
+    parser.add_argument("--explain", metavar="NAME", help="print what a method is and what it places where")
+    add_settings(parser)
     add_format(parser)
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Print the list."""
+    """Print the list, or one method."""
     import methods
-    from bench import backbones, tasks
+    from bench import tasks
 
-    tasks.suite(arguments.suite)
+    suite = tuple(task.name for task in tasks.suite(arguments.suite))
     columns = feature_columns(arguments.backbone, arguments.suite)
     if arguments.explain:
-        skeleton = backbones.build(arguments.backbone, feat_dim=columns, device="meta")
-        print(methods.explain(methods.attach(skeleton, methods.get(arguments.explain))))
+        print(_explained(arguments, columns, suite))
         return 0
-    rows = []
-    for name in methods.names():
-        counted = count(arguments.backbone, name, columns, {}, tuple(tasks.names(arguments.suite)))
-        figures = {"trainable": counted.trainable, "total": counted.total, "percent": round(counted.percent, 4)}
-        rows.append({"method": name, **figures})
-    show(rows, arguments.format)
+    if arguments.settings:
+        raise UsageError("--set goes with --explain NAME")
+    chosen = [methods.get(name) for name in methods.names()]
+    show(
+        [_row(c, arguments.backbone, columns, suite) for c in chosen if c.entry.listed or arguments.all],
+        arguments.format,
+    )
     return 0
+
+
+def _row(chosen: Any, backbone: str, columns: int, tasks: tuple[str, ...]) -> dict[str, Any]:
+    """One method's parameters and what can be done with it."""
+    from bench import backbones
+
+    counted = count(backbone, chosen.name, columns, {}, tasks)
+    spec = chosen.spec(backbones.shape(backbone))
+    return {
+        "method": chosen.name,
+        "trainable": counted.trainable,
+        "total": counted.total,
+        "percent": round(counted.percent, 4),
+        "merges": spec.merges,
+        "per task": spec.routed,
+        "cached decoding": spec.cached,
+        "encoder only": spec.encoder_only,
+    }
+
+
+def _explained(arguments: argparse.Namespace, columns: int, tasks: tuple[str, ...]) -> str:
+    """What a method is, its options with their values here, and what stands where."""
+    import methods
+    from bench import backbones
+
+    overrides = dict(parse_setting(item) for item in arguments.settings)
+    chosen = methods.get(arguments.explain, **overrides)
+    skeleton = _skeleton(arguments.backbone, columns)
+    handle = methods.attach(skeleton, chosen, tasks=tasks)
+    options = ", ".join(f"{key}={value}" for key, value in chosen.options(backbones.shape(arguments.backbone)).items())
+    text = f"{chosen.name} on {arguments.backbone}, {arguments.suite}\n\n{chosen.describe}\n\noptions: {options}\n\n"
+    text += methods.explain(handle)
+    handle.detach()
+    return text
 
 
 def feature_columns(backbone: str, suite: str) -> int:

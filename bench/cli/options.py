@@ -130,6 +130,8 @@ def show(rows: Sequence[Mapping[str, Any]], form: str) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, int):
         return f"{value:,}".replace(",", " ")
     return "" if value is None else str(value)

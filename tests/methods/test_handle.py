@@ -186,7 +186,7 @@ def test_eval_and_train_mode_reach_the_new_modules():
 def test_explain_accounts_for_every_trained_parameter(family):
     handle = methods.attach(wrapper(family), "vl-pet-small")
     text = methods.explain(handle)
-    assert "enc.sa.out, layers 0, 1: delta.down.weight [" in text
+    assert "enc.sa.out, enc.ff.out, layers 0-1: delta.down.weight [" in text
     assert "gate.body.weight [1 x 64]" in text
     assert f"visual projector: {handle.count().projector:,}" in text
     assert f"norms: {handle.count().unfrozen:,}" in text
