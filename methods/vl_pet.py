@@ -246,14 +246,15 @@ def four_sizes(base: str, *, order: int, t5: Mapping[str, Any] = T5, listed: boo
 
     def register(build: Build) -> Build:
         for place, size in enumerate(SIZES):
-            fixed: Any = {
-                "defaults": {"gate": size},
-                "t5": t5,
-                "optim": OPTIM,
-                "order": order + place,
-                "listed": listed,
-            }
-            method(f"{base}+vl-pet-{size}", **fixed)(build)
+            named = method(
+                f"{base}+vl-pet-{size}",
+                defaults={"gate": size},
+                t5=t5,
+                optim=OPTIM,
+                order=order + place,
+                listed=listed,
+            )
+            named(build)
         return build
 
     return register

@@ -12,6 +12,7 @@ from typing import Any
 import fake_runs
 import pytest
 
+import methods
 from bench import tasks
 from bench.cli import VERBS, main
 from bench.cli.progress import Progress
@@ -116,12 +117,26 @@ def test_listings_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:
 def test_methods_with_their_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--backbone", "mini-t5", "--suite", "video-text", "--format", "json"]) == 0
     rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)}
-    assert {"full", "lora", "vl-pet-large", "lora+vl-pet-large"} <= set(rows)
+    assert {"full", "lora", "vl-pet-large", "vl-adapter+vl-pet-large"} <= set(rows)
+    assert "lora+vl-pet-large" not in rows
     assert rows["full"]["percent"] == 100
     assert all(0 < row["trainable"] <= row["total"] for row in rows.values())
     assert rows["vl-pet-large"]["percent"] == pytest.approx(
         100 * rows["vl-pet-large"]["trainable"] / rows["vl-pet-large"]["total"], abs=1e-4
     )
+    facts = ("merges", "per task", "cached decoding", "encoder only")
+    assert [rows["lora"][fact] for fact in facts] == [True, False, True, False]
+    assert [rows["prompt-multiple"][fact] for fact in facts] == [False, True, True, True]
+    assert main(["methods", "--backbone", "mini-t5", "--all", "--format", "json"]) == 0
+    assert [row["method"] for row in json.loads(capsys.readouterr().out)] == methods.names()
+
+
+def test_a_method_is_explained_with_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["methods", "--backbone", "bart-base", "--explain", "vl-pet-large", "--set", "gate=middleY"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    for fact in ("G = 1 + z", "H' = G ⊙ (H + ΔH)", "gate.z [768]", "4,281,792 trainable", "gate=middleY"):
+        assert fact in told
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
