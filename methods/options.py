@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from methods.errors import did_you_mean
-from methods.spec import BIASES, NORMS
+from methods.spec import BIASES, LAYER_SITES, NORMS
 
 
 def _known(what: str, known: tuple[str, ...], short: dict[str, str]) -> Callable[[str], str]:
@@ -25,6 +25,9 @@ Norms = Annotated[str, AfterValidator(_known("norms are", NORMS, ALL))]
 """Which norms are trained: "none", "all", or stacks and kinds of norms joined by "+", such as "enc+dec.xa"."""
 Biases = Annotated[str, AfterValidator(_known("biases are", BIASES, ALL))]
 """Which biases are trained: "none", "all", or stacks and Linears joined by "+", such as "enc" or "dec.ff.out"."""
+_ENCODER = tuple(site for site in LAYER_SITES if site.startswith("enc."))
+Encoder = Annotated[str, AfterValidator(_known("encoder sites are", ("sa", "ff", *_ENCODER), {"both": "sa+ff"}))]
+"""Where in the encoder: "none", "both", "sa" or "ff" for the outputs of these blocks, or sites joined by "+"."""
 At = Annotated[tuple[str, ...], Field(min_length=1)]
 """Sites."""
 Layers = Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]

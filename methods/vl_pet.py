@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from methods.errors import MethodError
-from methods.options import Act, Biases, Layers, Norms, Start, joined
+from methods.options import Act, Biases, Encoder, Layers, Norms, Start, joined
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
 from methods.spec import Bottleneck, Delta, Gate, Init, Part, Patch, Spec, Trainable
@@ -24,7 +24,6 @@ GateName = Literal[
 ]  # fmt: skip
 SIZES: tuple[GateName, ...] = ("small", "middleX", "middleY", "large")
 GateInput = Literal["default", "x", "h", "hhat", "x+h", "x+hhat", "cat(x,h)", "cat(x,hhat)"]
-Encoder = Literal["both", "sa", "ff", "none"]
 
 # As the released code computes them; the "-figure" twins as the paper's figure draws them. "small" averages over every
 # position, padding included, and so depends on how a batch is padded; "small-masked" averages over tokens. "self" is
@@ -260,6 +259,12 @@ def four_sizes(base: str, *, order: int, t5: Mapping[str, Any] = T5, listed: boo
     return register
 
 
-def at_encoder(name: Encoder) -> tuple[str, ...]:
-    """The encoder's sites by name."""
-    return {"both": ENCODER, "sa": ENCODER[:1], "ff": ENCODER[1:], "none": ()}[name]
+def at_encoder(text: Encoder) -> tuple[str, ...]:
+    """The sites that an option names.
+
+    >>> at_encoder("both"), at_encoder("none"), at_encoder("sa+enc.ff.out")
+    (('enc.sa.out', 'enc.ff.out'), (), ('enc.sa.out', 'enc.ff.out'))
+    """
+    if text == "both":
+        return ENCODER
+    return tuple({"sa": ENCODER[0], "ff": ENCODER[1]}.get(name, name) for name in joined(text))
