@@ -3,8 +3,8 @@
 from methods.options import Act, At, Layers, Norms, joined
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
-from methods.spec import Bottleneck, Init, Patch, Spec, Trainable
-from methods.vl_pet import T5, GateName, four_sizes, gate_called, gated, value
+from methods.spec import Bottleneck, Patch, Spec, Trainable
+from methods.vl_pet import ONE_HEAD, T5, four_sizes, vl_pet
 
 BLOCKS = ("enc.sa.out", "enc.ff.out", "dec.sa.out", "dec.ff.out")
 FEED_FORWARD = ("enc.ff.out", "dec.ff.out")
@@ -68,30 +68,12 @@ def parallel(
     return Spec(parts=(patch,), trainable=Trainable(norms=joined(norms)))
 
 
-@four_sizes("adapter", t5=T5 | {"rank": 48}, order=114, listed=False)
-def adapter_vl_pet(
-    shape: Shape,
-    *,
-    rank: Rank = 48,
-    act: Act = "silu",
-    gate: GateName = "large",
-    gate_rank: Rank = 96,
-    decoder_rank: Rank = 48,
-    scale: float = 1.0,
-    zero_init: bool = False,
-    norms: Norms = "enc",
-) -> Spec:
-    """Houlsby's encoder adapters under VL-PET's gates, its decoder replaced by a value-parallel one of the same kind.
-
-    Not in the paper; built as its enhanced VL-Adapter is, with this adapter's own rank, activation and start.
-    """
-    up: Init = "zeros" if zero_init else "normal"
-    return Spec(
-        parts=gated(
-            Bottleneck(r=rank, act=act, init="normal", init_up=up),
-            value(Bottleneck(r=decoder_rank, act=act, input="x", init="normal", init_up=up)),
-            gate=gate_called(gate, gate_rank, zero_init),
-            scale=scale,
-        ),
-        trainable=Trainable(norms=joined(norms)),
-    )
+# Not in the paper; the release's T5 values of VL-PET, this adapter's own rank.
+four_sizes(
+    "adapter",
+    about="Houlsby's encoder adapters under VL-PET's gates, its decoder replaced by a value-parallel one of its kind.",
+    defaults={"rank": 48, "decoder_rank": 48, "act": "silu", "init": "normal"} | ONE_HEAD,
+    t5=T5 | {"rank": 48},
+    order=114,
+    listed=False,
+)(vl_pet)

@@ -88,11 +88,6 @@ def gated(
     return Patch(at=at, layers=layers, delta=encoder, gate=gate, scale=scale, h_scale=h_scale), *decoder
 
 
-def value(delta: Delta | None) -> tuple[Part, ...]:
-    """VL-PET's decoder: a modification from the encoder output beside the cross-attention values."""
-    return () if delta is None else (Patch(at=VALUE, delta=delta),)
-
-
 Decoder = Literal[
     "none", "value", "value-sequential", "value-residual", "value-gated", "key", "key-value", "self-value", "attention",
     "attention-gated", "self-attention", "ff", "value-ia3", "ff-ia3",
@@ -148,6 +143,7 @@ def decoder_called(name: Decoder, delta: _Make, rank: int, quirk: Quirk = "none"
     return (patch,)
 
 
+ONE_HEAD = {"heads": 1, "arrange": "plain"}
 T5 = {"rank": 192, "gate_rank": 192, "scale": 0.3, "zero_init": True}
 
 
@@ -183,6 +179,7 @@ def vl_pet(
     rank: Rank = 96,
     heads: int = 4,
     arrange: Literal["plain", "down", "up", "down_up", "pair"] = "down",
+    phm: int = 0,
     act: Act = "gelu_tanh",
     delta: Literal["bottleneck", "none"] = "bottleneck",
     delta_input: Literal["h", "x"] = "h",
@@ -207,7 +204,7 @@ def vl_pet(
 ) -> Spec:
     """VL-PET as in the released scripts; on T5 rank and gate rank 192, scale 0.3 and zero-initialised projections.
 
-    Encoder: ``rank``, ``heads``, ``arrange``, ``act``, ``delta_input`` and ``delta_scale`` shape the bottleneck ΔH
+    Encoder: ``rank``, ``heads``, ``arrange``, ``phm``, ``act``, ``delta_input``, ``delta_scale`` shape the bottleneck ΔH
     (``delta="none"`` leaves the gate alone), ``h_scale`` multiplies H; ``gate`` is a size by its name, its twin from
     the paper's figure, ``large-full`` (a full matrix), ``self`` (σ of ΔH), a norm in its place, or ``none``; it reads
     ``gate_input`` instead of its own and with ``gate_op="add"`` is added; ``scale`` is s. ``encoder`` and ``layers``
@@ -215,17 +212,24 @@ def vl_pet(
     ``zero_init`` starts the up-projections and the gate's last layer at zero.
     """
     up: Init = "zeros" if zero_init else init
-    decoder_arrange: Literal["plain", "down"] = "plain" if decoder_heads == 1 else "down"
     if quirk == "unused-value-heads" and decoder_heads == 1:
         raise MethodError("quirk='unused-value-heads' is one of decoder_heads > 1")
 
     def beside(**fields: Any) -> Delta:
-        shaped: dict[str, Any] = {"r": decoder_rank, "heads": decoder_heads, "scale": decoder_scale}
-        return Bottleneck(**shaped, arrange=decoder_arrange, act=act, init=init, init_up=up, **fields)
+        return Bottleneck(
+            r=decoder_rank,
+            heads=decoder_heads,
+            arrange="plain" if decoder_heads == 1 else "down",
+            phm=phm,
+            act=act,
+            scale=decoder_scale,
+            init=init,
+            init_up=up,
+            **fields,
+        )
 
-    own = Bottleneck(
-        r=rank, heads=heads, arrange=arrange, act=act, input=delta_input, scale=delta_scale, init=init, init_up=up
-    )
+    shaped: dict[str, Any] = {"r": rank, "heads": heads, "arrange": arrange, "phm": phm, "act": act}
+    own = Bottleneck(**shaped, input=delta_input, scale=delta_scale, init=init, init_up=up)
     return Spec(
         parts=gated(
             own if delta == "bottleneck" else None,
@@ -240,14 +244,23 @@ def vl_pet(
     )
 
 
-def four_sizes(base: str, *, order: int, t5: Mapping[str, Any] = T5, listed: bool = True) -> Callable[[Build], Build]:
+def four_sizes(
+    base: str,
+    *,
+    order: int,
+    about: str = "",
+    defaults: Mapping[str, Any] | None = None,
+    t5: Mapping[str, Any] = T5,
+    listed: bool = True,
+) -> Callable[[Build], Build]:
     """Register a method with options ``gate`` and ``gate_rank`` as ``BASE+vl-pet-SIZE`` in the four sizes."""
 
     def register(build: Build) -> Build:
         for place, size in enumerate(SIZES):
             named = method(
                 f"{base}+vl-pet-{size}",
-                defaults={"gate": size},
+                about=about,
+                defaults={"gate": size, **(defaults or {})},
                 t5=t5,
                 optim=OPTIM,
                 order=order + place,
