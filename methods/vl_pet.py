@@ -204,10 +204,11 @@ def vl_pet(
 ) -> Spec:
     """VL-PET as in the released scripts; on T5 rank and gate rank 192, scale 0.3 and zero-initialised projections.
 
-    Encoder: ``rank``, ``heads``, ``arrange``, ``phm``, ``act``, ``delta_input``, ``delta_scale`` shape the bottleneck ΔH
-    (``delta="none"`` leaves the gate alone), ``h_scale`` multiplies H; ``gate`` is a size by its name, its twin from
-    the paper's figure, ``large-full`` (a full matrix), ``self`` (σ of ΔH), a norm in its place, or ``none``; it reads
-    ``gate_input`` instead of its own and with ``gate_op="add"`` is added; ``scale`` is s. ``encoder`` and ``layers``
+    Encoder: ``rank``, ``heads``, ``arrange``, ``phm``, ``act``, ``delta_input``, ``delta_scale`` make the bottleneck
+    ΔH (``delta="none"`` leaves the gate alone), ``h_scale`` multiplies H; ``gate`` is a size by its name, its twin
+    from the paper's figure, ``large-full`` (a full matrix), ``self`` (σ of ΔH), a norm in its place, or ``none``; it
+    reads ``gate_input`` instead of its own and with ``gate_op="add"`` is added; ``scale`` is s. ``encoder`` and
+    ``layers``
     say where. Decoder: one module, placed by ``decoder``, of rank ``decoder_rank``. ``init`` draws matrices,
     ``zero_init`` starts the up-projections and the gate's last layer at zero.
     """
