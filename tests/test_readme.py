@@ -10,7 +10,7 @@ import methods
 from bench import backbones
 counted = methods.attach(backbones.build("mini-bart", feat_dim=32, device="meta"), methods.get("bitfit+norms")).count()
 assert counted.trainable == counted.unfrozen + counted.projector > 0, counted
-assert methods.get("bitfit+norms", biases="enc").overrides == {"biases": False}
+assert methods.get("bitfit+norms", biases="enc").overrides == {"biases": "enc"}
 """
 
 
