@@ -1,0 +1,153 @@
+"""Profiles: what a Slurm job of a sweep asks for, and what it sets up. Plain data, read from TOML."""
+
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from bench.config import Frozen, validated
+from bench.errors import UsageError, did_you_mean
+
+Text = Annotated[str, Field(pattern=r"^[^\r\n]+$")]  # a line break would end the #SBATCH line
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Option = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+COVERED = {
+    "job-name": "the sweep's own",
+    "output": "the sweep's own",
+    "error": "the sweep's own",
+    "open-mode": "the sweep's own",
+    "array": "array_parallelism",
+    "time": "time_minutes",
+    "signal": "signal_seconds",
+    "mem": "memory_gb",
+    "cpus-per-task": "cpus",
+    "gpus-per-node": "gpus",
+    "no-requeue": "requeue",
+    "chdir": "the sweep's own",
+}
+
+
+class Profile(Frozen):
+    """The fields of a profile. What is None or empty is left to the cluster's defaults.
+
+    Attributes:
+        time_minutes: time limit of a job.
+        partition, account, qos, constraint: as sbatch knows them.
+        nodelist, exclude: nodes that a job must and must not have. A job has one node.
+        gpus: GPUs of a job.
+        cpus: CPUs of a job.
+        memory_gb: memory of a job's node in GiB.
+        signal_seconds: how long before the time limit a job is told to stop (SIGUSR2). Slurm may be 60 s early.
+        array_parallelism: how many jobs of a sweep run at once.
+        pack: how many runs one job works through.
+        requeue: whether a job may start again after preemption, a time limit or the loss of its node.
+        max_requeues: how many times.
+        setup: lines of shell before Python starts: modules, conda, the environment.
+        python: the shell command that starts Python on a node, such as one inside a container; by default the
+            interpreter that submits.
+        env: environment variables, set before ``setup`` to the letter.
+        scratch: a folder on the node's own disk, made if need be and known to the job as TMPDIR; the node's shell
+            expands variables in it.
+        comment: sbatch's.
+        extra: any other option of sbatch by its long name; true is an option without a value, false leaves it out.
+    """
+
+    time_minutes: Annotated[int, Field(ge=1)]
+    partition: Text | None = None
+    account: Text | None = None
+    qos: Text | None = None
+    constraint: Text | None = None
+    nodelist: Text | None = None
+    exclude: Text | None = None
+    gpus: Annotated[int, Field(ge=0)] = 0
+    cpus: Annotated[int, Field(ge=1)] = 1
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    signal_seconds: Annotated[int, Field(ge=1, le=65535)] = 120
+    array_parallelism: Annotated[int, Field(ge=1)] = 64
+    pack: Annotated[int, Field(ge=1)] = 1
+    requeue: bool = True
+    max_requeues: Annotated[int, Field(ge=0)] = 3
+    setup: tuple[str, ...] = ()
+    python: Text | None = None
+    env: dict[Variable, str | int | float] = Field(default_factory=dict)
+    scratch: Annotated[str, Field(pattern=r'^[^\r\n"`\\]+$')] | None = None
+    comment: Text | None = None
+    extra: dict[Option, bool | int | float | Text] = Field(default_factory=dict)
+
+    @field_validator("signal_seconds")
+    @classmethod
+    def _before_the_limit(cls, value: int, given: ValidationInfo) -> int:
+        minutes = given.data.get("time_minutes")
+        if minutes is not None and value >= 60 * minutes:
+            raise ValueError(f"{value} s are not less than time_minutes = {minutes}")
+        return value
+
+    @field_validator("extra")
+    @classmethod
+    def _not_a_field(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in value:
+            dashed = key.replace("_", "-")
+            field = COVERED.get(dashed, dashed if dashed in cls.model_fields else None)
+            if field in cls.model_fields:
+                raise ValueError(f"{key!r} is the profile's field {field!r}; set that")
+            if field:
+                raise ValueError(f"{key!r} is {field} and cannot be set")
+        return value
+
+    @classmethod
+    def read(cls, path: Path) -> "Profile":
+        """Read a profile from a TOML file.
+
+        Raises:
+            UsageError: no such file, broken TOML, or a field that is wrong; near matches are named.
+        """
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            near = did_you_mean(path.name, sorted(file.name for file in path.parent.glob("*.toml")))
+            raise UsageError(f"{path}: no such profile{near}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: cannot be read ({error})") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{path}: not valid TOML ({error})") from None
+        return validated(cls, content, str(path))
+
+    def submitit_parameters(self, name: str) -> dict[str, Any]:
+        """Return the parameters for ``submitit.SlurmExecutor.update_parameters``; ``name`` is the job's.
+
+        ``python`` is not among them: it is an argument of SlurmExecutor itself.
+        """
+        given = {
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "nodelist": self.nodelist,
+            "exclude": self.exclude,
+            "comment": self.comment,
+            "gpus_per_node": self.gpus or None,
+            "mem": None if self.memory_gb is None else f"{round(self.memory_gb * 1024)}M",
+        }
+        # Submitit writes both spellings of an option if it gets both; the dashed one would lose against its default.
+        extra = {key.replace("-", "_"): value for key, value in self.extra.items() if value is not False}
+        return {
+            "job_name": name,
+            "time": self.time_minutes,
+            "cpus_per_task": self.cpus,
+            # Since Slurm 22.05, srun does not take this from the job: a task would be bound to one CPU.
+            "srun_args": [f"--cpus-per-task={self.cpus}"],
+            "signal_delay_s": self.signal_seconds,
+            "array_parallelism": self.array_parallelism,
+            "setup": self.shell(),
+            "additional_parameters": {("requeue" if self.requeue else "no_requeue"): True, **extra},
+            **{key: value for key, value in given.items() if value is not None},
+        }
+
+    def shell(self) -> list[str]:
+        """Return the lines of shell that a job runs before Python: variables, scratch folder, set-up."""
+        lines = [f"export {key}={shlex.quote(str(value))}" for key, value in self.env.items()]
+        if self.scratch:
+            lines += [f'export TMPDIR="{self.scratch}"', 'mkdir -p "$TMPDIR"']
+        return [*lines, *self.setup]
