@@ -1,0 +1,203 @@
+"""slurm/dev-cluster on this machine: jobs, GPUs, lost nodes, restarts, preemption, and nothing left behind."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from dev_slurm import DEV_CLUSTER, DevSlurm
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(autouse=True)
+def settled(cluster: DevSlurm) -> None:
+    cluster.settle()
+
+
+def pids(cluster: DevSlurm) -> dict[str, str]:
+    return {file.name: file.read_text().strip() for file in (cluster.folder / "run").glob("*.pid")}
+
+
+def lives(pid: str | int) -> bool:
+    """Whether a process runs; one that is dead and not yet fetched by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_jobs_see_the_gpus_they_asked_for(cluster: DevSlurm) -> None:
+    script = 'echo "$SLURMD_NODENAME:$CUDA_VISIBLE_DEVICES"; srun printenv CUDA_VISIBLE_DEVICES'
+    two = cluster.submit(script, "--gpus-per-node=2", "--nodelist=node3")
+    one = cluster.submit("srun printenv CUDA_VISIBLE_DEVICES", "--gpus-per-node=1")
+    none = cluster.submit('echo "[$CUDA_VISIBLE_DEVICES]"')
+    for job in (two, one, none):
+        cluster.wait(job, "COMPLETED")
+    assert cluster.output(two) == ["node3:0,1", "0,1"]
+    assert cluster.output(one) == ["0"]
+    assert cluster.output(none) == ["[]"]
+
+    def accounted() -> bool:
+        told = cluster.run("sacct", "-X", "--noheader", "--parsable2", "--format=State,AllocTRES", "-j", two)
+        return told.startswith("COMPLETED|") and "gres/gpu=2" in told
+
+    cluster.until(accounted, "sacct knows the job and its GPUs")
+
+
+def test_a_dead_node_loses_its_jobs_to_another_and_comes_back(cluster: DevSlurm) -> None:
+    # The second process leaves the job's session and environment, as a careless data loader may.
+    script = 'srun bash -c "setsid env -i sleep 600 & echo \\$\\$ \\$!; sleep 600"'
+    job = cluster.submit(script, "--requeue", "--exclude=node4")
+    cluster.until(lambda: cluster.output(job), "the job runs")
+    first = cluster.shown(job, "NodeList")
+    workers = cluster.output(job)[0].split()
+    assert all(map(lives, workers))
+    other = cluster.submit("sleep 600", "--nodelist=node4")
+    cluster.wait(other, "RUNNING")
+
+    cluster.control("kill-node", first)
+    assert cluster.node(first).startswith("down")
+    assert not any(map(lives, workers))
+    cluster.until(lambda: len(cluster.output(job)) == 2, "the job runs again")
+    assert cluster.shown(job, "Restarts") == "1"
+    assert cluster.shown(job, "NodeList") not in (first, "node4")
+    assert (cluster.shown(other, "JobState"), cluster.shown(other, "Restarts")) == ("RUNNING", "0")
+
+    cluster.control("start-node", first)
+    assert cluster.node(first) == "idle"
+
+
+def test_the_queue_outlives_the_controller(cluster: DevSlurm) -> None:
+    running = cluster.submit("sleep 4; echo done")
+    held = cluster.submit("echo later", "--hold")
+    cluster.wait(running, "RUNNING")
+    before = pids(cluster)
+    cluster.control("restart-controller")
+    cluster.control("restart-controller", "--kill")
+    after = pids(cluster)
+    assert before.pop("slurmctld.pid") != after.pop("slurmctld.pid")
+    assert before == after
+    assert cluster.shown(held, "JobState") == "PENDING"
+    cluster.run("scontrol", "release", held)
+    for job, says in ((running, "done"), (held, "later")):
+        cluster.wait(job, "COMPLETED")
+        assert cluster.output(job) == [says]
+
+
+def test_the_normal_partition_preempts_the_low_one(cluster: DevSlurm) -> None:
+    whole = ("--nodelist=node2", "--exclusive")
+    script = "trap 'echo told; kill %1; exit 1' USR2; echo begun; sleep 600 & wait"
+    low = cluster.submit(
+        f'srun bash -c "{script}"; sleep 600', *whole, "--partition=low", "--signal=USR2@60", "--requeue"
+    )
+    cluster.until(lambda: cluster.output(low) == ["begun"], "the low job runs")
+    high = cluster.submit("sleep 1", *whole)
+    cluster.wait(high, "COMPLETED")
+    assert cluster.output(low)[:2] == ["begun", "told"]  # before the normal job could start
+    cluster.until(lambda: cluster.output(low).count("begun") == 2, "the low job runs again")
+    assert cluster.shown(low, "Restarts") == "1"
+
+
+def test_up_starts_only_what_does_not_run(cluster: DevSlurm) -> None:
+    before = pids(cluster)
+    cluster.control("up", "4")
+    assert pids(cluster) == before
+    os.kill(int(before["slurmd-node4.pid"]), signal.SIGKILL)
+    with pytest.raises(AssertionError, match=r"slurmd-node4 +not running"):
+        cluster.control("status")
+    cluster.control("up")
+    after = pids(cluster)
+    assert before.pop("slurmd-node4.pid") != after.pop("slurmd-node4.pid")
+    assert before == after
+    with pytest.raises(AssertionError, match="4 nodes running"):
+        cluster.control("up", "3")
+    with pytest.raises(AssertionError, match="no node 'node9'; there are node1, "):
+        cluster.control("kill-node", "node9")
+
+
+def test_down_leaves_nothing_and_touches_no_other_cluster(
+    cluster: DevSlurm, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    small = DevSlurm(tmp_path_factory.mktemp("small"))
+    with pytest.raises(AssertionError, match="no cluster in"):
+        small.control("down")
+    neighbour = cluster.submit("sleep 600")
+    exported = small.control("up", "2")
+    try:
+        assert exported == f"export SLURM_CONF={small.env['SLURM_CONF']}\n" == small.control("env")
+        stubborn = small.submit("trap '' TERM USR2; echo $$; srun bash -c 'trap \"\" TERM; echo $$; sleep 600'", "-n1")
+        small.until(lambda: len(small.output(stubborn)) == 2, "the job runs")
+        everything = [*pids(small).values(), *small.output(stubborn)]
+        assert len(everything) == 4 + 2 + 2
+        assert all(map(lives, everything))
+        first, last = map(int, re.findall(r"ports (\d+) to (\d+)", small.control("status"))[0])
+        assert all(map(listens, range(first, last + 1)))
+    finally:
+        small.control("down")
+    assert not any(map(lives, everything))
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and lives(pid) and str(small.folder) in told(pid)]
+    assert not [path for path in small.folder.rglob("*") if path.is_socket()]
+    assert not any(map(listens, range(first, last + 1)))
+    assert (small.folder / "log" / "slurmctld.log").exists()
+    small.control("down")
+    cluster.control("status")
+    assert cluster.shown(neighbour, "JobState") == "RUNNING"
+
+
+def told(pid: str) -> str:
+    """The arguments and the environment of a process."""
+    try:
+        return "".join(Path(f"/proc/{pid}/{part}").read_text(errors="replace") for part in ("cmdline", "environ"))
+    except OSError:
+        return ""
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("mine", "up"), "holds something else than a cluster"),
+        (("long" * 20, "up"), "too long for sockets"),
+        (("a b", "up"), "cannot hold"),
+        (("new", "up", "0"), "expected 1 to"),
+        (("new", "status"), "no cluster in"),
+    ],
+)
+def test_a_folder_that_will_not_do_is_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, words: tuple[str, ...], fault: str
+) -> None:
+    place = tmp_path_factory.mktemp("at")
+    kept = place / "mine" / "run"
+    kept.parent.mkdir()
+    kept.write_text("precious")
+    assert fault in refused("--dir", str(place / words[0]), *words[1:])
+    assert kept.read_text() == "precious"
+
+
+def refused(*words: str, path: str = "") -> str:
+    """Return the one line of error with which slurm/dev-cluster refuses."""
+    environ = os.environ | {"PATH": f"{path}:{os.environ['PATH']}"}
+    done = subprocess.run([str(DEV_CLUSTER), *words], env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("dev-cluster: ")
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+def test_a_daemon_that_does_not_start_is_named_with_its_log(tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.mktemp("broken")
+    munged = place / "bin" / "munged"
+    munged.parent.mkdir()
+    munged.write_text("#!/bin/sh\necho out of entropy\nexit 3\n")
+    munged.chmod(0o755)
+    message = refused("--dir", str(place / "c"), "up", "1", path=str(munged.parent))
+    assert message.endswith(f"munged did not start (exit code 3: out of entropy); see {place}/c/log/munged.log\n")
+    assert not list(pids(DevSlurm(place / "c")))
