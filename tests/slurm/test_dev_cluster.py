@@ -199,5 +199,5 @@ def test_a_daemon_that_does_not_start_is_named_with_its_log(tmp_path_factory: py
     munged.write_text("#!/bin/sh\necho out of entropy\nexit 3\n")
     munged.chmod(0o755)
     message = refused("--dir", str(place / "c"), "up", "1", path=str(munged.parent))
-    assert message.endswith(f"munged did not start (exit code 3: out of entropy); see {place}/c/log/munged.log\n")
+    assert message.endswith(f"munged ended (out of entropy); see {place}/c/log/munged.log\n")
     assert not list(pids(DevSlurm(place / "c")))
