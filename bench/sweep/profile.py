@@ -13,19 +13,14 @@ from bench.errors import UsageError, did_you_mean
 Text = Annotated[str, Field(pattern=r"^[^\r\n]+$")]  # a line break would end the #SBATCH line
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Option = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+OWN = ("job-name", "output", "error", "open-mode", "array", "chdir", "nodes", "ntasks", "ntasks-per-node")
 COVERED = {
-    "job-name": "the sweep's own",
-    "output": "the sweep's own",
-    "error": "the sweep's own",
-    "open-mode": "the sweep's own",
-    "array": "array_parallelism",
     "time": "time_minutes",
     "signal": "signal_seconds",
     "mem": "memory_gb",
     "cpus-per-task": "cpus",
     "gpus-per-node": "gpus",
     "no-requeue": "requeue",
-    "chdir": "the sweep's own",
 }
 
 
@@ -64,7 +59,7 @@ class Profile(Frozen):
     gpus: Annotated[int, Field(ge=0)] = 0
     cpus: Annotated[int, Field(ge=1)] = 1
     memory_gb: Annotated[float, Field(gt=0)] | None = None
-    signal_seconds: Annotated[int, Field(ge=1, le=65535)] = 120
+    signal_seconds: Annotated[int, Field(ge=1, le=65535, validate_default=True)] = 120
     array_parallelism: Annotated[int, Field(ge=1)] = 64
     pack: Annotated[int, Field(ge=1)] = 1
     requeue: bool = True
@@ -89,11 +84,11 @@ class Profile(Frozen):
     def _not_a_field(cls, value: dict[str, Any]) -> dict[str, Any]:
         for key in value:
             dashed = key.replace("_", "-")
-            field = COVERED.get(dashed, dashed if dashed in cls.model_fields else None)
+            field = COVERED.get(dashed, dashed)
             if field in cls.model_fields:
                 raise ValueError(f"{key!r} is the profile's field {field!r}; set that")
-            if field:
-                raise ValueError(f"{key!r} is {field} and cannot be set")
+            if dashed in OWN:
+                raise ValueError(f"{key!r} is set by the sweep itself")
         return value
 
     @classmethod
