@@ -18,6 +18,8 @@ COVERED = {
     "time": "time_minutes",
     "signal": "signal_seconds",
     "mem": "memory_gb",
+    "mem-per-cpu": "memory_gb",
+    "mem-per-gpu": "memory_gb",
     "cpus-per-task": "cpus",
     "gpus-per-node": "gpus",
     "no-requeue": "requeue",
@@ -25,7 +27,7 @@ COVERED = {
 
 
 class Profile(Frozen):
-    """The fields of a profile. What is None or empty is left to the cluster's defaults.
+    """The fields of a profile. What is None or empty is left to the cluster, GPUs and memory to what the runs need.
 
     Attributes:
         time_minutes: time limit of a job.
@@ -33,7 +35,7 @@ class Profile(Frozen):
         nodelist, exclude: nodes that a job must and must not have. A job has one node.
         gpus: GPUs of a job.
         cpus: CPUs of a job.
-        memory_gb: memory of a job's node in GiB.
+        memory_gb: memory of a job in GiB.
         signal_seconds: how long before the time limit a job is told to stop (SIGUSR2). Slurm may be 60 s early.
         array_parallelism: how many jobs of a sweep run at once.
         pack: how many runs one job works through.
@@ -56,7 +58,7 @@ class Profile(Frozen):
     constraint: Text | None = None
     nodelist: Text | None = None
     exclude: Text | None = None
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Annotated[int, Field(ge=0)] | None = None
     cpus: Annotated[int, Field(ge=1)] = 1
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     signal_seconds: Annotated[int, Field(ge=1, le=65535, validate_default=True)] = 120

@@ -133,7 +133,7 @@ def test_what_a_profile_leaves_out_is_left_to_the_cluster(tmp_path: Path) -> Non
         ("memory_gb = 64", "mem=65536M"),
         ("extra = { gres = 'gpu:a100:1' }", "gres=gpu:a100:1"),
         ("extra = { wckey = 'ours' }", "wckey=ours"),
-        ("extra = { mem-per-gpu = '20G' }", "mem-per-gpu=20G"),
+        ("extra = { licenses = 'hub:2' }", "licenses=hub:2"),
     ],
 )
 def test_a_field_becomes_its_option(tmp_path: Path, text: str, expected: str) -> None:
@@ -186,6 +186,10 @@ def test_there_is_a_profile_for_each_kind() -> None:
         ("time_minutes = 9\nextra = { partition = 'x' }", "extra: .*'partition' is the profile's field 'partition'"),
         ("time_minutes = 9\nextra = { gpus-per-node = 1 }", "extra: .*'gpus-per-node' is the profile's field 'gpus'"),
         ("time_minutes = 9\nextra = { cpus_per_task = 1 }", "extra: .*'cpus_per_task' is the profile's field 'cpus'"),
+        (
+            "time_minutes = 9\nextra = { mem-per-gpu = '9G' }",
+            "extra: .*'mem-per-gpu' is the profile's field 'memory_gb'",
+        ),
         ("time_minutes = 9\nextra = { output = 'x' }", "extra: .*'output' is set by the sweep itself"),
     ],
 )
