@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from dev_slurm import DEV_CLUSTER, DevSlurm
+from dev_slurm import DEV_CLUSTER, ROOT, DevSlurm
+from submitit.slurm.slurm import _make_sbatch_string
+
+from bench.sweep.profile import Profile
 
 pytestmark = pytest.mark.slurm
 
@@ -117,6 +120,39 @@ def test_up_starts_only_what_does_not_run(cluster: DevSlurm) -> None:
         cluster.control("up", "3")
     with pytest.raises(AssertionError, match="no node 'node9'; there are node1, "):
         cluster.control("kill-node", "node9")
+
+
+def batch(profile: Profile, folder: Path, command: str) -> Path:
+    """Write the script that Submitit would submit with a profile."""
+    file = folder / "batch.sh"
+    file.write_text(_make_sbatch_string(command=command, folder=folder, **profile.submitit_parameters("try")))
+    return file
+
+
+def test_a_job_of_the_profile_gets_what_it_asks_for(cluster: DevSlurm, tmp_path: Path) -> None:
+    profile = Profile.read(ROOT / "slurm" / "profiles" / "dev-cluster.toml")
+    file = batch(profile, tmp_path, "printenv HF_HUB_OFFLINE OMP_NUM_THREADS SLURM_CPUS_PER_TASK")
+    job = cluster.run("sbatch", "--parsable", str(file)).strip()
+    cluster.wait(job, "COMPLETED")
+    assert (tmp_path / f"{job}_0_log.out").read_text().split() == ["1", "1", str(profile.cpus)]
+    shown = {key: cluster.shown(job, key) for key in ("Partition", "Requeue", "TimeLimit", "MinMemoryNode", "Comment")}
+    assert shown == {
+        "Partition": profile.partition,
+        "Requeue": "1",
+        "TimeLimit": "00:30:00",
+        "MinMemoryNode": "922M",
+        "Comment": "vlpet-bench",
+    }
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "gpu-preemptible"])
+def test_sbatch_knows_every_option_of_a_profile(cluster: DevSlurm, tmp_path: Path, name: str) -> None:
+    profile = Profile.read(ROOT / "slurm" / "profiles" / f"{name}.toml")
+    file = batch(profile, tmp_path, "true")
+    smaller = ("--partition=main", "--cpus-per-task=2", "--mem=100")  # as they are here
+    cluster.run("sbatch", "--test-only", *smaller, str(file))
+    with pytest.raises(AssertionError, match="invalid partition"):
+        cluster.run("sbatch", "--test-only", str(file))
 
 
 def test_down_leaves_nothing_and_touches_no_other_cluster(
