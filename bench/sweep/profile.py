@@ -127,8 +127,7 @@ class Profile(Frozen):
             "gpus_per_node": self.gpus or None,
             "mem": None if self.memory_gb is None else f"{round(self.memory_gb * 1024)}M",
         }
-        # Submitit writes both spellings of an option if it gets both; the dashed one would lose against its default.
-        extra = {key.replace("-", "_"): value for key, value in self.extra.items() if value is not False}
+        extra = {key: value for key, value in self.extra.items() if value is not False}
         return {
             "job_name": name,
             "time": self.time_minutes,
