@@ -40,7 +40,7 @@ class Profile(Frozen):
         array_parallelism: how many jobs of a sweep run at once.
         pack: how many runs one job works through.
         requeue: whether a job may start again after preemption, a time limit or the loss of its node.
-        max_requeues: how many times.
+        max_requeues: after how many starts it no longer asks for another; Slurm's own requeues are not bounded.
         setup: lines of shell before Python starts: modules, conda, the environment.
         python: the shell command that starts Python on a node, such as one inside a container; by default the
             interpreter that submits.
@@ -48,6 +48,8 @@ class Profile(Frozen):
         scratch: a folder on the node's own disk, made if need be and known to the job as TMPDIR; the node's shell
             expands variables in it.
         comment: sbatch's.
+        conf: Slurm's configuration file, where it is not the system's; relative to the profile. For SLURM_CONF, where
+            that is not set.
         extra: any other option of sbatch by its long name; true is an option without a value, false leaves it out.
     """
 
@@ -71,6 +73,7 @@ class Profile(Frozen):
     env: dict[Variable, str | int | float] = Field(default_factory=dict)
     scratch: Annotated[str, Field(pattern=r'^[^\r\n"`\\]+$')] | None = None
     comment: Text | None = None
+    conf: Path | None = None
     extra: dict[Option, bool | int | float | Text] = Field(default_factory=dict)
 
     @field_validator("signal_seconds")
@@ -109,7 +112,8 @@ class Profile(Frozen):
             raise UsageError(f"{path}: cannot be read ({error})") from None
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{path}: not valid TOML ({error})") from None
-        return validated(cls, content, str(path))
+        profile = validated(cls, content, str(path))
+        return profile.model_copy(update={"conf": (path.parent / profile.conf).resolve()}) if profile.conf else profile
 
     def submitit_parameters(self, name: str) -> dict[str, Any]:
         """Return the parameters for ``submitit.SlurmExecutor.update_parameters``; ``name`` is the job's.

@@ -23,6 +23,16 @@ PACKAGES = (
     *("slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server-core", "mariadb-client-core"),
 )
 PROGRAMS = ("munged", "mariadb-install-db", "mariadbd", "slurmdbd", "sacctmgr", "slurmctld", "slurmd", "sbatch", "srun")
+VERBS = {
+    "install": "install Debian's packages; starts nothing",
+    "up": "bring it up, or start what does not run; wait until it is ready and print the line of `env`",
+    "down": "stop everything: jobs are killed, the queue is forgotten, logs stay",
+    "status": "what runs; exit code 0 if all of it does",
+    "env": "print the line of shell that points sbatch, squeue, ... at it",
+    "kill-node": "a node loses power: its jobs die",
+    "start-node": "a node comes back",
+    "restart-controller": "stop slurmctld and start it again with its queue",
+}
 
 
 def install() -> None:
@@ -127,31 +137,25 @@ def environment(cluster: Cluster) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    top = argparse.ArgumentParser(prog="dev-cluster", description="A real Slurm on this machine. Needs root.")
-    top.add_argument(
-        "--dir",
-        type=Path,
-        default=CHECKOUT / ".dev-cluster",
-        help="the cluster's folder (.dev-cluster in the checkout)",
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    place.add_argument("--dir", type=Path, help="the cluster's folder (.dev-cluster in the checkout)")
+    top = argparse.ArgumentParser(
+        prog="dev-cluster", description="A real Slurm on this machine. Needs root.", parents=[place]
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("install", help="install Debian's packages; starts nothing")
-    verb = verbs.add_parser("up", help="bring it up, or start what does not run, and wait until it is ready")
-    verb.add_argument("nodes", nargs="?", type=int, metavar="N", help="nodes of 4 CPUs, 4 GB, 2 fake GPUs (4)")
-    verbs.add_parser("down", help="stop everything; jobs are killed, the queue is forgotten, logs stay")
-    verbs.add_parser("status", help="what runs; exit code 0 if all of it does")
-    verbs.add_parser("env", help="print the line of shell that points sbatch, squeue, ... at it")
-    for name, text in (("kill-node", "a node loses power: its jobs die"), ("start-node", "a node comes back")):
-        verbs.add_parser(name, help=text).add_argument("node", metavar="NAME")
-    verb = verbs.add_parser("restart-controller", help="stop slurmctld and start it again")
-    verb.add_argument("--kill", action="store_true", help="kill -9, as in a crash: it loses up to 5 s of the queue")
+    verb = {name: verbs.add_parser(name, help=text, description=text, parents=[place]) for name, text in VERBS.items()}
+    verb["up"].add_argument("nodes", nargs="?", type=int, metavar="N", help="nodes of 4 CPUs, 4 GB, 2 fake GPUs (4)")
+    verb["kill-node"].add_argument("node", metavar="NAME")
+    verb["start-node"].add_argument("node", metavar="NAME")
+    text = "kill -9, as in a crash: it loses up to 5 s of the queue"
+    verb["restart-controller"].add_argument("--kill", action="store_true", help=text)
     return top
 
 
 def main() -> int:
     """Do what the command line says; return 0, or 1 if it failed or not all of the cluster runs."""
     arguments = parser().parse_args()
-    folder = arguments.dir.resolve()
+    folder = getattr(arguments, "dir", CHECKOUT / ".dev-cluster").resolve()
     try:
         if arguments.verb == "env":
             print(environment(present(folder)))

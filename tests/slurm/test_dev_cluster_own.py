@@ -74,7 +74,7 @@ def test_a_folder_that_will_not_do_is_left_alone(
     kept = place / "mine" / "run"
     kept.parent.mkdir()
     kept.write_text("precious")
-    assert fault in call("--dir", str(place / name), "up", str(count))
+    assert fault in call("up", str(count), "--dir", str(place / name))
     assert kept.read_text() == "precious"
 
 

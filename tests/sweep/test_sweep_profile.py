@@ -1,5 +1,6 @@
 """Profiles: from TOML to the lines of sbatch, as Submitit writes them."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -160,6 +161,14 @@ def test_a_profile_of_ours_is_read_and_says_where_and_how_long(file: Path) -> No
     assert {f"partition={profile.partition}", f"time={profile.time_minutes}", "requeue"} <= found
     assert ("gpus-per-node=1" in found) == ("gpu" in file.stem)
     assert profile.env["HF_HUB_OFFLINE"] == 1
+
+
+def test_the_dev_clusters_configuration_is_found_from_anywhere(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = os.path.relpath(repo / "slurm" / "profiles" / "dev-cluster.toml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert Profile.read(Path(file)).conf == repo / ".dev-cluster" / "etc" / "slurm.conf"
 
 
 def test_there_is_a_profile_for_each_kind() -> None:
