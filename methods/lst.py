@@ -59,10 +59,8 @@ class Side(Part):
 
 
 # LST's script, for T5 on image-text; BART and video-text have none and get the same.
-@method("lst", optim={"bart": Optim(3e-3, weight_decay=3e-2), "t5": Optim(3e-3, weight_decay=3e-2)}, order=15)
-def lst(
-    shape: Shape, *, reduction: Factor = 4, temperature: Temperature = 0.1, side_init: Start = "magnitude"
-) -> Spec:
+@method("lst", optim={"bart": Optim(3e-3, weight_decay=3e-2), "t5": Optim(3e-3, weight_decay=3e-2)}, order=14)
+def lst(shape: Shape, *, reduction: Factor = 4, temperature: Temperature = 0.1, side_init: Start = "magnitude") -> Spec:
     """A side network of a quarter of the backbone's width, with ladders from every layer (7.46 % of T5-base).
 
     Training keeps activations of the side network alone: that is LST's claim. The published numbers are of T5-base on

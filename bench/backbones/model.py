@@ -99,7 +99,7 @@ class VLModel(nn.Module):
             logits = self.lm(
                 attention_mask=mask, encoder_outputs=outputs, decoder_input_ids=decoder_input_ids, use_cache=False
             ).logits
-        return VLOutput(logits, outputs.last_hidden_state, labels)
+        return VLOutput(logits, outputs[0], labels)
 
     @torch.no_grad()
     def generate(

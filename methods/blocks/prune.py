@@ -44,9 +44,9 @@ def follow(wide: Sequence[nn.Module], narrow: Sequence[nn.Module], kept: Tensor)
         importance = torch.stack([weight.float().abs() for weight in weights]).prod(dim=0)
         kept = largest(importance.sum(dim=1), len(narrow[0].weight))  # type: ignore[arg-type]
     for module, weight, new in zip(wide, weights, narrow, strict=True):
-        new.weight.copy_(weight[kept])  # type: ignore[operator, union-attr]
+        new.weight.copy_(weight[kept])  # type: ignore[operator]
         if getattr(module, "bias", None) is not None:
-            new.bias.copy_(module.bias[kept])  # type: ignore[operator, union-attr, index]
+            new.bias.copy_(module.bias[kept])  # type: ignore[operator, index]
     return kept
 
 

@@ -60,12 +60,12 @@ class Attends:
 class Rung(nn.Module):
     """One layer of the side network, and the step onto it from the backbone's layer."""
 
-    def __init__(self, d: int, layer: nn.Module, width: int, temperature: float, make: Maker) -> None:
+    def __init__(self, d: int, block: nn.Module, width: int, temperature: float, make: Maker) -> None:
         super().__init__()
         self.temperature = temperature
         self.gate = make.vector(1, "zeros")
         self.down = make.linear(d, width)
-        self.layer = layer
+        self.block = block
 
     def mix(self, u: Tensor, b: Tensor) -> Tensor:
         """``g u + (1 - g) D b``; rows of ``u`` behind those of ``b`` get zeros."""
@@ -96,7 +96,7 @@ class SideStack(nn.Module):
     @property
     def layers(self) -> list[nn.Module]:
         """The side layers."""
-        return [rung.layer for rung in self.rungs]  # type: ignore[misc]
+        return [rung.block for rung in self.rungs]  # type: ignore[misc]
 
     def watch(self) -> None:
         """Begin to keep what :meth:`see` is given."""
@@ -119,7 +119,7 @@ class SideStack(nn.Module):
         features, self.seen = self.seen[1:], None
         call = attends.t5 if self.family == "t5" else attends.bart
         for rung, b in zip(self.rungs, features, strict=True):
-            u = call(rung.layer, rung.mix(u, b))  # type: ignore[operator, arg-type]
+            u = call(rung.block, rung.mix(u, b))  # type: ignore[operator, arg-type]
         return u if self.norm is None else self.dropout(self.norm(u))
 
 
@@ -153,7 +153,7 @@ class Ladder(nn.Module):
     def forward(
         self, join: Callable[..., Any], encoder: nn.Module, ids: Tensor, mask: Tensor, visual: Tensor
     ) -> tuple[SideOutput, Tensor]:
-        """Encode: what ``join`` gives for the text alone and its mask ``b t``, with the side encoder's states beside."""
+        """Encode: what ``join`` gives for the text alone, the side encoder's states beside it, and the text's mask."""
         self.encoder.watch()
         with torch.no_grad(), context.visual(0):
             states, mask = join(encoder, ids, mask, visual[:, :0])
