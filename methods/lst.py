@@ -64,10 +64,10 @@ def lst(shape: Shape, *, reduction: Factor = 4, temperature: Temperature = 0.1, 
     """A side network of a quarter of the backbone's width, with ladders from every layer (7.46 % of T5-base).
 
     Training keeps activations of the side network alone: that is LST's claim. The published numbers are of T5-base on
-    image-text, with side layers cut out of the backbone by Fisher information (the gradients of some batches of the
-    training set, ``fisher-v2``). A method knows no data: here they are cut by ``magnitude`` of the weights, the other
-    importance of the official code, or start at ``random``. As in that code's last version every side layer of the
-    decoder has the side's own relative position biases; in its first one those behind the first had the backbone's.
+    image-text, with side layers cut out of the backbone by Fisher information (``fisher-v2``: squared gradients, text
+    alone, on 1024 training examples). A method knows no data: here they are cut by ``magnitude`` of the weights, the
+    other importance of the official code, or start at ``random``. As in that code's last version every side layer of
+    the decoder has the side's own relative position biases; in its first one those behind the first had the backbone's.
 
     No published run on VL-BART: there the side's text input is what the embedding norm gives out, as in LST's BART
     encoder, visual tokens join it behind that norm, and no norm follows the last layer.
