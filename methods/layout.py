@@ -40,10 +40,17 @@ def _trained(handle: "Handle") -> tuple[dict[str, list[str]], dict[str, int]]:
         room, *path = name.split(".")
         if room == "pet":
             shape = " x ".join(str(size) for size in parameter.shape)
-            modules[path[0]].append(f"{'.'.join(path[1:])} [{shape}]")
+            module, tensor = _split(path)
+            modules[module].append(f"{tensor} [{shape}]")
         else:
             own[_kind(name)] += parameter.numel()
     return modules, own
+
+
+def _split(path: list[str]) -> tuple[str, str]:
+    """Module and tensor of a path under ``pet``; away from sites each module of a list, a layer, is one of its own."""
+    at = 0 if "_" in path[0] else next((index for index, part in enumerate(path) if part.isdigit()), 0)
+    return f"{'.'.join(path[:at])}_{path[at]}" if at else path[0], ".".join(path[at + 1 :])
 
 
 def _alike(modules: dict[str, list[str]]) -> dict[tuple[str, str], list[str]]:
@@ -53,7 +60,7 @@ def _alike(modules: dict[str, list[str]]) -> dict[tuple[str, str], list[str]]:
         stack, _, rest = key.partition("_")
         layer, _, site = rest.partition("_")
         inside = layer.isdigit()
-        found = layers[f"{stack}.{site.replace('_', '.')}" if inside else key, ", ".join(tensors)]
+        found = layers[f"{stack}.{site.replace('_', '.')}".strip(".") if inside else key, ", ".join(tensors)]
         found += [int(layer)] if inside else []
     alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for (place, shapes), numbers in layers.items():

@@ -51,9 +51,10 @@ class Placement:
         """Plan ``hook(module, args, kwargs)`` before each call of ``module``."""
         self.hooks.append(lambda: module.register_forward_pre_hook(hook, with_kwargs=True))
 
-    def after(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """Plan ``hook(module, args, kwargs, output)`` after each call of ``module``."""
-        self.hooks.append(lambda: module.register_forward_hook(hook, with_kwargs=True))
+    def after(self, module: nn.Module, hook: Callable[..., Any], *, always: bool = False) -> None:
+        """Plan ``hook(module, args, kwargs, output)`` after each call of ``module``; with ``always`` also, its output
+        None, where that raises."""
+        self.hooks.append(lambda: module.register_forward_hook(hook, with_kwargs=True, always_call=always))
 
 
 def attach(model: Any, method: str | Chosen | Spec, *, tasks: tuple[str, ...] = context.TASKS) -> Handle:

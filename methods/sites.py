@@ -4,10 +4,11 @@ X is what enters the block. In BART (post-LN) that is the residual stream. In T5
 in the VL-PET official code it is the residual stream *before* the norm, whose magnitude can be tens.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from methods.errors import MethodError
@@ -88,10 +89,47 @@ class Sites:
         """HF's module of a stack, ``enc`` or ``dec``."""
         return self._stacks[name]
 
+    def layers(self, name: str) -> nn.ModuleList:
+        """The layers of a stack."""
+        return self._stacks[name].layers if self.shape.family == "bart" else self._stacks[name].block
+
+    def entrance(self, name: str) -> nn.Module:
+        """The module that gives a stack its text input, before dropout: BART's embedding norm, T5's embedding."""
+        stack = self._stacks[name]
+        return stack.layernorm_embedding if self.shape.family == "bart" else stack.embed_tokens
+
+    def dropout(self, name: str) -> float:
+        """The rate of a stack's own dropout."""
+        dropout = self._stacks[name].dropout
+        return dropout.p if isinstance(dropout, nn.Dropout) else dropout
+
+    def narrow(self, name: str, factor: int) -> tuple[nn.ModuleList, nn.Module | None]:
+        """New layers like a stack's, and the norm that follows T5's, with widths divided by ``factor``.
+
+        They have the stack's number of heads and dropout rates, start values as the model's own constructor draws them,
+        and in a cache the places behind those of the stack's layers.
+        """
+        stack, own = self._stacks[name], self.layers(name)
+        config, kind = deepcopy(stack.config), type(own[0])
+        for width in ("d_model", "d_ff", "d_kv", "encoder_ffn_dim", "decoder_ffn_dim"):
+            if hasattr(config, width):
+                setattr(config, width, getattr(config, width) // factor)
+        norm: nn.Module | None = None
+        if self.shape.family == "bart":
+            layers = [kind(config, layer_idx=len(own) + index) for index in range(len(own))]
+        else:
+            layers = [kind(config, index == 0, layer_idx=len(own) + index) for index in range(len(own))]
+            norm = T5LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+        narrow = nn.ModuleList(layers).apply(self.lm._init_weights)
+        for ours, theirs in zip(narrow.modules(), own.modules(), strict=True):
+            for rate in ("p", "dropout", "activation_dropout"):
+                if isinstance(getattr(theirs, rate, None), float):
+                    setattr(ours, rate, getattr(theirs, rate))
+        return narrow, norm
+
     def _in_layers(self, site: str) -> dict[int, list[Port]]:
-        stack = self._stacks[site[:3]]
-        ports, layers = (_bart, stack.layers) if self.shape.family == "bart" else (_t5, stack.block)
-        return {index: ports(site, index, layer) for index, layer in enumerate(layers)}
+        family, layers = self.shape.family, self.layers(site[:3])
+        return {index: ports_of(family, site, index, layer) for index, layer in enumerate(layers)}
 
     def _outside_layers(self, site: str) -> dict[int, list[Port]]:
         modules: list[nn.Module]
@@ -102,6 +140,21 @@ class Sites:
         else:
             modules = [module for module in self._stacks[site[:3]].children() if _is_norm(module)]
         return {index: [_whole(site, index, module)] for index, module in enumerate(modules)}
+
+
+def ports_of(family: str, site: str, index: int, layer: Any) -> list[Port]:
+    """The ports of a site in ``layer``, an HF layer of any width."""
+    return _bart(site, index, layer) if family == "bart" else _t5(site, index, layer)
+
+
+def position_table(layer: Any) -> nn.Parameter:
+    """The relative position biases ``buckets heads`` in the first layer of a T5 stack."""
+    return layer.layer[0].SelfAttention.relative_attention_bias.weight
+
+
+def position_bias(layer: Any, length: int) -> Tensor:
+    """What the first layer of a T5 stack adds to the scores between positions: ``1 heads length length``."""
+    return layer.layer[0].SelfAttention.compute_bias(length, length)
 
 
 def _bart(site: str, index: int, layer: Any) -> list[Port]:

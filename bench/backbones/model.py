@@ -17,7 +17,10 @@ from methods import context
 @dataclass
 class VLOutput:
     """Logits ``(b, t, vocabulary)`` and encoder states ``(b, n, d)``; ``loss`` is the mean over label tokens, computed
-    when asked for."""
+    when asked for.
+
+    Encoder states are the language model's: with a side network (LST) those of the text alone, ``(b, t, d)``.
+    """
 
     logits: Tensor
     encoder_last_hidden_state: Tensor
@@ -39,7 +42,8 @@ class VLModel(nn.Module):
         visual_embedding: features to visual tokens.
         family: name of the family, "bart" or "t5".
         pet: what a method put there (:func:`methods.attach`). A module called ``input`` in it takes the place of the
-            family's ``join``, which it is given as its first argument.
+            family's ``join``, which it is given as its first argument; in the place of encoder states it may return an
+            HF ``BaseModelOutput`` with more besides, which goes to the language model as it is.
     """
 
     pet: nn.ModuleDict
@@ -52,9 +56,11 @@ class VLModel(nn.Module):
         self._family = family
         self.n_boxes = n_boxes
 
-    def encode(self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return encoder states ``(b, n, d)`` and mask ``(b, n)`` of text ids ``(b, t)`` and features ``(b, v, f)`` or
-        ``(b, 2, v, f)``."""
+    def encode(
+        self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None
+    ) -> tuple[BaseModelOutput, Tensor]:
+        """Return the encoder's output, states ``(b, n, d)``, and their mask ``(b, n)``, of text ids ``(b, t)`` and
+        features ``(b, v, f)`` or ``(b, 2, v, f)``."""
         vis_feats, boxes = pool(vis_feats, boxes, self.n_boxes)
         visual = self.visual_embedding(vis_feats, boxes)
         mask = (input_ids != self.lm.config.pad_token_id).long()
@@ -62,7 +68,8 @@ class VLModel(nn.Module):
         own = self.pet["input"] if "input" in getattr(self, "pet", {}) else None
         with context.visual(visual.shape[1]):
             arguments = (self.lm.get_encoder(), input_ids, mask, visual)
-            return join(*arguments) if own is None else own(join, *arguments)
+            states, mask = join(*arguments) if own is None else own(join, *arguments)
+        return states if isinstance(states, BaseModelOutput) else BaseModelOutput(last_hidden_state=states), mask
 
     def forward(
         self,
@@ -88,14 +95,11 @@ class VLModel(nn.Module):
         elif decoder_input_ids is None:
             decoder_input_ids = input_ids.new_full((len(input_ids), 1), self.lm.config.decoder_start_token_id)
         with context.task(task):
-            states, mask = self.encode(input_ids, vis_feats, boxes)
+            outputs, mask = self.encode(input_ids, vis_feats, boxes)
             logits = self.lm(
-                attention_mask=mask,
-                encoder_outputs=BaseModelOutput(last_hidden_state=states),
-                decoder_input_ids=decoder_input_ids,
-                use_cache=False,
+                attention_mask=mask, encoder_outputs=outputs, decoder_input_ids=decoder_input_ids, use_cache=False
             ).logits
-        return VLOutput(logits, states, labels)
+        return VLOutput(logits, outputs[0], labels)
 
     @torch.no_grad()
     def generate(
@@ -103,10 +107,8 @@ class VLModel(nn.Module):
     ) -> Tensor:
         """Decode token ids ``(b, u)``, the decoder's start token first; ``arguments`` are those of HF ``generate``."""
         with context.task(task):
-            states, mask = self.encode(input_ids, vis_feats, boxes)
-            return self.lm.generate(
-                encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask, **arguments
-            )
+            outputs, mask = self.encode(input_ids, vis_feats, boxes)
+            return self.lm.generate(encoder_outputs=outputs, attention_mask=mask, **arguments)
 
     def set_dropout(self, p: float) -> None:
         """Set every dropout of the language model: hidden, attention and activation."""
