@@ -73,6 +73,10 @@ class Handle:
         """Names of the trained parameters, in the model's order."""
         return list(self.trained())
 
+    def added(self) -> dict[str, nn.Parameter]:
+        """The trained parameters that the model did not have before."""
+        return {name: p for name, p in self.trained().items() if p not in self._before}
+
     def count(self) -> Count:
         """Count the parameters as they stand."""
         before = self._before.keys()
@@ -148,6 +152,18 @@ class Handle:
             for fold in self._folds:
                 fold()
         self.detach()
+
+    def export_peft(self, folder: str | Path) -> None:
+        """Write the method to a folder from which HF's ``PeftModel.from_pretrained(language_model, folder)`` reads it.
+
+        What is trained outside the language model, the visual projector, is *not* in it: that stays with :meth:`save`.
+
+        Raises MethodError for a method that PEFT's format cannot hold; it can hold ``peft:*``, and of our own ``lora``
+        and ``ia3`` with one set of weights for all tasks.
+        """
+        from methods.export import export
+
+        export(self, self._lm, Path(folder))
 
     def detach(self) -> None:
         """Take the method's modules and hooks out and give every parameter its ``requires_grad`` back.

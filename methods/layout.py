@@ -32,36 +32,48 @@ def explain(handle: "Handle") -> str:
     return "\n".join(lines)
 
 
-def _trained(handle: "Handle") -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Trained tensors of the method by module, and how many parameters of each kind are the model's own."""
-    modules: dict[str, list[str]] = defaultdict(list)
+def _trained(handle: "Handle") -> tuple[dict[tuple[str, str], list[str]], dict[str, int]]:
+    """Trained tensors of the method by place and layer, and how many parameters of each kind are the model's own."""
+    modules: dict[tuple[str, str], list[str]] = defaultdict(list)
     own: dict[str, int] = defaultdict(int)
+    added = handle.added()
     for name, parameter in handle.trained().items():
         room, *path = name.split(".")
         if room == "pet":
-            shape = " x ".join(str(size) for size in parameter.shape)
-            module, tensor = _split(path)
-            modules[module].append(f"{tensor} [{shape}]")
+            place, layer, tensor = _placed(path)
+        elif name in added and room != "visual_embedding":
+            place, layer, tensor = _injected(handle, [room, *path])
         else:
             own[_kind(name)] += parameter.numel()
+            continue
+        modules[place, layer].append(f"{tensor} [{' x '.join(str(size) for size in parameter.shape)}]")
     return modules, own
 
 
-def _split(path: list[str]) -> tuple[str, str]:
-    """Module and tensor of a path under ``pet``; away from sites each module of a list, a layer, is one of its own."""
-    at = 0 if "_" in path[0] else next((index for index, part in enumerate(path) if part.isdigit()), 0)
-    return f"{'.'.join(path[:at])}_{path[at]}" if at else path[0], ".".join(path[at + 1 :])
+def _placed(path: list[str]) -> tuple[str, str, str]:
+    """Place, layer and tensor of a path under ``pet``: ``enc_3_sa_out`` is at ``enc.sa.out`` in ``3``; away from sites
+    each module of a list is a layer of its own."""
+    stack, _, rest = path[0].partition("_")
+    layer, _, site = rest.partition("_")
+    if layer.isdigit():
+        return f"{stack}.{site.replace('_', '.')}", layer, ".".join(path[1:])
+    at = 0 if rest else next((index for index, part in enumerate(path) if part.isdigit()), 0)
+    return (".".join(path[:at]), path[at], ".".join(path[at + 1 :])) if at else (path[0], "", ".".join(path[1:]))
 
 
-def _alike(modules: dict[str, list[str]]) -> dict[tuple[str, str], list[str]]:
+def _injected(handle: "Handle", path: list[str]) -> tuple[str, str, str]:
+    """Place, layer and tensor of a parameter of a layer that PEFT put around one of the model's own."""
+    inside = (".".join(path[:end]) for end in range(1, len(path)))
+    around = next(name for name in inside if hasattr(handle.model.get_submodule(name), "base_layer"))
+    layer = next((part for part in around.split(".") if part.isdigit()), "")
+    return around.replace(f".{layer}.", ".*.", 1), layer, ".".join(path).removeprefix(f"{around}.")
+
+
+def _alike(modules: dict[tuple[str, str], list[str]]) -> dict[tuple[str, str], list[str]]:
     """The places, by tensors and layers, of modules that have the same ones."""
     layers: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for key, tensors in modules.items():
-        stack, _, rest = key.partition("_")
-        layer, _, site = rest.partition("_")
-        inside = layer.isdigit()
-        found = layers[f"{stack}.{site.replace('_', '.')}".strip(".") if inside else key, ", ".join(tensors)]
-        found += [int(layer)] if inside else []
+    for (place, layer), tensors in modules.items():
+        layers[place, ", ".join(tensors)] += [int(layer)] if layer else []
     alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for (place, shapes), numbers in layers.items():
         alike[shapes, f", layers {_ranges(numbers)}" if numbers else ""].append(place)

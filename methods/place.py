@@ -28,7 +28,8 @@ MASKED = -1e3  # scores are masked by adding a far lower number
 class Placement:
     """The plan of an attachment: parts add modules and hooks to it; the model is changed only once it is complete.
 
-    ``changes`` are for what hooks cannot do: each changes the model when called, and returns what undoes it.
+    ``changes`` are for what hooks cannot do: each changes the model when called, and returns what undoes it; one that
+    raises has undone what it did.
     """
 
     model: Any
@@ -85,12 +86,19 @@ def attach(model: Any, method: str | Chosen | Spec, *, tasks: tuple[str, ...] = 
         raise MethodError("this method leaves nothing to train on this model: it has no part, and trains nothing of it")
 
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    for parameter in before:
-        parameter.requires_grad_(parameter in tuned)
-    undo = [change() for change in placement.changes]
+    undo: list[Callable[[], None]] = []
+    handle = Handle(model, lm, spec, undo=undo, folds=placement.folds, before=before)
+    try:
+        for parameter in before:
+            parameter.requires_grad_(parameter in tuned)
+        for change in placement.changes:
+            undo.append(change())
+    except Exception:
+        handle.detach()
+        raise
     model.pet = nn.ModuleDict(placement.modules).train(model.training)
     undo += [register().remove for register in placement.hooks]
-    return Handle(model, lm, spec, undo=undo, folds=placement.folds, before=before)
+    return handle
 
 
 def _tuned(model: Any, sites: Sites, spec: Spec) -> set[nn.Parameter]:

@@ -26,7 +26,7 @@ ENTRY_POINTS = "vlpet_bench.methods"
 WIDTH = 768  # the width at which the papers quote their ranks
 SMALLEST = 4  # a rank that scaling does not go below: what heads and Kronecker products divide
 _MACHINERY = {
-    *("blocks", "context", "data", "deltas", "errors", "handle", "layout"),
+    *("blocks", "context", "data", "deltas", "errors", "export", "handle", "layout"),
     *("options", "place", "registry", "shape", "sites", "spec"),
 }
 

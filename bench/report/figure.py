@@ -64,8 +64,11 @@ MEMBERS = {
     "reference": ("full", "projector-only"),
     "VL-PET": ("vl-pet",),
     "adapter": ("adapter", "vl-adapter", "compacter", "hyperformer", "houlsby", "pfeiffer", "parallel"),
-    "low rank": ("lora", "dora", "adalora", "vera", "krona", "loha", "lokr"),
-    "scale and bias": ("bitfit", "ia3", "ln-tuning", "layernorm"),
+    "low rank": (
+        *("lora", "rslora", "dora", "adalora", "delora", "gralora", "glora", "randlora", "unilora", "vblora"),
+        *("vera", "pvera", "hira", "loha", "lokr", "miss", "krona", "deft"),
+    ),
+    "scale and bias": ("bitfit", "beft", "ia3", "ln", "layernorm", "road"),
     "prompt": ("prompt", "prefix", "p-tuning"),
     "side network": ("lst", "ladder"),
 }

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_models import BARE, ONE_TASK, batch, language_model, perturb, text, wrapper
+from tiny_models import BARE, ONE_TASK, attach_moved, batch, language_model, perturb, text, wrapper
 from torch import nn
 
 import methods
@@ -91,8 +91,7 @@ def test_detach_gives_the_model_back(family, name):
     model = wrapper(family)
     before = {key: (value.clone(), value.requires_grad) for key, value in model.named_parameters()}
     logits = model(**batch()).logits
-    handle = methods.attach(model, name)
-    perturb(model.pet, 0.3)
+    handle = attach_moved(model, name, 0.3)
     handle.detach()
     assert torch.equal(model(**batch()).logits, logits)
     after = dict(model.named_parameters())

@@ -43,6 +43,15 @@ def perturb(module: nn.Module, std: float) -> None:
             parameter.add_(torch.randn_like(parameter) * std)
 
 
+def attach_moved(model: nn.Module, method, std: float):
+    """Attach a method and move every new trained parameter, wherever it stands."""
+    handle = methods.attach(model, method)
+    with torch.no_grad():
+        for parameter in handle.added().values():
+            parameter.add_(torch.randn_like(parameter) * std)
+    return handle
+
+
 class Projector(nn.Module):
     """A visual projector with the official parameters: features, boxes, image order; object order borrows words."""
 
