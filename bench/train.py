@@ -126,10 +126,10 @@ def train(
             if not math.isfinite(value):
                 raise NotFinite(f"the loss of task {batch.task} is {value} at step {done.steps + 1}")
             optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
             done.steps += 1
             for listener in listeners:
                 listener.updated(done.steps, plan.steps)
+            optimiser.zero_grad(set_to_none=True)
             done.examples += len(batch.ids)
             done.step_seconds.append(dev.clock(device) - begun)
             lr = recipe.lr * optim.rate(done.steps - 1, plan.steps, recipe.warmup)
@@ -148,7 +148,7 @@ def batch_loss(model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device
     """Return the loss that the task's official training step computes on a batch, in float32, and what a method adds.
 
     A module of the model may have ``penalty() -> Tensor | None``, asked after each forward pass, and
-    ``updated(step, total)``, called after each update.
+    ``updated(step, total)``, called after each update, while the gradients are still there.
     """
     features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
     with dev.autocast(device, recipe.precision):

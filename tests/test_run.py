@@ -123,10 +123,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp
     assert "task" in record.error.message
 
 
+@pytest.mark.parametrize("method, options", [("vl-pet-large", {}), ("peft:adalora", {"every": 1, "final": 0.3})])
 def test_an_interrupted_run_continues_to_the_very_same_weights(
-    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    execution: Execution, tmp_path: Path, method: str, options: dict[str, object]
 ) -> None:
-    run = make("image-text", **{"recipe.dropout": 0.2})
+    """Also where the method counts along the way: AdaLoRA measures what it will prune."""
+    run = make("image-text", method, **{"recipe.dropout": 0.2}, **options)
     whole = run_one(run, execution, tmp_path / "whole")
 
     def stop_at_5(event: Event) -> None:
