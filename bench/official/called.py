@@ -9,7 +9,7 @@ from methods import Chosen
 SIZES = ("vl-pet-small", "vl-pet-middleX", "vl-pet-middleY", "vl-pet-large")
 READABLE = (
     *("full", "projector-only", "bitfit", "prompt", "prompt-multiple"),
-    *("compacter", "compacter-multiple", "compacter-original", "hyperformer", "lora", "lora-multiple"),
+    *("compacter", "compacter-multiple", "hyperformer", "lora", "lora-multiple"),
     *("vl-adapter", "vl-adapter-multiple", "vl-adapter-half-down", "vl-adapter-half-up"),
     *SIZES,
     *(f"{base}+{size}" for base in ("vl-adapter", "compacter") for size in SIZES),
@@ -48,14 +48,13 @@ def shared_as(chosen: "Chosen", share: str) -> str:
 
 def _names() -> dict[str, str]:
     """Every method that can be read, by the letters of the names it goes by."""
-    found = {}
+    found = {f"bitfit{reading}": "bitfit" for reading in ("vlpet", "added", "withbiasesadded")}
+    found["compacteroriginal"] = "compacter"  # the same switches of the official trainer, told from the tensors
     for name in READABLE:
         for form in (name, name.replace("vl-adapter", "adapter")):
             found[_letters(form)] = name
             if form.endswith("middleX"):
                 found[_letters(form[:-1])] = name
-            if name == "bitfit":
-                found |= {f"bitfit{reading}": name for reading in ("lst", "vlpet", "added", "withbiasesadded")}
     return found
 
 
