@@ -296,11 +296,12 @@ def load_results(path: str | Path = "results") -> "pd.DataFrame":
 def _rows(record: Record) -> Iterator[dict[str, Any]]:
     run = record.run
     train = record.memory.get("phases", {}).get("train", {})
+    imported = (record.model_extra or {}).get("imported", {})  # its backbone is a folder beside it
     shared = {
         "run_id": record.id,
         "method": run.method,
         "label": run.title,
-        "backbone": run.backbone,
+        "backbone": imported.get("backbone", run.backbone),
         "suite": run.suite,
         "seed": run.seed,
         **{key: record.parameters.get(key) for key in ("trainable", "total", "percent")},

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -129,3 +131,11 @@ def _share(tensors: Mapping[str, "Tensor"], tasks: tuple[str, ...]) -> str:
     if own.get("all") or (own.get("down") and own.get("up")):
         return "none"
     return "up" if own.get("down") else "down" if own.get("up") else "all"
+
+
+def feat_dim(tensors: Mapping[str, "Tensor"]) -> int:
+    """Return the number of feature columns that the visual projector takes; UsageError where there is none."""
+    for name, tensor in tensors.items():
+        if re.search(r"\.visual_embedding\.(feat_embedding\.0|visual_projector_multihead_down(\.0)?)\.weight$", name):
+            return tensor.shape[1]
+    raise UsageError("no official state dict of a vision-language model: it has no encoder.visual_embedding")

@@ -10,16 +10,17 @@ from bench import official
 
 D, FF, R, RG, RV, LORA, FEATS, BASE, WORDS = 16, 24, 8, 6, 4, 5, 10, 30, 34
 PROMPT, MID, TASK, HIDDEN, E = 3, 7, 5, 9, 4
-TINY = {
-    "bart": lambda: BartConfig(
+SIZES = {
+    "bart": dict(
         d_model=D, vocab_size=BASE, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=FF, decoder_ffn_dim=FF, max_position_embeddings=20,
     ),
-    "t5": lambda: T5Config(
+    "t5": dict(
         d_model=D, vocab_size=BASE, num_layers=2, num_decoder_layers=2, num_heads=2, d_kv=8, d_ff=FF,
         relative_attention_num_buckets=8, decoder_start_token_id=0,
     ),
 }  # fmt: skip
+TINY = {"bart": lambda **more: BartConfig(**SIZES["bart"] | more), "t5": lambda **more: T5Config(**SIZES["t5"] | more)}
 PATHS = {  # layer and attention by stack and block
     "bart": lambda stack, i, block: (
         f"model.{stack}.layers.{i}",
@@ -44,20 +45,19 @@ HYPER = {"sa": "self_attention", "xa": "cross_attention", "ff": "feed_forward"}
 class Official(dict):
     """An official state dict in the making; ``trained`` holds what the official trainer would train."""
 
-    def __init__(self, family):
+    def __init__(self, family, words=WORDS, feats=FEATS, **more):
         self.family = family
         self.random = torch.Generator().manual_seed(3)
         self.trained = set()
-        config = TINY[family]()
-        config.vocab_size = WORDS
+        config = TINY[family](**more | {"vocab_size": words})
         cls = BartForConditionalGeneration if family == "bart" else T5ForConditionalGeneration
         lm = cls(config)
         tied = {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
-        words = self.draw(WORDS, D)
+        words = self.draw(words, D)
         for name, value in lm.state_dict().items():
             self[name] = words if name.removeprefix("model.") in tied else self.draw(*value.shape)
         visual = f"{'model.' if family == 'bart' else ''}encoder.visual_embedding"
-        for branch, width in (("feat_embedding", FEATS), ("absolute_vis_pos_embedding", 5)):
+        for branch, width in (("feat_embedding", feats), ("absolute_vis_pos_embedding", 5)):
             self.linear(f"{visual}.{branch}.0", width, D)
             self.add(f"{visual}.{branch}.1.weight", D)
             if family == "bart":
@@ -222,9 +222,9 @@ class Official(dict):
         return official.load(dict(self), backbone=TINY[self.family](), method=method, feat_dim=FEATS, **options)
 
 
-def case(family, method):
+def case(family, method, **sizes):
     """The official state dict of a method, its trained set by the official trainer's rules."""
-    sd = Official(family)
+    sd = Official(family, **sizes)
     kind, _, size = method.partition("+")
     size = (size or kind).removeprefix("vl-pet-") if "vl-pet" in method else ""
     share = {"multiple": "none", "down": "down", "up": "up"}.get(kind.split("-")[-1], "all")
