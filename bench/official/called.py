@@ -9,7 +9,7 @@ from methods import Chosen
 SIZES = ("vl-pet-small", "vl-pet-middleX", "vl-pet-middleY", "vl-pet-large")
 READABLE = (
     *("full", "projector-only", "bitfit", "prompt", "prompt-multiple"),
-    *("compacter", "compacter-multiple", "hyperformer", "lora", "lora-multiple"),
+    *("compacter", "compacter-multiple", "hyperformer", "lora", "lora-multiple", "lst"),
     *("vl-adapter", "vl-adapter-multiple", "vl-adapter-half-down", "vl-adapter-half-up"),
     *SIZES,
     *(f"{base}+{size}" for base in ("vl-adapter", "compacter") for size in SIZES),

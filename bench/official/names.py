@@ -40,6 +40,8 @@ HYPER = {
     "norm": "LayerNorm",
 }
 HYPER_BLOCKS = {"sa": "self_attention", "xa": "cross_attention", "ff": "feed_forward"}
+SIDE = {"first": "side_first_downsample", "norm": "final_side_layer_norm"}
+RUNG = {"gate": "side_gate_params", "down": "side_downsamples", "layer": "side_block"}
 LOW_RANK = {  # the low-rank visual projector
     "feat_embedding.0.body": "visual_projector_multihead",
     "feat_embedding.0.gate": "visual_projector_gating_large_x",
@@ -90,7 +92,7 @@ class Names:
         tasks = tuple(word for word in rest if word in self.tasks) or self.tasks
         rest = [word for word in rest if word not in self.tasks]
         if key == "input":
-            return self._prompt(tasks, rest[1:])
+            return self._prompt(tasks, rest[1:]) if rest[0] == "prompt" else _one(self._side(*rest))
         if key == "tasks":
             holders = ("shared_task_embed", "encoder.task_embed", "decoder.task_embed")
             return (tuple(f"{self.root}{holder}.task_to_embeddings.{tasks[0]}" for holder in holders),)
@@ -116,6 +118,15 @@ class Names:
         leaf = ".".join([PROMPT[rest[0]], *rest[1:]])
         prompts = f"{self.root}encoder.prompt_modules.prompts"
         return (tuple(f"{prompts}.{task}.prefix_embedding.{leaf}" for task in tasks),)
+
+    def _side(self, stack: str, part: str, *rest: str) -> str:
+        """A tensor of the side network beside a stack, or of the map from its decoder to the output layer."""
+        if stack == "up":
+            return f"side_final_upsample.{part}"
+        if part == "rungs":
+            index, what, *inner = rest
+            return ".".join([f"{self.root}{stack}.{RUNG[what]}.{index}", *inner])
+        return ".".join([f"{self.root}{stack}.{SIDE[part]}", *rest])
 
     def _at_site(self, key: str, tasks: tuple[str, ...], rest: list[str]) -> Source:
         stack, index, block, point = key.split("_")

@@ -85,6 +85,8 @@ def read(tensors: Mapping[str, "Tensor"], tasks: tuple[str, ...]) -> dict[str, A
     sizes = {option: next(filter(None, (size(*at) for at in places)), 0) for option, places in SIZES.items()}
     factors = "phm_rank" if sizes["phm"] else "factor"
     sizes[factors] = size(rf"{DOWN}W_left$", -1)
+    if side := size(r"encoder\.side_first_downsample\.weight$"):
+        sizes["reduction"] = size(r"encoder\.side_first_downsample\.weight$", 1) // side
     heads = Heads.read(tensors, MODULES)
     arrange, sizes["heads"] = "plain", 1
     if heads is not None:

@@ -201,6 +201,20 @@ class Official(dict):
                     self.linear(f"{generator}.weight_generator.0", E, d_in * d_out)
                     self.linear(f"{generator}.bias_generator.0", E, d_out)
 
+    def side(self, factor=4):
+        """LST's side network of T5, whose layers are the backbone's with every width divided."""
+        for stack in BLOCKS:
+            self.linear(f"{stack}.side_first_downsample", D, D // factor)
+            self.add(f"{stack}.final_side_layer_norm.weight", D // factor)
+            for i in range(2):
+                self.add(f"{stack}.side_gate_params.{i}", 1)
+                self.linear(f"{stack}.side_downsamples.{i}", D, D // factor)
+            for name in [name for name in self if name.startswith(f"{stack}.block.")]:
+                whole = name.endswith("relative_attention_bias.weight")
+                shape = self[name].shape if whole else [width // factor for width in self[name].shape]
+                self.add(name.replace(".block.", ".side_block."), *shape)
+        self.linear("side_final_upsample", D // factor, D)
+
     def biases_of_t5(self):
         """A bias for every Linear and norm, as in LST's bias tuning."""
         for name in [n for n in self if n.endswith(".weight") and "embed_tokens" not in n and "relative" not in n]:
@@ -243,6 +257,8 @@ def case(family, method, **sizes):
         sd.prompt(shared=share == "all")
     elif kind == "hyperformer":
         sd.hyperformer()
+    elif kind == "lst":
+        sd.side()
     adapters = {"vl-adapter": {}, "compacter": {"phm": 2}, "compacter-original": {"phm": 4, "rank": 1}}
     if kind == "compacter-original":
         sd.add("phm_rule", 4, 4, 4)

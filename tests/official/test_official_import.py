@@ -61,6 +61,7 @@ METHODS = [
     ("t5", "vl-pet-small"),
     ("t5", "bitfit with biases added"),
     ("t5", "prompt"),
+    ("t5", "lst"),
 ]
 
 

@@ -40,6 +40,7 @@ CASES = [
     *[(family, m) for family in TINY for m in (*SHARED, *PER_TASK, *SIZED)],
     *[("bart", f"{base}+{size}") for base in ("vl-adapter", "compacter") for size in SIZED],
     ("t5", "bitfit with biases added"),
+    ("t5", "lst"),
 ]
 
 
@@ -83,6 +84,7 @@ def test_whether_tasks_share_is_read_off_the_tensors(method):
         ("t5_lora_lst", "lora"),
         ("single_lora", "lora"),
         ("HyperFormer", "hyperformer"),
+        ("t5_lst", "lst"),
     ],
 )
 def test_official_names_of_methods(written, meant):
