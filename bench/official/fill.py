@@ -29,9 +29,9 @@ def fill(model: "VLModel", tensors: Mapping[str, "Tensor"], names: Names, method
 
     missing, shapes, unequal = [], [], []
     for slot, copies in reversed(places):  # backwards, so that of tied tensors the first, the embedding, has its way
-        present = [name for name in copies if name in tensors]
-        if present and tensors[present[0]].shape == slot.shape:
-            slot.copy_(tensors[present[0]])
+        fitting = [name for name in copies if name in tensors and tensors[name].shape == slot.shape]
+        if fitting:
+            slot.copy_(tensors[fitting[0]])
     for slot, copies in places:
         for name in copies:
             if name not in tensors:

@@ -1,7 +1,7 @@
 """What the tensors of an official state dict tell of its method's options."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,9 @@ def read(tensors: Mapping[str, "Tensor"], tasks: tuple[str, ...]) -> dict[str, A
     missing then."""
 
     def size(pattern: str, axis: int = 0) -> int:
-        return next((tensor.shape[axis] for name, tensor in tensors.items() if re.search(pattern, name)), 0)
+        """What most tensors of this name have; one that is amiss does not decide."""
+        found = Counter(tensor.shape[axis] for name, tensor in tensors.items() if re.search(pattern, name))
+        return found.most_common(1)[0][0] if found else 0
 
     def has(part: str) -> bool:
         return any(part in name for name in tensors)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from official_dicts import FEATS, TINY, D, Official, case
+from official_dicts import FEATS, TINY, D, Official, R, case
 
 from bench import official
 from bench.errors import UsageError
@@ -26,6 +26,12 @@ def of_another_shape(sd):
     return NAME
 
 
+def the_first_of_another_shape(sd):
+    name = next(name for name in sd if name.endswith("down_sampler.weight"))
+    sd[name] = torch.zeros(R + 1, D)
+    return name
+
+
 def unequal_task_copies(sd):
     sd[NAME] = sd[NAME] + 1
     return NAME
@@ -37,7 +43,10 @@ def unequal_ties(sd):
     return name
 
 
-@pytest.mark.parametrize("fault", [missing, left_over, of_another_shape, unequal_task_copies, unequal_ties])
+FAULTS = [missing, left_over, of_another_shape, the_first_of_another_shape, unequal_task_copies, unequal_ties]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_errors_name_the_tensor(fault):
     sd = case("bart", "vl-adapter")
     name = fault(sd)
