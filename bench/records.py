@@ -2,7 +2,8 @@
 
 Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its
 presence is the end of the run), ``curve.jsonl``, ``predictions/<task>.jsonl.gz``, ``weights.safetensors`` (trained
-tensors only), ``segments.jsonl``, ``log.txt``, and while it runs ``claim.json`` and ``checkpoint.pt``.
+tensors only), ``segments.jsonl``, ``log.txt``, and while it runs ``claim.json`` and ``checkpoint.pt``. A run made of a
+released checkpoint has ``imported.json`` (which one) and ``backbone/`` (its language model and tokeniser) besides.
 """
 
 import gzip

@@ -57,7 +57,7 @@ def import_checkpoint(
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another folder with --out")
     asked = called(method)
     recipe_fields, options = split_settings(settings or {}, [asked.name])
-    names = task_names or tuple(task.name for task in tasks.suite(suite))
+    names = tuple(tasks.get(name).name for name in task_names) or tuple(tasks.names(suite))
     tensors = read_checkpoint(checkpoint)
     text = backbones.tokenizer(backbone)
     loaded = official.read(
@@ -67,11 +67,11 @@ def import_checkpoint(
         feat_dim=feat_dim(tensors),
         tasks=names,
     )
-    vocabulary = loaded.model.lm.config.vocab_size
-    if vocabulary != text.vocab_size:
+    there, wanted = loaded.model.lm.config.vocab_size, max(text.vocab_size, backbones.shape(backbone).vocab)
+    if there != wanted:
         raise UsageError(
-            f"{checkpoint}: has {vocabulary} words, the tokeniser of {backbone!r} with its added tokens has "
-            f"{text.vocab_size}; name the backbone that was tuned"
+            f"{checkpoint}: has {there} words, {backbone!r} with the official tokens has {wanted}; "
+            "name the backbone that was tuned"
         )
     chosen = loaded.chosen
     run = resolve(

@@ -148,8 +148,14 @@ def test_what_does_not_go_with_a_checkpoint(made, tmp_path, capsys):
     assert "of another shape" in capsys.readouterr().err
     assert bring(made, tmp_path / "run", "--suite", "video-text") == 2
     assert "adapters.tvqa" in capsys.readouterr().err
+    assert bring(made, tmp_path / "run", "--tasks", "vqa,gca") == 2
+    assert "did you mean 'gqa'" in capsys.readouterr().err
     assert bring((made[0], "lora", *made[2:]), tmp_path / "run") == 2
     assert "official lora" in capsys.readouterr().err
+    sd = case("bart", "lora", **MORE["bart"])
+    torch.save(dict(sd), made[3])
+    assert bring((sd, "lora", *made[2:]), tmp_path / "run") == 2
+    assert f"has {len(sd['lm_head.weight'])} words" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
