@@ -3,7 +3,7 @@
 import re
 
 import methods
-from bench.errors import UsageError
+from bench.errors import UsageError, did_you_mean
 from methods import Chosen
 
 SIZES = ("vl-pet-small", "vl-pet-middleX", "vl-pet-middleY", "vl-pet-large")
@@ -63,4 +63,5 @@ def _letters(text: str) -> str:
 
 
 def _unreadable(method: str) -> UsageError:
-    return UsageError(f"no official state dict of {method!r} can be read; those of {', '.join(READABLE)} can")
+    near = did_you_mean(method, READABLE)
+    return UsageError(f"no official state dict of {method!r} can be read{near}; those of {', '.join(READABLE)} can")

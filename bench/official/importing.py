@@ -57,7 +57,7 @@ def import_checkpoint(
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another folder with --out")
     asked = called(method)
     recipe_fields, options = split_settings(settings or {}, [asked.name])
-    names = tuple(tasks.get(name).name for name in task_names) or tuple(tasks.names(suite))
+    names = tuple(tasks.get(name).name for name in task_names) or tuple(task.name for task in tasks.suite(suite))
     tensors = read_checkpoint(checkpoint)
     text = backbones.tokenizer(backbone)
     loaded = official.read(

@@ -41,7 +41,7 @@ HYPER = {
 }
 HYPER_BLOCKS = {"sa": "self_attention", "xa": "cross_attention", "ff": "feed_forward"}
 SIDE = {"first": "side_first_downsample", "norm": "final_side_layer_norm"}
-RUNG = {"gate": "side_gate_params", "down": "side_downsamples", "layer": "side_block"}
+RUNG = {"gate": "side_gate_params", "down": "side_downsamples", "block": "side_block"}
 LOW_RANK = {  # the low-rank visual projector
     "feat_embedding.0.body": "visual_projector_multihead",
     "feat_embedding.0.gate": "visual_projector_gating_large_x",
