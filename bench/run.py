@@ -18,6 +18,7 @@ import methods
 from bench import backbones, evaluate, records, train
 from bench import device as dev
 from bench.config import Execution, Run
+from bench.curve import Curve
 from bench.data.batches import Prepared
 from bench.data.check import counts, fingerprint
 from bench.data.features import FeatureStore
@@ -27,8 +28,6 @@ from bench.environment import environment
 from bench.events import Event, Report, silent
 from bench.records import Failure, Folder, Record, Score
 from bench.tasks import Task
-
-CURVE_POINTS = 100  # of the training curve, whatever the number of updates
 
 
 def run_one(run: Run, execution: Execution, results: Path, report: Report = silent) -> Record:
@@ -334,26 +333,6 @@ def build(run: Run, feat_dim: int, device: Any) -> tuple[Any, Any]:
     model.set_dropout(run.recipe.dropout)
     chosen = methods.get(run.method, **run.overrides)
     return model, methods.attach(model, chosen, tasks=tuple(task.name for task in run.task_list))
-
-
-class Curve:
-    """Writes the mean loss of every stretch of updates to curve.jsonl."""
-
-    def __init__(self, folder: Folder, steps: int) -> None:
-        self._folder = folder
-        self._every = max(1, steps // CURVE_POINTS)
-        self._steps = steps
-        self._losses: list[float] = []
-        self._begun = time.monotonic()
-
-    def add(self, step: int, point: dict[str, Any]) -> None:
-        """Take one update's point."""
-        self._losses.append(point["loss"])
-        if step % self._every == 0 or step == self._steps:
-            mean = sum(self._losses) / len(self._losses)
-            seconds = round(time.monotonic() - self._begun, 3)
-            self._folder.append(self._folder.curve, {"step": step, "loss": mean, "lr": point["lr"], "seconds": seconds})
-            self._losses.clear()
 
 
 def score_rows(task: Task, rows: list[dict[str, Any]]) -> Score:
