@@ -2,7 +2,8 @@
 
 Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its
 presence is the end of the run), ``curve.jsonl``, ``predictions/<task>.jsonl.gz``, ``weights.safetensors`` (trained
-tensors only), ``segments.jsonl``, ``log.txt``, and while it runs ``claim.json`` and ``checkpoint.pt``.
+tensors only), ``segments.jsonl``, ``log.txt``, and while it runs ``claim.json`` and ``checkpoint.pt``. A run made of a
+released checkpoint has ``imported.json`` (which one) and ``backbone/`` (its language model and tokeniser) besides.
 """
 
 import gzip
@@ -296,11 +297,12 @@ def load_results(path: str | Path = "results") -> "pd.DataFrame":
 def _rows(record: Record) -> Iterator[dict[str, Any]]:
     run = record.run
     train = record.memory.get("phases", {}).get("train", {})
+    imported = (record.model_extra or {}).get("imported", {})  # its backbone is a folder beside it
     shared = {
         "run_id": record.id,
         "method": run.method,
         "label": run.title,
-        "backbone": run.backbone,
+        "backbone": imported.get("backbone", run.backbone),
         "suite": run.suite,
         "seed": run.seed,
         **{key: record.parameters.get(key) for key in ("trainable", "total", "percent")},

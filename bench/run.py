@@ -18,6 +18,7 @@ import methods
 from bench import backbones, evaluate, records, train
 from bench import device as dev
 from bench.config import Execution, Run
+from bench.curve import Curve
 from bench.data.batches import Prepared
 from bench.data.check import counts, fingerprint
 from bench.data.features import FeatureStore
@@ -27,8 +28,6 @@ from bench.environment import environment
 from bench.events import Event, Report, silent
 from bench.records import Failure, Folder, Record, Score
 from bench.tasks import Task
-
-CURVE_POINTS = 100  # of the training curve, whatever the number of updates
 
 
 def run_one(run: Run, execution: Execution, results: Path, report: Report = silent) -> Record:
@@ -123,33 +122,10 @@ class Work:
     def record(self) -> Record:
         """Do the whole run and return its record."""
         run, recipe = self.run, self.run.recipe
-        device = dev.pick(self.execution.device)
-        if self.execution.threads:
-            torch.set_num_threads(self.execution.threads)
-        memory = dev.Memory(device)
-        self.facts["environment"] = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
-
-        self.enter("data")
-        root = locate(run.data, self.execution.data)
-        self.facts["data"] = {
-            "name": run.data,
-            "root": str(root),
-            "fingerprint": fingerprint(root, run.suite),
-            "synthetic": is_synthetic(root),
-        }
+        device, memory = self.begin()
+        root = self.find_data()
         sets = {task.name: self.prepared(root, task, "train") for task in run.task_list}
-
-        self.enter("model")
-        dev.seed_everything(run.seed)
-        with memory.phase("load"):
-            model = backbones.build(
-                run.backbone, feat_dim=_feat_dim(root, run.suite), n_boxes=recipe.n_boxes, device=device, seed=run.seed
-            )
-            model.set_dropout(recipe.dropout)
-            chosen = methods.get(run.method, **run.overrides)
-            handle = methods.attach(model, chosen, tasks=tuple(task.name for task in run.task_list))
-        self.facts["parameters"] = _parameters(handle.count())
-
+        model, handle = self.build(root, device, memory)
         self.enter("train")
         plan = train.Plan.of(run.task_list, sets, recipe)
         activations = self.first_step(model, plan, memory, device)
@@ -162,17 +138,49 @@ class Work:
         }
         handle.save(self.folder.weights)
         self.end_segment("done")
+        scores = self.evaluate(model, root, device, memory)
+        self.facts["data"]["counts"] = counts(sets)
+        return self.ended(status="done", scores=scores)
 
+    def begin(self) -> tuple[torch.device, dev.Memory]:
+        """Choose the device and note where this is."""
+        device = dev.pick(self.execution.device)
+        if self.execution.threads:
+            torch.set_num_threads(self.execution.threads)
+        self.facts["environment"] = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
+        return device, dev.Memory(device)
+
+    def find_data(self) -> Path:
+        """Find the data root and note which one it is."""
+        self.enter("data")
+        root = locate(self.run.data, self.execution.data)
+        self.facts["data"] = {
+            "name": self.run.data,
+            "root": str(root),
+            "fingerprint": fingerprint(root, self.run.suite),
+            "synthetic": is_synthetic(root),
+        }
+        return root
+
+    def build(self, root: Path, device: torch.device, memory: dev.Memory) -> tuple[Any, Any]:
+        """Return the model with the method in it, at its start values, and the method's handle."""
+        self.enter("model")
+        with memory.phase("load"):
+            model, handle = build(self.run, _feat_dim(root, self.run.suite), device)
+        self.facts["parameters"] = _parameters(handle.count())
+        return model, handle
+
+    def evaluate(self, model: Any, root: Path, device: torch.device, memory: dev.Memory) -> dict[str, Score]:
+        """Predict and score every task."""
         self.enter("evaluate")
         clock = time.monotonic()
         with memory.phase("evaluate"):
-            scores = {task.name: self.scored(model, task, root, device) for task in run.task_list}
-        self.facts["time"] |= {
+            scores = {task.name: self.scored(model, task, root, device) for task in self.run.task_list}
+        self.facts["time"] = self.facts.get("time", {}) | {
             "evaluate_seconds": time.monotonic() - clock,
             "total_seconds": time.monotonic() - self.begun,
         }
-        self.facts["data"]["counts"] = counts(sets)
-        return self.ended(status="done", scores=scores)
+        return scores
 
     def prepared(self, root: Path, task: Task, split: str) -> Prepared:
         """Return a prepared split, cut to ``recipe.limit`` examples if there is one."""
@@ -308,7 +316,7 @@ class Work:
     def ended(self, **outcome: Any) -> Record:
         """Return the record with what is known."""
         return Record(
-            id=self.run.id,
+            id=self.folder.id,
             run=self.run,
             **self.facts,
             **outcome,
@@ -318,24 +326,13 @@ class Work:
         )
 
 
-class Curve:
-    """Writes the mean loss of every stretch of updates to curve.jsonl."""
-
-    def __init__(self, folder: Folder, steps: int) -> None:
-        self._folder = folder
-        self._every = max(1, steps // CURVE_POINTS)
-        self._steps = steps
-        self._losses: list[float] = []
-        self._begun = time.monotonic()
-
-    def add(self, step: int, point: dict[str, Any]) -> None:
-        """Take one update's point."""
-        self._losses.append(point["loss"])
-        if step % self._every == 0 or step == self._steps:
-            mean = sum(self._losses) / len(self._losses)
-            seconds = round(time.monotonic() - self._begun, 3)
-            self._folder.append(self._folder.curve, {"step": step, "loss": mean, "lr": point["lr"], "seconds": seconds})
-            self._losses.clear()
+def build(run: Run, feat_dim: int, device: Any) -> tuple[Any, Any]:
+    """Return a run's model with the method in it, at its start values, and the method's handle."""
+    dev.seed_everything(run.seed)
+    model = backbones.build(run.backbone, feat_dim=feat_dim, n_boxes=run.recipe.n_boxes, device=device, seed=run.seed)
+    model.set_dropout(run.recipe.dropout)
+    chosen = methods.get(run.method, **run.overrides)
+    return model, methods.attach(model, chosen, tasks=tuple(task.name for task in run.task_list))
 
 
 def score_rows(task: Task, rows: list[dict[str, Any]]) -> Score:

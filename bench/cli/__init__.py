@@ -21,6 +21,8 @@ VERBS = {
     "report": ("report", "write tables, plots and a page from the records of a sweep"),
     "status": ("status", "show the state of every run of a sweep"),
     "score": ("score", "score kept predictions again, without training"),
+    "import-official": ("kept", "make a run directory of a released checkpoint of the official code"),
+    "evaluate": ("kept", "predict and score with the kept weights of a run directory, without training"),
     "methods": ("methods", "list the methods with their parameters, or explain one"),
     "tasks": ("listing", "list the tasks"),
     "backbones": ("listing", "list the backbones"),
@@ -89,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """Return the help of the whole command."""
-    lines = [f"  {verb:<10} {about}" for verb, (_, about) in VERBS.items()]
+    lines = [f"  {verb:<15} {about}" for verb, (_, about) in VERBS.items()]
     return "\n".join(
         [
             "usage: python -m bench VERB [options]",

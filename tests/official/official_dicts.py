@@ -1,5 +1,7 @@
 """State dicts for tiny models under the names that the official modules give their tensors, and their formulas."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
@@ -7,16 +9,18 @@ from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5F
 from bench import official
 
 D, FF, R, RG, RV, LORA, FEATS, BASE, WORDS = 16, 24, 8, 6, 4, 5, 10, 30, 34
-TINY = {
-    "bart": lambda: BartConfig(
+PROMPT, MID, TASK, HIDDEN, E = 3, 7, 5, 9, 4
+SIZES = {
+    "bart": dict(
         d_model=D, vocab_size=BASE, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=FF, decoder_ffn_dim=FF, max_position_embeddings=20,
     ),
-    "t5": lambda: T5Config(
+    "t5": dict(
         d_model=D, vocab_size=BASE, num_layers=2, num_decoder_layers=2, num_heads=2, d_kv=8, d_ff=FF,
         relative_attention_num_buckets=8, decoder_start_token_id=0,
     ),
 }  # fmt: skip
+TINY = {"bart": lambda **more: BartConfig(**SIZES["bart"] | more), "t5": lambda **more: T5Config(**SIZES["t5"] | more)}
 PATHS = {  # layer and attention by stack and block
     "bart": lambda stack, i, block: (
         f"model.{stack}.layers.{i}",
@@ -35,25 +39,25 @@ ADAPTER = {
     ("t5", "encoder"): {"sa": "attn_adapter", "ff": "ff_adapter"},
     ("t5", "decoder"): {"sa": "attn_adapter", "xa": "enc_attn_adapter", "ff": "ff_adapter"},
 }
+HYPER = {"sa": "self_attention", "xa": "cross_attention", "ff": "feed_forward"}
 
 
 class Official(dict):
     """An official state dict in the making; ``trained`` holds what the official trainer would train."""
 
-    def __init__(self, family):
+    def __init__(self, family, words=WORDS, feats=FEATS, **more):
         self.family = family
         self.random = torch.Generator().manual_seed(3)
         self.trained = set()
-        config = TINY[family]()
-        config.vocab_size = WORDS
+        config = TINY[family](**more | {"vocab_size": words})
         cls = BartForConditionalGeneration if family == "bart" else T5ForConditionalGeneration
         lm = cls(config)
         tied = {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
-        words = self.draw(WORDS, D)
+        words = self.draw(words, D)
         for name, value in lm.state_dict().items():
             self[name] = words if name.removeprefix("model.") in tied else self.draw(*value.shape)
         visual = f"{'model.' if family == 'bart' else ''}encoder.visual_embedding"
-        for branch, width in (("feat_embedding", FEATS), ("absolute_vis_pos_embedding", 5)):
+        for branch, width in (("feat_embedding", feats), ("absolute_vis_pos_embedding", 5)):
             self.linear(f"{visual}.{branch}.0", width, D)
             self.add(f"{visual}.{branch}.1.weight", D)
             if family == "bart":
@@ -72,22 +76,45 @@ class Official(dict):
         self.add(f"{name}.weight", d_out, d_in)
         self.add(f"{name}.bias", d_out)
 
-    def share(self, before, names):
-        """Repeat what stands under the first task's name under the other tasks' names."""
-        for name in [name for name in self if name.startswith(f"{before}.vqa")]:
-            for task in names[1:]:
-                self[name.replace(f"{before}.vqa", f"{before}.{task}")] = self[name]
-
-    def adapter(self, name, r, *, phm=0, tasks=official.TASKS):
-        for side, (d_in, d_out) in (("down", (D, r)), ("up", (r, D))):
-            sampler = f"{name}.adapters.vqa.{side}_sampler"
-            if phm:
-                self.add(f"{sampler}.phm_rule", phm, phm, phm)
-                self.add(f"{sampler}.W", phm, d_in // phm, d_out // phm)
-                self.add(f"{sampler}.b", d_out)
+    def per_task(self, holder, build, tail="", *, shared=True):
+        """``build(name)`` for ``HOLDER.TASK`` + tail of every task: the same tensors, or each task's own."""
+        first = f"{holder}.{official.TASKS[0]}{tail}"
+        build(first)
+        for task in official.TASKS[1:]:
+            name = f"{holder}.{task}{tail}"
+            if shared:
+                same = [known for known in self if known == first or known.startswith(f"{first}.")]
+                self |= {known.replace(first, name): self[known] for known in same}
             else:
-                self.linear(sampler, d_in, d_out)
-        self.share(f"{name}.adapters", tasks)
+                build(name)
+
+    def matrix(self, name, d_in, d_out, *, phm=0, rank=0, rule=None, factor=0):
+        """One projection of an adapter: a Linear, a PHM matrix, or a product of two factors."""
+        if phm:
+            self.add(f"{name}.phm_rule", phm, phm, phm)
+            if rule is not None:
+                self[f"{name}.phm_rule"] = rule
+            if rank:
+                self.add(f"{name}.W_left", phm, d_in // phm, rank)
+                self.add(f"{name}.W_right", phm, rank, d_out // phm)
+            else:
+                self.add(f"{name}.W", phm, d_in // phm, d_out // phm)
+        elif factor:
+            self.add(f"{name}.W_left", d_in, factor)
+            self.add(f"{name}.W_right", factor, d_out)
+        else:
+            self.linear(name, d_in, d_out)
+        if phm or factor:
+            self.add(f"{name}.b", d_out)
+
+    def adapter(self, name, r, *, share="all", norms=(), **kind):
+        for norm in norms:
+            self.add(f"{name}.{norm}.weight", D)
+            self.add(f"{name}.{norm}.bias", D)
+        sides = {"down": (D, r), "up": (r, D)}
+        for side, widths in sides.items():
+            build = partial(self.matrix, d_in=widths[0], d_out=widths[1], **kind)
+            self.per_task(f"{name}.adapters", build, f".{side}_sampler", shared=share in ("all", side))
 
     def adapters(self, stacks, **options):
         for stack in stacks:
@@ -134,16 +161,59 @@ class Official(dict):
                 self.linear(f"{name}large_x_down", D, RG)
                 self.linear(f"{name}large_x_up", RG, D)
 
-    def lora(self):
+    def lora(self, *, shared=True):
         for stack, blocks in (("encoder", ("sa",)), ("decoder", ("sa", "xa"))):
             for i in range(2):
                 for block in blocks:
                     for point in (Q[self.family], V[self.family]):
                         name = f"{PATHS[self.family](stack, i, block)[1]}.{point}"
-                        self.add(f"{name}.lora_As.vqa", LORA, D)
-                        self.add(f"{name}.lora_Bs.vqa", D, LORA)
-                        self.share(f"{name}.lora_As", official.TASKS)
-                        self.share(f"{name}.lora_Bs", official.TASKS)
+                        self.per_task(f"{name}.lora_As", lambda at: self.add(at, LORA, D), shared=shared)
+                        self.per_task(f"{name}.lora_Bs", lambda at: self.add(at, D, LORA), shared=shared)
+
+    @property
+    def root(self):
+        return "model." if self.family == "bart" else ""
+
+    def prompt(self, *, shared=True):
+        def build(at):
+            self.add(f"{at}.prefix_embedding.0.weight", PROMPT, D)
+            self.linear(f"{at}.prefix_embedding.1", D, MID)
+            self.linear(f"{at}.prefix_embedding.3", MID, D)
+
+        self.per_task(f"{self.root}encoder.prompt_modules.prompts", build, shared=shared)
+
+    def hyperformer(self):
+        for task in official.TASKS:
+            self.add(f"{self.root}shared_task_embed.task_to_embeddings.{task}", TASK)
+            for stack in BLOCKS:
+                vector = self[f"{self.root}shared_task_embed.task_to_embeddings.{task}"]
+                self[f"{self.root}{stack}.task_embed.task_to_embeddings.{task}"] = vector
+        for stack, blocks in BLOCKS.items():
+            net = f"{self.root}{stack}.adapter_layers_hyper_net"
+            self.add(f"{net}.layer_id_embeddings.weight", 2, TASK)
+            self.linear(f"{net}.task_hypernet.task_embeding_generator.0", 2 * TASK, HIDDEN)
+            self.linear(f"{net}.task_hypernet.task_embeding_generator.2", HIDDEN, E)
+            self.add(f"{net}.LayerNorm.weight", E)
+            self.add(f"{net}.LayerNorm.bias", E)
+            for block in blocks:
+                for side, (d_in, d_out) in (("down", (D, R)), ("up", (R, D))):
+                    generator = f"{net}.{HYPER[block]}_{side}_sampler_hyper_net"
+                    self.linear(f"{generator}.weight_generator.0", E, d_in * d_out)
+                    self.linear(f"{generator}.bias_generator.0", E, d_out)
+
+    def side(self, factor=4):
+        """LST's side network of T5, whose layers are the backbone's with every width divided."""
+        for stack in BLOCKS:
+            self.linear(f"{stack}.side_first_downsample", D, D // factor)
+            self.add(f"{stack}.final_side_layer_norm.weight", D // factor)
+            for i in range(2):
+                self.add(f"{stack}.side_gate_params.{i}", 1)
+                self.linear(f"{stack}.side_downsamples.{i}", D, D // factor)
+            for name in [name for name in self if name.startswith(f"{stack}.block.")]:
+                whole = name.endswith("relative_attention_bias.weight")
+                shape = self[name].shape if whole else [width // factor for width in self[name].shape]
+                self.add(name.replace(".block.", ".side_block."), *shape)
+        self.linear("side_final_upsample", D // factor, D)
 
     def biases_of_t5(self):
         """A bias for every Linear and norm, as in LST's bias tuning."""
@@ -159,34 +229,49 @@ class Official(dict):
     def count(self):
         return sum({self[name].data_ptr(): self[name].numel() for name in self.trained}.values())
 
+    def read(self, method, **options):
+        return official.read(dict(self), backbone=TINY[self.family](), method=method, feat_dim=FEATS, **options)
+
     def load(self, method, **options):
         return official.load(dict(self), backbone=TINY[self.family](), method=method, feat_dim=FEATS, **options)
 
 
-def case(family, method):
+def case(family, method, **sizes):
     """The official state dict of a method, its trained set by the official trainer's rules."""
-    sd = Official(family)
+    sd = Official(family, **sizes)
     kind, _, size = method.partition("+")
     size = (size or kind).removeprefix("vl-pet-") if "vl-pet" in method else ""
+    share = {"multiple": "none", "down": "down", "up": "up"}.get(kind.split("-")[-1], "all")
+    base = kind.removesuffix("-multiple").split("-half")[0]
     if method == "full":
         sd.train("")
     elif kind == "bitfit":
         sd.train("bias")
     elif kind == "bitfit with biases added":
         sd.biases_of_t5()
-    elif kind == "lora":
-        sd.lora()
+    elif base == "lora":
+        sd.lora(shared=share == "all")
         if family == "bart":
             sd.train("bias")
-    if kind in ("vl-adapter", "compacter"):
-        sd.adapters(("encoder",) if size else ("encoder", "decoder"), phm=2 if kind == "compacter" else 0)
+    elif base == "prompt":
+        sd.prompt(shared=share == "all")
+    elif kind == "hyperformer":
+        sd.hyperformer()
+    elif kind == "lst":
+        sd.side()
+    adapters = {"vl-adapter": {}, "compacter": {"phm": 2}, "compacter-original": {"phm": 4, "rank": 1}}
+    if kind == "compacter-original":
+        sd.add("phm_rule", 4, 4, 4)
+        adapters[kind]["rule"] = sd["phm_rule"]
+    if base in adapters:
+        sd.adapters(("encoder",) if size else ("encoder", "decoder"), share=share, **adapters[base])
     elif size:
         sd.multihead()
     if size:
         sd.gates(size)
         sd.values(phm=2 if kind == "compacter" else 0)
         sd.train("layer_norm", "layernorm", where="encoder.")
-    elif kind in ("vl-adapter", "compacter") and family == "bart":
+    elif (base in adapters or kind == "hyperformer") and family == "bart":
         sd.train("layer_norm", "layernorm")
     return sd
 

@@ -1,0 +1,83 @@
+"""``import-official`` and ``evaluate``: run directories from released checkpoints, and what their weights score."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.cli.options import add_execution, add_settings, execution, words
+
+EXAMPLES = {
+    "import-official": "example: python -m bench import-official BEST.pth --method vl-pet-large "
+    "--backbone facebook/bart-base --out vl-pet-large",
+    "evaluate": "example: python -m bench evaluate vl-pet-large --data official=/data/datasets",
+}
+
+
+def add(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the options."""
+    if verb == "evaluate":
+        parser.add_argument("run", type=Path, metavar="RUN_DIR", help="directory of a run with kept weights, no record")
+        parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
+        parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
+        add_execution(parser)
+        return
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a released checkpoint file (.pth)")
+    parser.add_argument("--method", required=True, help="method, by our name or the official one")
+    parser.add_argument("--backbone", required=True, help="backbone that was tuned: a name, or a folder with tokeniser")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run directory to write")
+    parser.add_argument("--suite", default="image-text", help="suite that it was trained on (image-text)")
+    parser.add_argument("--tasks", type=words, default=(), metavar="A,B", help="tasks that it was trained on (all)")
+    parser.add_argument("--recipe", help="recipe to decode by: paper, mini, or a TOML file (the backbone's)")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="NAME[=PATH]", help="data root to evaluate on (the recipe's)"
+    )
+    add_settings(parser)
+
+
+def call(arguments: argparse.Namespace, verb: str) -> int:
+    """Import or evaluate."""
+    return _evaluate(arguments) if verb == "evaluate" else _import(arguments)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from bench.config import parse_setting
+    from bench.official.importing import import_checkpoint
+
+    run = import_checkpoint(
+        arguments.checkpoint,
+        arguments.out,
+        method=arguments.method,
+        backbone=arguments.backbone,
+        suite=arguments.suite,
+        task_names=arguments.tasks,
+        data=next((item.partition("=")[0] for item in arguments.data), None),
+        recipe=arguments.recipe,
+        settings=dict(parse_setting(item) for item in arguments.settings),
+    )
+    read = ", ".join(f"{key}={value}" for key, value in sorted(run.overrides.items()))
+    print(f"{run.method} with {read or 'its defaults'}")
+    where = "" if run.data == "mini" else f" --data {run.data}=PATH"
+    print(f"wrote {arguments.out}; evaluate it with: python -m bench evaluate {arguments.out}{where}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from bench.cli.options import show
+    from bench.cli.progress import Progress
+    from bench.kept import evaluate
+
+    with Progress(1, stream=sys.stderr, quiet=arguments.quiet) as progress:
+        record = evaluate(arguments.run, execution(arguments), progress)
+    if arguments.format == "json":
+        print(record.model_dump_json(indent=1, by_alias=True))
+        return 0
+    scores = record.scores.items()
+    show(
+        [
+            {"task": k, "split": s.split, "metric": s.metric, "score": s.metrics.get(s.metric), "n": s.n}
+            for k, s in scores
+        ],
+        "table",
+    )
+    print(f"record: {arguments.run / 'record.json'}")
+    return 0 if all(score.status == "done" for _, score in scores) else 1
