@@ -8,9 +8,10 @@ from pathlib import Path
 RUN = """
 import methods
 from bench import backbones
-counted = methods.attach(backbones.build("mini-bart", feat_dim=32, device="meta"), methods.get("bitfit+norms")).count()
-assert counted.trainable == counted.unfrozen + counted.projector > 0, counted
-assert methods.get("bitfit+norms", biases="enc").overrides == {"biases": "enc"}
+model = backbones.build("mini-bart", feat_dim=32)
+handle = methods.attach(model, methods.get("ssf", at=["enc.ff.out"]))
+d = model.lm.config.d_model
+assert handle.count().new == model.lm.config.encoder_layers * 2 * d, handle.count()
 """
 
 
