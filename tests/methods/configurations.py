@@ -12,23 +12,25 @@ from tiny_models import FAMILIES, config
 
 import methods
 from methods import MethodError, Shape, Spec
-from methods.options import At, Biases, Layers, Norms
+from methods.options import At, Biases, Encoder, Layers, Norms
 from methods.shape import LAYER_SITES
 from methods.spec import BIASES, NORMS
 
 # Small sizes, some of which do not go together; those are not kept.
+ENCODER = tuple(site for site in LAYER_SITES if site.startswith("enc."))
 NUMBERS: dict[type, tuple[Any, ...]] = {int: (0, 1, 2, 4, 6, 8), float: (0.25, 0.5, 1.0, 3.0), bool: (True, False)}
 
 
-def _joined(names: tuple[str, ...]) -> st.SearchStrategy[str]:
+def _joined(names: tuple[str, ...], *short: str) -> st.SearchStrategy[str]:
     some = st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True).map("+".join)
-    return st.sampled_from(["none", "all"]) | some
+    return st.sampled_from(["none", *short]) | some
 
 
 OF_KIND: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (At, st.lists(st.sampled_from(LAYER_SITES), min_size=1, max_size=3, unique=True).map(tuple)),
-    (Norms, _joined(NORMS)),
-    (Biases, _joined(BIASES)),
+    (Norms, _joined(NORMS, "all")),
+    (Biases, _joined(BIASES, "all")),
+    (Encoder, _joined(ENCODER, "both", "sa", "ff")),
     (Layers, st.sampled_from(["all", (0,), (1,), (0, 1)])),
 ]
 
@@ -121,17 +123,22 @@ def random(examples: int) -> Callable[[Any], Any]:
     return settings(max_examples=examples, derandomize=True, database=None, suppress_health_check=quiet)
 
 
-def on_every_method(examples: int) -> Callable[[Any], Any]:
+def on_every_method(
+    examples: int, where: Callable[[Configuration], bool] = lambda configuration: True
+) -> Callable[[Any], Any]:
     """Run a test on the defaults of every method in both families, and on random overrides of them."""
+
+    defaults = [configuration for configuration in DEFAULTS if where(configuration)]
+    names = tuple(dict.fromkeys(configuration.name for configuration in defaults))
 
     def decorate(check: Callable[[Configuration], None]) -> Any:
         @random(examples)
-        @given(configurations())
+        @given(configurations(names).filter(where))
         @wraps(check)  # whose name seeds the draws
         def overridden(configuration: Configuration) -> None:
             check(configuration)
 
-        @pytest.mark.parametrize("configuration", [*DEFAULTS, None], ids=lambda c: str(c or "overridden"))
+        @pytest.mark.parametrize("configuration", [*defaults, None], ids=lambda c: str(c or "overridden"))
         def test(configuration: Configuration | None) -> None:
             overridden() if configuration is None else check(configuration)
 

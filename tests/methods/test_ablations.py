@@ -1,5 +1,6 @@
 """Every option of the VL-PET methods: hooked HF layers against layers written out from the formulas."""
 
+import re
 from functools import cache
 from typing import Any, get_args
 
@@ -30,9 +31,8 @@ def gate(o: dict[str, Any], module: Any, x: Tensor, h: Tensor, change: Tensor, h
     if name.startswith("middleY"):
         return 1 + (torch.sigmoid(module.z) if name.endswith("figure") else module.z)
     reads = READS[name] if o["gate_input"] == "default" else o["gate_input"]
-    given = {"x": x, "h": h, "hhat": hhat, "x+h": x + h, "x+hhat": x + hhat}
-    given |= {"cat(x,h)": torch.cat([x, h], -1), "cat(x,hhat)": torch.cat([x, hhat], -1)}
-    u = given[reads]
+    parts = [{"x": x, "h": h, "hhat": hhat}[part] for part in re.findall(r"\bx|hhat|h\b", reads)]
+    u = sum(parts) if "+" in reads else torch.cat(parts, -1)
     if name == "large":
         return torch.sigmoid(bottleneck(u, module.body))
     g = torch.sigmoid(affine(u, module.body.weight, module.body.bias))
@@ -42,9 +42,12 @@ def gate(o: dict[str, Any], module: Any, x: Tensor, h: Tensor, change: Tensor, h
 def encoder(o: dict[str, Any], pet: Any, index: int = 1) -> Change:
     """``s · G ⊙ (s_h · H + s_d · A)``, and what stands in its place."""
 
+    layers = (0, 1) if o["layers"] == "all" else o["layers"]
+
     def change(point: str, x: Tensor, h: Tensor, normed: Tensor) -> Tensor:
-        wanted = {"both": ("sa.out", "ff.out"), "sa": ("sa.out",), "ff": ("ff.out",), "none": ()}[o["encoder"]]
-        if point not in wanted or (o["layers"] != "all" and index not in o["layers"]):
+        words = {"both": "sa.out+ff.out", "sa": "sa.out", "ff": "ff.out"}
+        names = words.get(o["encoder"], o["encoder"]).split("+")
+        if point not in [name.removeprefix("enc.") for name in names] or index not in layers:
             return h
         key = f"enc_{index}_{point.replace('.', '_')}"
         added = torch.zeros_like(h)

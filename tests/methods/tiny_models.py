@@ -1,5 +1,8 @@
 """Tiny backbones whose every parameter is perturbed, alone and in the vision-language wrapper."""
 
+import copy
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
@@ -46,6 +49,13 @@ def perturb(module: nn.Module, std: float) -> None:
 
 def wrapper(family: str, **changes):
     """A tiny vision-language model in eval mode, none of its parameters neutral."""
+    model = copy.deepcopy(_built(family, **changes))
+    torch.manual_seed(0)
+    return model
+
+
+@cache
+def _built(family: str, **changes):
     torch.manual_seed(0)
     model = backbones.build(config(family, **changes), feat_dim=FEATURES).eval()
     perturb(model, 0.05)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 Change = Callable[[str, Tensor, Tensor, Tensor], Tensor]
@@ -67,27 +66,38 @@ def attention(a: Any, block: str, x: Tensor, entering: Tensor, states: Tensor, b
 
 
 def bart_layer(layer: Any, x: Tensor, states: Tensor | None, bias: Any, change: Change) -> Tensor:
-    x = layer_norm(x + attention(layer.self_attn, "sa", x, x, x, bias, change), layer.self_attn_layer_norm)
+    """Post-LN: the norm ends a block."""
+
+    def normed(point: str, u: Tensor, norm: Any) -> Tensor:
+        return change(point, u, layer_norm(u, norm), u)
+
+    h = attention(layer.self_attn, "sa", x, x, x, bias, change)
+    x = normed("sa.ln", x + h, layer.self_attn_layer_norm)
     if states is not None:
         h = attention(layer.encoder_attn, "xa", x, x, states, None, change)
-        x = layer_norm(x + h, layer.encoder_attn_layer_norm)
+        x = normed("xa.ln", x + h, layer.encoder_attn_layer_norm)
     u = change("ff.up", x, affine(x, layer.fc1.weight, layer.fc1.bias), x)
     u = change("ff.mid", u, erf_gelu(u), u)
     h = affine(u, layer.fc2.weight, layer.fc2.bias)
-    return layer_norm(x + change("ff.out", x, h, x), layer.final_layer_norm)
+    return normed("ff.ln", x + change("ff.out", x, h, x), layer.final_layer_norm)
 
 
 def t5_layer(layer: Any, x: Tensor, states: Tensor | None, bias: Any, change: Change) -> Tensor:
-    """Gates read the residual stream ``x``, not its norm."""
+    """Pre-LN: the norm begins a block, and X is the residual stream before it."""
+
+    def normed(point: str, u: Tensor, norm: Any) -> Tensor:
+        return change(point, u, rms(u, norm), u)
+
     sa, *xa, ff = layer.layer
-    normed = rms(x, sa.layer_norm)
-    x = x + attention(sa.SelfAttention, "sa", x, normed, normed, bias, change)
+    u = normed("sa.ln", x, sa.layer_norm)
+    x = x + attention(sa.SelfAttention, "sa", x, u, u, bias, change)
     if states is not None:
-        x = x + attention(xa[0].EncDecAttention, "xa", x, rms(x, xa[0].layer_norm), states, None, change)
-    normed = rms(x, ff.layer_norm)
-    u = change("ff.up", normed, affine(normed, ff.DenseReluDense.wi.weight), normed)
-    u = change("ff.mid", u, u.clamp(min=0), u)
-    return x + change("ff.out", x, affine(u, ff.DenseReluDense.wo.weight), normed)
+        u = normed("xa.ln", x, xa[0].layer_norm)
+        x = x + attention(xa[0].EncDecAttention, "xa", x, u, states, None, change)
+    u = normed("ff.ln", x, ff.layer_norm)
+    m = change("ff.up", u, affine(u, ff.DenseReluDense.wi.weight), u)
+    m = change("ff.mid", m, m.clamp(min=0), m)
+    return x + change("ff.out", x, affine(m, ff.DenseReluDense.wo.weight), u)
 
 
 def layers(lm: Any, stack: str) -> nn.ModuleList:
@@ -125,6 +135,14 @@ class Inputs:
         torch.testing.assert_close(hooked, written, atol=1e-5, rtol=1e-6)
 
 
+def matrix(module: Any) -> Tensor:
+    """``d_in d_out`` of a Linear, of a product of two matrices, or of a sum of Kronecker products."""
+    if hasattr(module, "rule"):
+        slices = module.slices if hasattr(module, "slices") else module.left @ module.right
+        return sum(torch.kron(a, b) for a, b in zip(module.rule, slices, strict=True))
+    return module.left @ module.right if hasattr(module, "left") else module.weight.T
+
+
 def bottleneck(
     u: Tensor, module: Any, *, heads: int = 1, arrange: str = "plain", act: str = "gelu_tanh", scale: float = 1.0
 ) -> Tensor:
@@ -132,18 +150,15 @@ def bottleneck(
     down, up = module.down, module.up
     split = {"down": (heads, 1), "up": (1, heads), "down_up": (heads, heads), "pair": (heads, heads)}
     lower, upper = split.get(arrange, (1, 1))
-    parts = zip(down.weight.chunk(lower), down.bias.chunk(lower), strict=True)
-    hidden = [ACTS[act](affine(u, w, b)) for w, b in parts]
-    if arrange == "pair":
+    parts = zip(matrix(down).chunk(lower, dim=1), down.bias.chunk(lower), strict=True)
+    hidden = [ACTS[act](u @ w + b) for w, b in parts]
+    if arrange == "pair" and heads > 1:
         return scale * torch.cat([affine(z, up.weight[i], up.bias[i]) for i, z in enumerate(hidden)], dim=-1)
     z = torch.cat(hidden, dim=-1)
-    parts = zip(up.weight.chunk(upper), up.bias.chunk(upper), strict=True)
-    return scale * torch.cat([affine(z, w, b) for w, b in parts], dim=-1)
+    parts = zip(matrix(up).chunk(upper, dim=1), up.bias.chunk(upper), strict=True)
+    return scale * torch.cat([z @ w + b for w, b in parts], dim=-1)
 
 
 def normalised(u: Tensor) -> Tensor:
     """Per token, of Euclidean length 1."""
     return u / u.pow(2).sum(-1, keepdim=True).sqrt()
-
-
-__all__ = ["ACTS", "F", "Inputs", "affine", "bottleneck", "erf_gelu", "layer_norm", "layers", "normalised", "rms"]
