@@ -3,15 +3,13 @@
 import re
 from typing import Any
 
-import pytest
 import torch
 from configurations import Configuration, on_every_method
 from test_properties import attach, new
 from tiny_models import batch, wrapper
 
 import methods
-from methods import context
-from methods.spec import Patch, Spec
+from methods.spec import Patch
 
 TASKS = ("vqa", "gqa")
 # A constant added to all keys alike is not seen by the softmax over them.
@@ -73,9 +71,46 @@ def test_checkpointing_gives_the_same_gradients(configuration: Configuration):
         if checkpointing:
             getattr(model.lm, "activation_checkpointing_enable", model.lm.gradient_checkpointing_enable)()
         model.train()
-        torch.manual_seed(1)
-        with context.task(None):
-            loss(model).backward()
+        torch.manual_seed(1)  # of dropout
+        loss(model).backward()
         gradients.append({name: p.grad for name, p in handle.trained().items() if p.grad is not None})
     assert gradients[0]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+
+
+def close(rough: torch.Tensor, exact: torch.Tensor) -> bool:
+    """As near as bfloat16 comes."""
+    return bool((rough.float() - exact).abs().max() < 0.1 * exact.abs().max())
+
+
+@on_every_method(examples=15)
+def test_bfloat16_with_a_float32_output_projection(configuration: Configuration):
+    """T5 keeps ``wo`` in float32 when the rest is in half precision."""
+    exact = wrapper(configuration.family)
+    attach(exact, configuration.chosen)
+    rough = wrapper(configuration.family).to(torch.bfloat16)
+    if configuration.family == "t5":
+        for block in (*rough.lm.encoder.block, *rough.lm.decoder.block):
+            block.layer[-1].DenseReluDense.wo.float()
+    handle = attach(rough, configuration.chosen)
+    assert {p.dtype for p in rough.pet.parameters()} <= {torch.bfloat16}
+    with torch.no_grad():
+        for parameter, source in zip(rough.parameters(), exact.parameters(), strict=True):
+            parameter.copy_(source)
+    given = {key: value.to(torch.bfloat16) if value.is_floating_point() else value for key, value in batch().items()}
+    output = rough(**given)
+    assert close(output.logits, exact(**batch()).logits)
+    output.loss.backward()
+    assert all(p.grad.isfinite().all() for p in handle.trained().values() if p.grad is not None)
+
+
+@on_every_method(examples=5)
+def test_autocast(configuration: Configuration):
+    model = wrapper(configuration.family)
+    handle = attach(model, configuration.chosen)
+    exact = model(**batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(**batch())
+    assert close(rough.logits, exact.logits)
+    rough.loss.backward()
+    assert {p.grad.dtype for p in handle.trained().values() if p.grad is not None} == {torch.float32}

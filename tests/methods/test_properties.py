@@ -1,8 +1,9 @@
-"""What holds for every method whatever its options: off, decoded, saved, detached, merged.
+"""What holds for every method whatever its options: off, copied, decoded, saved, detached, merged.
 
 Through the vision-language wrapper, on tiny backbones none of whose parameters is neutral.
 """
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 import methods
 from methods import MethodError, Spec
-from methods.spec import Bias, Bottleneck, Gate, LoRA, Patch
+from methods.spec import SITES, Bias, Bottleneck, Gate, LoRA, Patch
 
 OFF = Gate(kind="vector", out="channel", squash="one_plus", init="zeros")
 
@@ -62,18 +63,54 @@ def switched_off(spec: Spec) -> Spec:
     return Spec(parts=tuple(parts))
 
 
-@random(60)
-@given(configurations())
-def test_switched_off_it_leaves_every_bit_alone(configuration: Configuration):
-    off = switched_off(configuration.spec)
-    assume(off.parts)
-    model = wrapper(configuration.family)
+def check_off(family: str, off: Spec) -> None:
+    model = wrapper(family)
     plain, ids = logits(model), beams(model)
     methods.attach(model, off)
     assert torch.equal(logits(model), plain)
     assert torch.equal(beams(model), ids)
     perturb(model.pet, 0.5)
     assert not torch.allclose(logits(model), plain, atol=1e-4)
+
+
+@random(40)
+@given(configurations())
+def test_switched_off_it_leaves_every_bit_alone(configuration: Configuration):
+    off = switched_off(configuration.spec)
+    assume(off.parts)
+    check_off(configuration.family, off)
+
+
+WITH_X = tuple(site for site in SITES if not site.endswith((".mid", ".ln", ".kv")))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (Patch(at=SITES, delta=Bottleneck(r=4, init_up="zeros")),),
+        (Patch(at=WITH_X, delta=Bottleneck(r=4, input="x", init_up="zeros")),),
+        (Patch(at=WITH_X, delta=LoRA(r=4, alpha=8, dropout=0.1)),),
+        (Patch(at=SITES, gate=OFF),),
+        (Patch(at=SITES, delta=Bottleneck(r=4, init_up="zeros")),) * 2,
+    ],
+    ids=["sequential", "parallel", "lora", "gate", "two on a site"],
+)
+def test_switched_off_at_every_site_there_is(family, parts):
+    check_off(family, Spec(parts=parts))
+
+
+@on_every_method(examples=10)
+def test_a_copied_model_is_its_own(configuration: Configuration):
+    model = wrapper(configuration.family)
+    handle = attach(model, configuration.chosen)
+    before, twin = logits(model), copy.deepcopy(model)
+    assert torch.equal(logits(twin), before)
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            if name in handle.trained():
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    assert torch.equal(logits(model), before)
+    assert not torch.allclose(logits(twin), before, atol=1e-4)
 
 
 @on_every_method(examples=50)
@@ -150,7 +187,7 @@ def test_a_file_of_another_spec_is_refused(one: Configuration, other: Configurat
         model = wrapper(other.family)
         handle = attach(model, other.chosen)
         before = {name: p.detach().clone() for name, p in handle.trained().items()}
-        with pytest.raises(MethodError, match="does not fit the attached method|was saved from another method"):
+        with pytest.raises(MethodError, match=r"does not fit the attached|from another method"):
             handle.load(path)
     assert all(torch.equal(p, before[name]) for name, p in handle.trained().items())
 
