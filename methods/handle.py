@@ -146,6 +146,8 @@ class Handle:
         Raises MethodError, with the model as it was, for a method with a part that no change of weights can stand for.
         """
         stuck = [part.formula.splitlines()[0] for part in self.spec.parts if not part.merges]
+        if self.spec.projector.train == "lowrank":
+            stuck.append("a low-rank projector, which stands in the place of the model's own")
         if stuck:
             raise MethodError(f"this method cannot be merged into the backbone's weights: {'; '.join(stuck)}")
         with torch.no_grad():

@@ -25,7 +25,7 @@ class HyperFormer(Part):
     r: int = Field(ge=1)
     task_dim: int = Field(ge=1)
     hidden: int = Field(ge=1)
-    e: int = Field(ge=1)
+    e: int = Field(ge=2)  # the norm of a single number is constant, whatever task and layer
 
     @property
     def routed(self) -> bool:

@@ -319,7 +319,7 @@ class Spec(Model):
     @property
     def merges(self) -> bool:
         """Whether the method can be folded into the backbone's weights, so that it costs nothing afterwards."""
-        return all(part.merges for part in self.parts)
+        return all(part.merges for part in self.parts) and self.projector.train != "lowrank"
 
     @property
     def routed(self) -> bool:

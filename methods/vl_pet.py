@@ -95,8 +95,13 @@ Decoder = Literal[
 Quirk = Literal["none", "value-skips-projection", "unused-self-value", "unused-value-heads"]
 """What the released code computes for some ablations: ``value-skips-projection`` V = E + A(E), for
 decoder="value-sequential"; ``unused-self-value`` and ``unused-value-heads`` modules that are built and counted but
-never on the path of the data, for decoder="self-value" and decoder_heads > 1. That its key adapter scrambles keys and
-values is not reproduced."""
+never on the path of the data, for decoder="self-value", and for decoder="value" with decoder_heads > 1. That its key
+adapter scrambles keys and values is not reproduced."""
+QUIRK_OF = {
+    "value-skips-projection": "value-sequential",
+    "unused-self-value": "self-value",
+    "unused-value-heads": "value",
+}
 
 _Make = Callable[..., Delta]
 Build = Callable[..., Spec]
@@ -130,9 +135,8 @@ PLACEMENTS: dict[str, Callable[[_Make, int], Patch]] = {
 
 def decoder_called(name: Decoder, delta: _Make, rank: int, quirk: Quirk = "none") -> tuple[Part, ...]:
     """The decoder placement called ``name``; MethodError where the quirk is not one of it."""
-    wanted = {"value-skips-projection": "value-sequential", "unused-self-value": "self-value"}
-    if quirk in wanted and name != wanted[quirk]:
-        raise MethodError(f"quirk={quirk!r} is one of decoder={wanted[quirk]!r}, not of {name!r}")
+    if quirk != "none" and name != QUIRK_OF[quirk]:
+        raise MethodError(f"quirk={quirk!r} is one of decoder={QUIRK_OF[quirk]!r}, not of {name!r}")
     if name == "none":
         return ()
     patch = PLACEMENTS[name](delta, rank)

@@ -1,16 +1,20 @@
-"""Tiny backbones whose every parameter is perturbed, and a plain wrapper that gives them eyes."""
+"""Tiny backbones whose every parameter is perturbed, alone and in the vision-language wrapper."""
+
+import copy
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 import methods
+from bench import backbones
 from methods import Shape
 
 SHAPE = Shape("t5", d=32, ff=48, heads=4, inner=48, encoder_layers=2, decoder_layers=2, vocab=60)
 FAMILIES = ("bart", "t5")
 VOCAB = 60
+FEATURES = 24
 ONE_TASK = ("vqa",)
 BARE = [name for name in methods.names() if not any(p.wrapped for p in methods.get(name).spec(SHAPE).parts)]
 """Methods that a language model without a wrapper can have."""
@@ -52,40 +56,18 @@ def attach_moved(model: nn.Module, method, std: float):
     return handle
 
 
-class Projector(nn.Module):
-    """A visual projector with the official parameters: features, boxes, image order; object order borrows words."""
-
-    def __init__(self, lm, feat_dim: int) -> None:
-        super().__init__()
-        d = lm.config.d_model
-        norm = nn.LayerNorm if lm.config.model_type == "bart" else T5LayerNorm
-        self.feat = nn.Sequential(nn.Linear(feat_dim, d), norm(d))
-        self.box = nn.Sequential(nn.Linear(5, d), norm(d))
-        self.image_order = nn.Embedding(2, d)
-        self.object_order = lm.get_input_embeddings()
-
-    def forward(self, feats: Tensor, boxes: Tensor) -> Tensor:
-        order = self.object_order.weight[-feats.shape[1] :].flip(0)
-        return self.feat(feats) + self.box(boxes) + self.image_order.weight[0] + order
+def wrapper(family: str, **changes):
+    """A tiny vision-language model in eval mode, none of its parameters neutral."""
+    model = copy.deepcopy(_built(family, **changes))
+    torch.manual_seed(0)
+    return model
 
 
-class Wrapper(nn.Module):
-    """Language model plus projector; the two attributes are what ``attach`` knows a wrapper by."""
-
-    def __init__(self, lm, feat_dim: int = 24) -> None:
-        super().__init__()
-        self.lm = lm
-        self.visual_embedding = Projector(lm, feat_dim)
-
-    def forward(self, input_ids: Tensor, feats: Tensor, boxes: Tensor, labels: Tensor):
-        text = self.lm.get_input_embeddings()(input_ids)
-        joint = torch.cat([text, self.visual_embedding(feats, boxes)], dim=1)
-        return self.lm(inputs_embeds=joint, attention_mask=torch.ones(joint.shape[:2]), labels=labels)
-
-
-def wrapper(family: str, **changes) -> Wrapper:
-    model = Wrapper(language_model(family, **changes)).eval()
-    perturb(model.visual_embedding.feat, 0.05)
+@cache
+def _built(family: str, **changes):
+    torch.manual_seed(0)
+    model = backbones.build(config(family, **changes), feat_dim=FEATURES).eval()
+    perturb(model, 0.05)
     return model
 
 
@@ -94,8 +76,8 @@ def batch(n: int = 3, length: int = 7, target: int = 5, visual: int = 4) -> dict
     g = torch.Generator().manual_seed(1)
     return {
         "input_ids": torch.randint(4, VOCAB, (n, length), generator=g),
-        "feats": torch.randn(n, visual, 24, generator=g),
-        "boxes": torch.rand(n, visual, 5, generator=g),
+        "vis_feats": torch.randn(n, visual, FEATURES, generator=g),
+        "boxes": torch.rand(n, visual, 4, generator=g),
         "labels": torch.randint(4, VOCAB, (n, target), generator=g),
     }
 
