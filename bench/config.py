@@ -156,13 +156,23 @@ def is_mini(backbone: str) -> bool:
     return backbone.startswith("mini-") or (Path(backbone) / "training_log.json").is_file()
 
 
+def recipe_for(backbone: str) -> str:
+    """Return the recipe that goes with a backbone where none is named."""
+    return MINI if is_mini(backbone) else "paper"
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the packaged recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
 def recipe_table(name: str) -> dict[str, Any]:
     """Read a recipe: a packaged one by name, or a TOML file by path."""
     path = RECIPES / f"{name}.toml" if not name.endswith(".toml") else Path(name)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise unknown("recipe", name, sorted(p.stem for p in RECIPES.glob("*.toml"))) from None
+        raise unknown("recipe", name, recipe_names()) from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
 
@@ -196,7 +206,7 @@ def resolve(
     recipe_settings, options = split_settings(settings or {}, [method])
     chosen = methods.get(method, **options)
     chosen.spec(shape)
-    recipe = recipe or (MINI if is_mini(backbone) else "paper")
+    recipe = recipe or recipe_for(backbone)
     table = recipe_table(recipe)
     optim = chosen.optim(shape.family, suite)
     fields: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay, "task_prefix": optim.task_prefix}

@@ -22,10 +22,10 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Write the report."""
-    from bench.sweep import spec
+    from bench.sweep.expand import expand
 
     sweep = selected(arguments)
-    write_report(sweep.name, spec.expand(sweep), arguments, announce=True)
+    write_report(sweep.name, expand(sweep), arguments, announce=True)
     if arguments.paper:
         _compare(arguments)
     return 0

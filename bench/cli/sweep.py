@@ -37,12 +37,12 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Run the sweep."""
-    from bench.sweep import spec
+    from bench.sweep.expand import expand
 
     if arguments.jobs < 1:
         raise UsageError(f"--jobs {arguments.jobs}: expected at least 1")
     sweep = selected(arguments)
-    cells = spec.expand(sweep)
+    cells = expand(sweep)
     where = execution(arguments)
     if arguments.dry_run:
         return dry_run(cells, arguments)

@@ -7,7 +7,8 @@ import pytest
 
 from bench.errors import UsageError
 from bench.sweep import spec
-from bench.sweep.spec import Sweep, Variant, changed, expand, load
+from bench.sweep.expand import expand
+from bench.sweep.spec import Sweep, Variant, changed, load
 from methods.errors import MethodError
 
 SPEC = """
