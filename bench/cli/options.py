@@ -54,13 +54,9 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
         "--axis", dest="axes", action="append", default=[], metavar="KEY=V,V", help="values of a field or option"
     )
     axes.add_argument("--zip", dest="steps", action="append", type=words, metavar="A,B", help="axes in step")
-    axes.add_argument(
-        "--drop", type=words, metavar="A,B", help="a cell without each of these parts"
-    )
+    axes.add_argument("--drop", type=words, metavar="A,B", help="a cell without each of these parts")
     axes.add_argument("--add", type=words, metavar="A,B", help="a cell with each of these parts")
-    axes.add_argument(
-        "--only", action="append", metavar="CELL", help="only bases and such cells: a name, or KEY=V,..."
-    )
+    axes.add_argument("--only", action="append", metavar="CELL", help="only bases and such cells: a name, or KEY=V,...")
     axes.add_argument("--except", dest="but", action="append", metavar="CELL", help="no such cells")
 
 

@@ -48,7 +48,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         return dry_run(cells, arguments)
     check_data(cells, where)
     _run(cells, where, arguments)
-    write_report(sweep.name, cells, arguments, announce=True)
+    write_report(sweep, cells, arguments, announce=True)
     left = problems(cells, arguments.results)
     if left and not arguments.quiet:
         print("\n".join(["not done:", *left]), file=sys.stderr)

@@ -44,6 +44,9 @@ LATEX_SPECIAL = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     "·": r"$\cdot$",
+    "−": "$-$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
@@ -135,19 +138,23 @@ def _plain(value: Value) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """The unrounded values behind a table: per column its mean (or code), sample std, number of seeds and place."""
-    keys = [column.key for column in table.columns]
+    """The unrounded values behind a table: per column its mean (or code), sample std, number of seeds, place and marks;
+    of differences the interval's ends."""
+    intervals = any(value.interval for row in table.rows for value in row.values)
+    suffixes = ("", "_low", "_high", "_n", "_marks") if intervals else ("", "_std", "_n", "_place", "_marks")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", *(key + suffix for key in keys for suffix in ("", "_std", "_n", "_place"))])
+    writer.writerow(["method", *(column.key + suffix for column in table.columns for suffix in suffixes)])
     for row in table.rows:
-        writer.writerow([row.label, *(field for value in row.values for field in _csv_fields(value))])
+        writer.writerow([row.label, *(field for value in row.values for field in _csv_fields(value, intervals))])
     return out.getvalue()
 
 
-def _csv_fields(value: Value) -> tuple[str | float, ...]:
+def _csv_fields(value: Value, intervals: bool) -> tuple[str | float, ...]:
     shown = value.text if value.mean is None else value.mean
-    return shown, "" if value.std is None else value.std, value.n, value.place or ""
+    if intervals:
+        return shown, *(value.interval or ("", "")), value.n, value.marks
+    return shown, "" if value.std is None else value.std, value.n, value.place or "", value.marks
 
 
 def html(table: Table) -> str:

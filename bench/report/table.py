@@ -24,7 +24,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Value:
-    """One number of a table, rounded for print, with its spread over seeds, or the code that stands in its place."""
+    """One number of a table, rounded for print, with its spread over seeds, or the code that stands in its place.
+
+    A difference has the half of its interval in the place of the spread, and the interval's ends.
+    """
 
     text: str
     spread: str = ""
@@ -34,6 +37,7 @@ class Value:
     mean: float | None = None
     std: float | None = None
     n: int = 0
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

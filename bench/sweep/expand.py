@@ -12,8 +12,8 @@ from bench.sweep.axes import Named, grid, is_expression, names_in, solved, stay,
 from bench.sweep.spec import Cell, Sweep, Variant, deltas
 from methods.errors import MethodError
 
-PLACES = ("method", "backbone", "tasks", "data", "recipe")  # axes that are neither a recipe field nor an option
-GIVEN = {"seed": "seeds", "suite": "suites", "label": "variant"}  # fields of a run that are no axis, and what is asked
+PLACES = ("method", "tasks", "data", "recipe")  # axes that are neither a recipe field nor an option
+LISTS = {"seed": "seeds", "suite": "suites", "backbone": "backbones"}  # fields of a run that are no axis
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def _check_settings(settings: Mapping[str, Any], everyone: list[str]) -> None:
 
 def _check_change(change: Change, everyone: list[str]) -> None:
     """Check the names of a change, and the literal values: one that no method takes is an error."""
-    for key in set(GIVEN) & set(change.settings):
-        raise UsageError(f"axis {key!r}: a difference is made within one {key}; write {GIVEN[key]} = [...] instead")
+    for key in set(LISTS) & set(change.settings):
+        raise UsageError(f"axis {key!r}: a difference is made within one {key}; write {LISTS[key]} = [...] instead")
     options = split_settings(_settings(change.settings), everyone)[1]
     known = {*Recipe.options(), *(key for name in everyone for key in methods.get(name).entry.types)}
     for key, value in change.settings.items():
@@ -182,8 +182,8 @@ class _Place:
             yield from self.seeds(differing, label, label, {} if change.word else point, reason)
 
     def differing(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that are not the base's own; all of them where the method or backbone is another's."""
-        other = any(key in point and point[key] != self.known.get(key) for key in ("method", "backbone"))
+        """Return the values that are not the base's own; all of them where the method is another."""
+        other = point.get("method", self.method) != self.method
         return {
             key: value
             for key, value in point.items()
@@ -199,7 +199,7 @@ class _Place:
             yield Cell(
                 method=run.method if run else change.get("method", self.method),
                 label=label,
-                backbone=change.get("backbone", self.backbone),
+                backbone=self.backbone,
                 suite=self.suite,
                 seed=seed,
                 tasks=tuple(t.name for t in run.task_list) if run else self.tasks or tuple(tasks.names(self.suite)),
@@ -212,19 +212,18 @@ class _Place:
 
     def run(self, change: Mapping[str, Any], seed: int, label: str | None) -> tuple[Run | None, str]:
         """Return the run with a change, or the reason why there is none."""
-        backbone = change.get("backbone", self.backbone)
         recipe = change.get("recipe", self.sweep.recipe)
         try:
             method = methods.get(change.get("method", self.method))
             run = resolve(
-                backbone,
+                self.backbone,
                 method.name,
                 self.suite,
                 seed=seed,
                 data=change.get("data", self.sweep.data),
                 recipe=recipe,
                 tasks_=tuple(change.get("tasks", self.tasks)),
-                settings=self.layered(method.entry, recipe or recipe_for(backbone), _settings(change)),
+                settings=self.layered(method.entry, recipe or recipe_for(self.backbone), _settings(change)),
                 label=label,
             )
         except MethodError as reason:

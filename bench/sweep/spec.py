@@ -40,8 +40,8 @@ class Sweep(Frozen):
 
     With ``axes``, ``drop`` or ``add`` every method and variant is a base, and each base has further cells: the points
     of the axes' product, and one cell for each name in ``drop`` and ``add`` (``"a+b"`` drops both). An axis is a
-    recipe field, a method option, or ``method``, ``backbone``, ``tasks``, ``data``, ``recipe``; a value that begins
-    with ``=`` is computed from the base's settings (``"=2*rank"``). ``zip`` lists axes that advance together; ``only``
+    recipe field, a method option, or ``method``, ``tasks``, ``data``, ``recipe``; a value that begins with ``=`` is
+    computed from the base's settings (``"=2*rank"``). ``zip`` lists axes that advance together; ``only``
     and ``except`` are filters (:func:`bench.sweep.axes.stay`); ``deltas`` adds to the built-in ones. ``plot`` is how
     the differences to the base are drawn, by default what the axes suggest.
     """
