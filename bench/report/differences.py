@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from bench.report.cells import Entry
-from bench.report.paired import APART, LEVEL, Difference, average, difference, holm
+from bench.report.paired import APART, LEVEL, Difference, average, difference, holm, over_seeds
 from bench.report.results import task_order, task_title
 from bench.report.stats import mean
 from bench.report.table import (
@@ -112,8 +114,34 @@ def ablations(entries: Sequence[Entry]) -> list[Ablation]:
         base = rows.pop(group[0].base, None)
         if base and rows:
             cells = [Compared(tuple(seeds), _differences(base, seeds), {}) for seeds in rows.values()]
-            found.append(Ablation(tuple(base), tuple(_corrected(cells))))
+            found.append(Ablation(tuple(base), tuple(_corrected(_pooled(base, cells)))))
     return found
+
+
+def _pooled(base: Sequence[Entry], cells: Sequence[Compared]) -> list[Compared]:
+    """Give every difference the part of the seeds in its variance, from all cells that have all seeds of the base."""
+    pooled = []
+    keys = dict.fromkeys(key for cell in cells for key in cell.found)
+    layouts = {key: _layout(base, [cell.entries for cell in cells], key) for key in keys}
+    for cell in cells:
+        found = {key: over_seeds(part, layouts[key]) for key, part in cell.found.items()}
+        pooled.append(replace(cell, found=found))
+    return pooled
+
+
+def _layout(base: Sequence[Entry], cells: Sequence[Sequence[Entry]], key: str) -> np.ndarray:
+    """Return the scores of a column as cells x seeds, without the cells that lack a seed."""
+    seeds = [entry.seed for entry in base if _score(entry, key) is not None]
+    rows = []
+    for entries in (base, *cells):
+        scores = {entry.seed: _score(entry, key) for entry in entries}
+        if seeds and all(scores.get(seed) is not None for seed in seeds):
+            rows.append([scores[seed] for seed in seeds])
+    return np.array(rows, dtype=float).reshape(len(rows), len(seeds))
+
+
+def _score(entry: Entry, key: str) -> float | None:
+    return entry.average if key == AVERAGE else entry.score(key)
 
 
 def _differences(base: Sequence[Entry], seeds: Sequence[Entry]) -> dict[str, Difference]:
@@ -165,10 +193,10 @@ def _table(ablation: Ablation) -> Table:
     return Table(
         key=slug("differences", ablation.slug),
         title=title,
-        caption=f"{title}, whose own scores are in the first row. {_how(ablation)}",
+        caption=f"{title}, whose own scores are in the first row.",
         columns=tuple(columns),
         rows=tuple(rows),
-        notes=tuple(_notes(ablation)),
+        notes=(_how(ablation), *_notes(ablation)),
         run_ids=tuple(entry.run_id for entry in ablation.entries),
     )
 
@@ -176,7 +204,7 @@ def _table(ablation: Ablation) -> Table:
 def _base_values(ablation: Ablation) -> tuple[Value, ...]:
     values = [_percent(ablation.base)]
     for key in ablation.keys:
-        scores = [s for e in ablation.base if (s := e.average if key == AVERAGE else e.score(key)) is not None]
+        scores = [score for entry in ablation.base if (score := _score(entry, key)) is not None]
         values.append(_value(mean(scores) if scores else None, "{:.2f}", ablation.base, len(scores)))
     return tuple(values)
 
@@ -215,7 +243,8 @@ def _how(ablation: Ablation) -> str:
     over = [f"{seeds} seeds"] * (seeds > 1) + ["the examples"] * any(part.examples for part in found)
     warning = "" if seeds > 1 else " (one seed: how much another seed would change is not in it)"
     return (
-        f"± is half of the {LEVEL:.0%} interval of the paired difference over {' and '.join(over)}{warning}. "
+        f"± is half of the {LEVEL:.0%} interval of the paired difference over {' and '.join(over)}{warning}; "
+        "the variance over seeds is taken as the same for all rows. "
         f"{UP} and {DOWN}: can be told from no difference at {APART:.0%}, corrected over the column (Holm)."
     )
 
