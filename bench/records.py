@@ -30,7 +30,7 @@ COLUMNS = [
     *("run_id", "method", "label", "backbone", "suite", "task", "split", "metric", "score", "seed", "status", "cause"),
     *("trainable", "total", "percent", "train_seconds", "step_seconds", "samples_per_second"),
     *("peak_memory_bytes", "host_memory_bytes", *(f"analytic_{part}" for part in PARTS)),
-    *("hardware", "synthetic", "limited", "lr", "data", "overrides", "finished"),
+    *("hardware", "precision", "batch_size", "synthetic", "limited", "lr", "data", "overrides", "finished"),
 ]
 
 
@@ -311,6 +311,8 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "host_memory_bytes": train.get("host_rss"),
         **{f"analytic_{part}": record.memory.get("analytic", {}).get(part) for part in PARTS},
         "hardware": record.environment.get("hardware"),
+        "precision": run.recipe.precision,
+        "batch_size": run.recipe.batch_size,
         "synthetic": bool(record.data.get("synthetic")),
         "limited": record.limited,
         "lr": run.recipe.lr,

@@ -39,12 +39,20 @@ class Entry:
     synthetic: bool
     limited: bool
     hardware: str | None
+    precision: str | None
+    batch_size: int | None
     finished: str | None
     measured: Mapping[str, float] = field(default_factory=dict)
     base: str = ""
     point: Mapping[str, Any] = field(default_factory=dict)
     plot: str | None = None
     examples: Mapping[str, pd.Series] = field(default_factory=dict)
+
+    @property
+    def conditions(self) -> str:
+        """What time and memory depend on besides the method: figures compare only where this is the same."""
+        batch = f"batch size {self.batch_size:g}" if self.batch_size else ""
+        return ", ".join(part for part in (self.hardware or "unknown hardware", self.precision, batch) if part)
 
     @property
     def timed(self) -> bool:
@@ -121,6 +129,8 @@ def _entry(
         synthetic=bool(row.get("synthetic")),
         limited=bool(row.get("limited")),
         hardware=row.get("hardware"),
+        precision=row.get("precision"),
+        batch_size=row.get("batch_size"),
         finished=row.get("finished"),
         measured={key: float(row[key]) for key in MEASURED if row.get(key) is not None},
         base=cell.get("base") or "",

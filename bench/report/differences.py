@@ -32,14 +32,10 @@ AVERAGE = "average"
 class Compared:
     """One cell beside its base: the differences by task, and where there are several tasks that of their average."""
 
+    label: str
     entries: tuple[Entry, ...]
     found: Mapping[str, Difference]
     corrected: Mapping[str, float | None]
-
-    @property
-    def label(self) -> str:
-        """The cell's name."""
-        return self.entries[0].label
 
     def mark(self, key: str) -> str:
         """UP or DOWN where the difference can be told from none, after correction for the number of cells."""
@@ -111,9 +107,10 @@ def ablations(entries: Sequence[Entry]) -> list[Ablation]:
     found = []
     for group in groups([entry for entry in entries if entry.base], "backbone", "suite", "base"):
         rows = methods_of(group)
-        base = rows.pop(group[0].base, None)
-        if base and rows:
-            cells = [Compared(tuple(seeds), _differences(base, seeds), {}) for seeds in rows.values()]
+        base = next((row for row in rows.values() if row[0].label == row[0].base), None)
+        others = {label: row for label, row in rows.items() if row is not base}
+        if base and others:
+            cells = [Compared(label, tuple(row), _differences(base, row), {}) for label, row in others.items()]
             found.append(Ablation(tuple(base), tuple(_corrected(_pooled(base, cells)))))
     return found
 
@@ -187,7 +184,8 @@ def _table(ablation: Ablation) -> Table:
     columns = [Column("percent", "Trainable (%)")]
     columns += [Column(key, ablation.title(key), better=+1) for key in ablation.keys]
     base = ablation.base[0]
-    rows = [Row(base.base, base.method, _base_values(ablation), reference=True)]
+    [label] = methods_of(ablation.base)
+    rows = [Row(label, base.method, _base_values(ablation), reference=True)]
     rows += [Row(cell.label, cell.entries[0].method, _values(cell, ablation.keys)) for cell in ablation.cells]
     title = f"{title_of(ablation.base)}: differences to {base.base}"
     return Table(

@@ -16,6 +16,7 @@ for (const head of document.querySelectorAll('table.sortable thead th')) head.ad
   const first = at ? 'descending' : 'ascending', second = at ? 'ascending' : 'descending';
   const order = head.getAttribute('aria-sort') === first ? second : first, sign = order === 'ascending' ? 1 : -1;
   heads.forEach(other => other.removeAttribute('aria-sort'));
+  body.querySelectorAll('tr.family').forEach(row => row.remove());  // a sorted table has no families
   head.setAttribute('aria-sort', order);
   const name = row => row.children[0].innerText, value = row => row.children[at].dataset.value;
   const none = row => value(row) === undefined;

@@ -60,6 +60,8 @@ def sweep(
     synthetic: bool = True,
     gpu: bool = False,
     hardware: str = "cpu-2core",
+    precision: str = "fp32",
+    batch_size: int = 32,
 ) -> tuple[pd.DataFrame, list[dict]]:
     """(frame of records, plan); ``failed`` maps run ids ("lora/image-text/1") to causes, ``missing`` lists run ids."""
     failed = failed or {}
@@ -101,7 +103,8 @@ def sweep(
                     "samples_per_second": 32_000 / milliseconds if not cause else None,
                     "peak_memory_bytes": (900 + 8 * percent) * MIB if gpu and not cause else None,
                     "host_memory_bytes": (610 + percent) * MIB,
-                    **{"hardware": hardware, "synthetic": synthetic, "limited": False, "lr": 1e-3},
+                    **{"hardware": hardware, "precision": precision, "batch_size": batch_size},
+                    **{"synthetic": synthetic, "limited": False, "lr": 1e-3},
                     **{"data": "mini" if synthetic else "official", "overrides": "{}"},
                     "finished": "2026-01-02T03:04:05Z",
                     **{"analytic_weights": 5.9 * MIB + 4.0 * trainable, "analytic_trainable": 4.0 * trainable},
@@ -149,8 +152,8 @@ def ablation(
 ) -> tuple[pd.DataFrame, list[dict], dict[str, dict[str, pd.Series]]]:
     """(frame, plan, scores of examples) of a base and its cells: cell ``i`` scores ``effects[i]`` more than the base.
 
-    The first point is the base's; one without values is a delta's. ``noise`` is the standard deviation of a run and of an example in a run; examples
-    also differ among each other, and in how much a cell changes them.
+    The first point is the base's; one without values is a delta's. ``noise`` is the standard deviation of a run and of
+    an example in a run; examples also differ among each other, and in how much a cell changes them.
     """
     draw = draw or np.random.default_rng(0)
     rows, plan, each = [], [], {}

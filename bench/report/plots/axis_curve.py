@@ -31,10 +31,10 @@ def _draw(ablation: Ablation) -> Plot:
     height = 0.55 + 1.75 * rows + 0.2 * (len(lines) > 1)
     figure, panels = canvas(PAGE, height, title, nrows=rows, ncols=columns, sharex=True)
     shares = _shares(ablation, axis) if len(lines) == 1 else {}
+    at_base = ablation.base[0].point.get(axis)
+    origin = values.index(at_base) if at_base in values else None
     for panel, key in zip(panels, ablation.keys, strict=False):
-        _panel(panel, lines, axis, values, key)
-        if ablation.base[0].point.get(axis) in values:
-            panel.plot(values.index(ablation.base[0].point[axis]), 0, "D", color=INK, markersize=4, label="base")
+        _panel(panel, lines, axis, values, key, origin)
         panel.set_title(ablation.title(key), fontsize=7.5)
         panel.set_xticks(
             range(len(values)), [f"{v:g}" + (f"\n{shares[v]:.2f} %" if v in shares else "") for v in values]
@@ -73,17 +73,25 @@ def _shares(ablation: Ablation, axis: str) -> dict[Any, float]:
     return {at: share for at, share in known if at is not None and share is not None}
 
 
-def _panel(axes: Axes, lines: Mapping[str, Sequence[Compared]], axis: str, values: Sequence[Any], key: str) -> None:
+def _panel(
+    axes: Axes,
+    lines: Mapping[str, Sequence[Compared]],
+    axis: str,
+    values: Sequence[Any],
+    key: str,
+    origin: int | None,
+) -> None:
+    """Draw the lines, and the base at its place on the axis; a line of its own goes through it."""
     axes.axhline(0, color=FAINT, linewidth=0.8)
+    if origin is not None:
+        axes.plot(origin, 0, "D", color=INK, markersize=4, label="base", zorder=3)
     for colour, (name, cells) in zip(sns.color_palette("colorblind", len(lines)), lines.items(), strict=True):
-        known = [
-            (values.index(cell.entries[0].point[axis]), cell.found[key])
-            for cell in cells
-            if key in cell.found and cell.entries[0].point.get(axis) in values
-        ]
-        known.sort(key=lambda pair: pair[0])
-        at, means = [x for x, _ in known], [found.mean for _, found in known]
-        halves = [found.half or 0.0 for _, found in known]
+        drawn = [(origin, 0.0, 0.0)] if origin is not None and len(lines) == 1 else []
+        for cell in cells:
+            if key in cell.found and cell.entries[0].point.get(axis) in values:
+                found = cell.found[key]
+                drawn.append((values.index(cell.entries[0].point[axis]), found.mean, found.half or 0.0))
+        at, means, halves = zip(*sorted(drawn), strict=True) if drawn else ((), (), ())
         axes.errorbar(
             at, means, yerr=halves, color=colour, marker="o", markersize=3.5, linewidth=1.0, capsize=2, label=name
         )

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from bench.report.cells import Entry
 from bench.report.differences import DOWN, UP, Ablation, ablations
 from bench.report.figure import FAINT, FAMILIES, INK, PAGE, Plot, canvas
-from bench.report.table import LIMITED, title_of
+from bench.report.table import title_of
 
 ORDER = 7
 LINE = 0.185  # inches for one cell
@@ -57,9 +57,6 @@ def _panel(axes: Axes, ablation: Ablation, key: str) -> None:
         axes.barh(line, found.mean, height=0.72, color=colour)
         axes.plot([found.mean - half, found.mean + half], [line, line], color=INK, linewidth=0.8)
         ends += [found.mean - half, found.mean + half]
-        mark = LIMITED * any(entry.limited for entry in cell.entries)
-        if mark:
-            axes.text(found.mean + half, line, mark, va="center", fontsize=6)
     axes.axvline(0, color=FAINT, linewidth=0.8)
     low, high = min(ends), max(ends)
     room = 0.06 * (high - low) or 1.0
