@@ -28,7 +28,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Flags that keep a sweep inside tmp_path; nothing is trained or drawn."""
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
     monkeypatch.setattr("bench.report.write", lambda name, *rest, **more: [Path(name) / "report.html"])
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "COCO").mkdir(parents=True)
+    (tmp_path / "data" / "COCO" / "dataset_coco.json").write_text("{}")
     folders = ["--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p")]
     return [*GRID, *folders, "--data", f"mini={tmp_path / 'data'}"]
 
@@ -148,8 +149,13 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert [row["state"] for row in rows] == ["to run", "to run", "unsupported", "unsupported"]
     assert "no option 'rank'" in rows[2]["note"]
     assert rows[0]["trainable"] == rows[1]["trainable"] > 0
+    assert rows[0]["seconds"] is None and rows[0]["cell"] == "lora [rank=4]"  # nothing like it was measured
     assert not (tmp_path / "r").exists()
     assert not (tmp_path / "p").exists()
+    assert main([*words, "--data", f"mini={tmp_path}"]) == 0  # no data there
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["state"] for row in rows] == ["blocked", "blocked", "unsupported", "unsupported"]
+    assert "no annotations of image-text" in rows[0]["note"]
 
 
 def test_a_sweep_does_nothing_twice_and_more_seeds_only_add(

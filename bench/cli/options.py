@@ -118,7 +118,7 @@ def selected(arguments: argparse.Namespace) -> Any:
         tasks=arguments.tasks,
         backbones=arguments.backbones,
         seeds=arguments.seeds,
-        set={**sweep.set, **settings},
+        given=settings,
         axes={**sweep.axes, **dict(map(axis, arguments.axes))},
         steps=arguments.steps,
         drop=arguments.drop,

@@ -77,6 +77,7 @@ def _checked(sweep: Sweep, chosen: list[Variant]) -> list[str]:
     named = [value for value in sweep.axes.get("method", ()) if not is_expression(value)]
     everyone = [methods.get(name).name for name in [*(v.method for v in chosen), *named]]
     _check_settings(sweep.set, everyone)
+    _check_settings(sweep.given, everyone)
     for variant in chosen:
         _check_settings(variant.set, [variant.method])
     for key, settings in sweep.per.items():
@@ -234,9 +235,10 @@ class _Place:
         """Return the settings of a cell, the later layers over the earlier ones, each under its full name."""
         per = self.sweep.per
         found: dict[str, Any] = {}
-        for layer in (self.sweep.set, per.get(self.suite, {}), per.get(recipe, {}), per.get(entry.name, {})):
+        layers = [self.sweep.set, per.get(self.suite, {}), per.get(recipe, {}), per.get(entry.name, {})]
+        for layer in (*layers, self.sweep.given, self.variant.set, change):
             found |= self.full(entry, layer)
-        return found | self.full(entry, self.variant.set) | self.full(entry, change)
+        return found
 
     def full(self, entry: Any, layer: Mapping[str, Any]) -> dict[str, Any]:
         """Return settings under their full names: ``recipe.KEY`` or ``method.KEY``."""

@@ -36,7 +36,8 @@ class Delta(Frozen):
 class Sweep(Frozen):
     """The fields of a sweep file. The runs are the product backbones x (methods, variants) x suites x seeds.
 
-    ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method name, the later the stronger.
+    ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method name, the later the stronger;
+    ``given``, the settings of the command line, is stronger than both.
 
     With ``axes``, ``drop`` or ``add`` every method and variant is a base, and each base has further cells: the points
     of the axes' product, and one cell for each name in ``drop`` and ``add`` (``"a+b"`` drops both). An axis is a
@@ -57,6 +58,7 @@ class Sweep(Frozen):
     data: str | None = None
     set: Mapping[str, Any] = Field(default_factory=dict)
     per: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    given: Mapping[str, Any] = Field(default_factory=dict)
     variant: tuple[Variant, ...] = ()
     axes: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
     steps: tuple[tuple[str, ...], ...] = Field((), alias="zip")

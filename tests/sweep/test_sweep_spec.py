@@ -118,6 +118,17 @@ def test_a_file_narrowed_by_flags_keeps_its_refinements(tmp_path: Path) -> None:
     ]
 
 
+def test_settings_of_the_command_line_are_stronger_than_the_file_but_not_than_a_variant() -> None:
+    blind = Variant(label="blind", method="lora", set={"visual": "zero"})
+    per = {"paper": {"epochs": 7, "beams": 2}, "lora": {"beams": 3}}
+    asked = sweep(methods=("lora",), variant=(blind,), suites=("image-text",), per=per)
+    cells = expand(changed(asked, given={"epochs": 9, "visual": "features"}))
+    assert [(c.run.recipe.epochs, c.run.recipe.beams, c.run.recipe.visual) for c in cells if c.run] == [
+        (9, 3, "features"),
+        (9, 3, "zero"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
