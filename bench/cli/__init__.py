@@ -18,6 +18,7 @@ from methods.errors import MethodError
 VERBS = {
     "sweep": ("sweep", "run a grid of backbones, methods, suites and seeds; print its tables"),
     "ablate": ("ablate", "run an ablation and print the differences to its base; --list describes them"),
+    "plan": ("plan", "how many seeds a comparison needs, and what a sweep costs, before it is run"),
     "run": ("run", "run one cell in this process"),
     "report": ("report", "write tables, plots and a page from the records of a sweep"),
     "status": ("status", "show the state of every run of a sweep"),

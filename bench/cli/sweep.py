@@ -139,49 +139,13 @@ def problems(cells: list[Any], results: Path) -> list[str]:
 
 def dry_run(cells: list[Any], arguments: argparse.Namespace, where: Any) -> int:
     """Print the plan with its price."""
-    from bench.cli.methods import count, feature_columns
-    from bench.data.roots import why_blocked
-    from bench.sweep.price import Measured, total, written
-    from bench.sweep.states import state
+    from bench.cli.pricing import priced, summary
 
-    measured, prices = Measured(arguments.results), []
-
-    names = {"done": "cached", "failed": "to run" if arguments.retry_failed else "failed", "running": "running"}
-    counted: dict[str, Any] = {}
-    rows = []
-    for cell in cells:
-        row: dict[str, Any] = {"cell": cell.label, "seed": cell.seed, "run": cell.run_id, "state": "unsupported"}
-        row |= {"trainable": None, "percent": None, "seconds": None, "bytes": None, "note": cell.reason}
-        if cell.run:
-            now = state(arguments.results, cell.run)
-            columns = feature_columns(cell.backbone, cell.suite)
-            key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks], sort_keys=True)
-            if key not in counted:
-                counted[key] = count(cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks)
-            row |= {
-                "state": names.get(now.name, "to run"),
-                "trainable": counted[key].trainable,
-                "percent": round(counted[key].percent, 4),
-                "note": now.name if now.name == "interrupted" else now.note,
-            }
-            if row["state"] == "to run":
-                price = measured.price(cell.run, counted[key].trainable)
-                row |= {"seconds": price.seconds, "bytes": price.disk}
-                if blocked := why_blocked(cell.run.data, cell.suite, where.data):
-                    row |= {"state": "blocked", "note": blocked}
-                else:
-                    prices.append(price)
-        rows.append(row)
+    rows = priced(cells, arguments.results, where, retry_failed=arguments.retry_failed)
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))
     else:
         shown = ("cell", "run", "state", "trainable", "percent", "note")
         show([{key: row[key] for key in shown} for row in rows], "table")
-        totals = Counter(row["state"] for row in rows)
-        print(f"\n{len(rows)} runs: " + ", ".join(f"{number} {name}" for name, number in totals.items()))
-        known, price = [p for p in prices if p.seconds is not None], total(prices)
-        if known:
-            print(f"to run: {written(price)} by {len(known)} runs one after the other, measured on {price.hardware}")
-        if len(known) < len(prices):
-            print(f"{len(prices) - len(known)} runs have no price: nothing like them was measured")
+        print("\n" + "\n".join(summary(rows)))
     return 0

@@ -119,15 +119,15 @@ def _pooled(base: Sequence[Entry], cells: Sequence[Compared]) -> list[Compared]:
     """Give every difference the part of the seeds in its variance, from all cells that have all seeds of the base."""
     pooled = []
     keys = dict.fromkeys(key for cell in cells for key in cell.found)
-    layouts = {key: _layout(base, [cell.entries for cell in cells], key) for key in keys}
+    layouts = {key: layout(base, [cell.entries for cell in cells], key) for key in keys}
     for cell in cells:
         found = {key: over_seeds(part, layouts[key]) for key, part in cell.found.items()}
         pooled.append(replace(cell, found=found))
     return pooled
 
 
-def _layout(base: Sequence[Entry], cells: Sequence[Sequence[Entry]], key: str) -> np.ndarray:
-    """Return the scores of a column as cells x seeds, without the cells that lack a seed."""
+def layout(base: Sequence[Entry], cells: Sequence[Sequence[Entry]], key: str) -> np.ndarray:
+    """Return the scores of a column as cells x seeds of the base, without the cells that lack a seed."""
     seeds = [entry.seed for entry in base if _score(entry, key) is not None]
     rows = []
     for entries in (base, *cells):

@@ -90,32 +90,3 @@ class Measured:
         """Return the bytes of a run's folder but for its weights."""
         folder = Folder(self.results, record.id)
         return sum(p.stat().st_size for p in folder.path.rglob("*") if p.is_file() and p != folder.weights)
-
-
-def written(price: Price) -> str:
-    """Return seconds and bytes as a person reads them.
-
-    >>> written(Price(5400.0, 3_000_000))
-    '1.5 h, 3 MB'
-    """
-    return ", ".join([_time(price.seconds), _size(price.disk)])
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "time unknown"
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
-
-
-def _size(disk: int | None) -> str:
-    if disk is None:
-        return "disk unknown"
-    return f"{disk / 1e9:.1f} GB" if disk >= 1e9 else f"{disk / 1e6:.0f} MB"
-
-
-def total(prices: list[Price]) -> Price:
-    """Return the price of all runs; those that are not known are left out."""
-    seconds = [price.seconds for price in prices if price.seconds is not None]
-    disk = [price.disk for price in prices if price.disk is not None]
-    hardware = ", ".join(sorted({price.hardware for price in prices if price.hardware}))
-    return Price(sum(seconds) if seconds else None, sum(disk) if disk else None, hardware)
