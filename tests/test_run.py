@@ -67,7 +67,7 @@ def test_kept_predictions_give_the_same_scores_again(execution: Execution, tmp_p
     record = run_one(run, execution, tmp_path)
     for task in run.task_list:
         rows = records.Folder(tmp_path, run.id).read_predictions(task.name)
-        assert score_rows(task, rows) == record.scores[task.name]
+        assert score_rows(task, rows, task.report_split) == record.scores[task.name]
 
 
 def test_a_broken_metric_loses_no_other_score(

@@ -42,7 +42,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        frame = load_results(arguments.results)
+        frame = load_results(arguments.results, tuning=sweep.given.get("evaluate") == "tuning")
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     planned = plan(cells, arguments.results)

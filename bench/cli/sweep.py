@@ -37,13 +37,16 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Run the sweep."""
-    from bench.sweep.expand import expand
-
     if arguments.jobs < 1:
         raise UsageError(f"--jobs {arguments.jobs}: expected at least 1")
-    sweep = selected(arguments)
+    return perform(selected(arguments), execution(arguments), arguments)
+
+
+def perform(sweep: Any, where: Any, arguments: argparse.Namespace) -> int:
+    """Run what is missing of a sweep and report it, or show the plan."""
+    from bench.sweep.expand import expand
+
     cells = expand(sweep)
-    where = execution(arguments)
     if arguments.dry_run:
         return dry_run(cells, arguments, where)
     check_data(cells, where)

@@ -41,11 +41,14 @@ def write(
     from bench.report.page import page
     from bench.report.plots import draw_all
     from bench.report.results import results_tables
+    from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
+    tuning = any(entry.tuning for entry in entries)
     command = command or f"python -m bench sweep {sweep_name}"
     tables = {
-        "differences": difference_tables(entries),
+        "tuning": tuning_tables(entries) if tuning else [],
+        "differences": [] if tuning else difference_tables(entries),
         "results": results_tables(entries),
         "efficiency": efficiency_tables(entries),
     }
@@ -61,13 +64,16 @@ def write(
 
 
 def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Examples | None = None) -> str:
-    """The results tables as plain text for a terminal; of an ablation those of the differences."""
+    """The results tables as plain text for a terminal; of an ablation its differences, of tuning its yield."""
     from bench.report import render
     from bench.report.cells import join
     from bench.report.differences import difference_tables
     from bench.report.results import results_tables
+    from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
+    if any(entry.tuning for entry in entries):
+        return "\n".join(render.text(table) for table in tuning_tables(entries))
     return "\n".join(render.text(table) for table in difference_tables(entries) or results_tables(entries))
 
 

@@ -38,6 +38,7 @@ class Entry:
     data: str | None
     synthetic: bool
     limited: bool
+    tuning: bool
     hardware: str | None
     precision: str | None
     batch_size: int | None
@@ -128,6 +129,7 @@ def _entry(
         data=row.get("data"),
         synthetic=bool(row.get("synthetic")),
         limited=bool(row.get("limited")),
+        tuning=bool(row.get("tuning")),
         hardware=row.get("hardware"),
         precision=row.get("precision"),
         batch_size=row.get("batch_size"),

@@ -105,7 +105,7 @@ def _is_number(value: Any) -> bool:
 def ablations(entries: Sequence[Entry]) -> list[Ablation]:
     """Return every base that was planned with other cells; a base that is not among the entries has none."""
     found = []
-    for group in groups([entry for entry in entries if entry.base], "backbone", "suite", "base"):
+    for group in groups([entry for entry in entries if entry.base and not entry.tuning], "backbone", "suite", "base"):
         rows = methods_of(group)
         base = next((row for row in rows.values() if row[0].label == row[0].base), None)
         others = {label: row for label, row in rows.items() if row is not base}

@@ -27,7 +27,7 @@ for (const head of document.querySelectorAll('table.sortable thead th')) head.ad
 """
 
 
-KINDS = {"differences": "Differences", "results": "Results", "efficiency": "Cost"}
+KINDS = {"tuning": "Tuning", "differences": "Differences", "results": "Results", "efficiency": "Cost"}
 
 
 def page(
