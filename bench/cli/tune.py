@@ -72,6 +72,7 @@ def _write_best(asked: Any, arguments: argparse.Namespace) -> None:
             f"# Chosen by `tune`: the best of {', '.join(f'{m.tried} for {m.method}' for m in methods)}.",
             f"backbones = {json.dumps([first.backbone])}",
             f"suites = {json.dumps([first.suite])}",
+            f"tasks = {json.dumps(list(asked.tasks))}",
             f"seeds = {json.dumps(list(asked.seeds))}",
         ]
         for method in methods:

@@ -75,7 +75,8 @@ def _table(methods: Sequence[Tuned]) -> Table:
         default = method.scores.get(method.method)
         values = [Value(str(method.tried), mean=float(method.tried))]
         values += [_value(default), *(_value(expected_best(scores, k)) for k in budgets)]
-        values += [_value(max(scores)), Value(method.best.removeprefix(f"{method.method},").replace(",", ", "))]
+        settings = "the default" if method.best == method.method else method.best.removeprefix(f"{method.method},")
+        values += [_value(max(scores)), Value(settings.replace(",", ", "))]
         rows.append(Row(method.method, first.method, tuple(values)))
     title = f"Tuning: {title_of([e for m in methods for e in m.entries])}"
     return Table(
