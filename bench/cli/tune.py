@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         raise UsageError(REFUSED.format(arguments.select))
     if not arguments.space or arguments.trials < 1:
         raise UsageError("say what to search and how often, for example --space lr=1e-3..3e-2 --trials 8")
+    if find_spec("optuna") is None:
+        raise UsageError("the search needs optuna: pip install 'vlpet-bench[tune]'")
     points = configurations(space(arguments.space), arguments.trials, arguments.sampler, arguments.sampler_seed)
     asked = tuned(selected(arguments), points)
     code = sweeping.perform(asked, execution(arguments), arguments)
