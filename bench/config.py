@@ -40,7 +40,8 @@ class Recipe(Frozen):
     from nothing, the backbone does not. ``epochs`` counts passes over all tasks' training data; ``steps``, if given, is
     the number of updates instead. ``validate`` evaluates on the validation splits after every epoch; ``select`` "best"
     then reports the epoch with the best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds
-    the model: all features are 0.
+    the model: all features are 0. ``evaluate`` "tuning" is for runs that choose settings: they are scored and validated
+    on what no table reports (:mod:`bench.data.heldout`), and are in no table of results.
     """
 
     name: str = "paper"
@@ -63,6 +64,7 @@ class Recipe(Frozen):
     n_boxes: Annotated[int, Field(ge=1)] = 36
     n_frames: Annotated[int, Field(ge=1)] = 64
     visual: Literal["features", "zero"] = "features"
+    evaluate: Literal["report", "tuning"] = "report"
     limit: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=0)] = 1000
 
@@ -107,7 +109,7 @@ class Run(Frozen):
         content = self.content()
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
         changed = [f"{key}={value}" for key, value in sorted(self.overrides.items())]
-        blind = ["blind"] if self.recipe.visual == "zero" else []
+        blind = ["blind"] * (self.recipe.visual == "zero") + ["tuning"] * (self.recipe.evaluate == "tuning")
         words = [self.method, *changed, *blind, self.backbone.strip("/").split("/")[-1], self.suite, *self.tasks]
         readable = re.sub(r"[^A-Za-z0-9+=._-]+", "_", "-".join(words))[:120]
         return f"{readable}-s{self.seed}-{digest[:8]}"
@@ -156,13 +158,23 @@ def is_mini(backbone: str) -> bool:
     return backbone.startswith("mini-") or (Path(backbone) / "training_log.json").is_file()
 
 
+def recipe_for(backbone: str) -> str:
+    """Return the recipe that goes with a backbone where none is named."""
+    return MINI if is_mini(backbone) else "paper"
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the packaged recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
 def recipe_table(name: str) -> dict[str, Any]:
     """Read a recipe: a packaged one by name, or a TOML file by path."""
     path = RECIPES / f"{name}.toml" if not name.endswith(".toml") else Path(name)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise unknown("recipe", name, sorted(p.stem for p in RECIPES.glob("*.toml"))) from None
+        raise unknown("recipe", name, recipe_names()) from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
 
@@ -196,7 +208,7 @@ def resolve(
     recipe_settings, options = split_settings(settings or {}, [method])
     chosen = methods.get(method, **options)
     chosen.spec(shape)
-    recipe = recipe or (MINI if is_mini(backbone) else "paper")
+    recipe = recipe or recipe_for(backbone)
     table = recipe_table(recipe)
     optim = chosen.optim(shape.family, suite)
     fields: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay, "task_prefix": optim.task_prefix}

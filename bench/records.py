@@ -30,7 +30,19 @@ COLUMNS = [
     *("run_id", "method", "label", "backbone", "suite", "task", "split", "metric", "score", "seed", "status", "cause"),
     *("trainable", "total", "percent", "train_seconds", "step_seconds", "samples_per_second"),
     *("peak_memory_bytes", "host_memory_bytes", *(f"analytic_{part}" for part in PARTS)),
-    *("hardware", "synthetic", "limited", "lr", "data", "overrides", "finished"),
+    *(
+        "hardware",
+        "precision",
+        "batch_size",
+        "synthetic",
+        "limited",
+        "tuning",
+        "lr",
+        "data",
+        "overrides",
+        "settings",
+        "finished",
+    ),
 ]
 
 
@@ -272,8 +284,10 @@ def load_records(results: Path) -> tuple[list[Record], list[str]]:
     return records, faults
 
 
-def load_results(path: str | Path = "results") -> "pd.DataFrame":
+def load_results(path: str | Path = "results", tuning: bool = False) -> "pd.DataFrame":
     """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
+
+    Runs that tune are left out; with ``tuning`` they are all that is left.
 
     A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A
     corrupt record, and one of a suite that is not registered here, are left out with a warning.
@@ -285,6 +299,8 @@ def load_results(path: str | Path = "results") -> "pd.DataFrame":
     records, faults = load_records(Path(path))
     rows: list[dict[str, Any]] = []
     for record in records:
+        if (record.run.recipe.evaluate == "tuning") != tuning:
+            continue
         try:
             rows += _rows(record)
         except UsageError as fault:
@@ -311,11 +327,15 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "host_memory_bytes": train.get("host_rss"),
         **{f"analytic_{part}": record.memory.get("analytic", {}).get(part) for part in PARTS},
         "hardware": record.environment.get("hardware"),
+        "precision": run.recipe.precision,
+        "batch_size": run.recipe.batch_size,
         "synthetic": bool(record.data.get("synthetic")),
         "limited": record.limited,
+        "tuning": run.recipe.evaluate == "tuning",
         "lr": run.recipe.lr,
         "data": run.data,
         "overrides": json.dumps(run.overrides),
+        "settings": json.dumps(run.recipe.model_dump(by_alias=True, exclude={"eval_batch_size", "checkpoint_every"})),
         "finished": record.finished,
     }
     for task in run.task_list:

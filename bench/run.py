@@ -19,6 +19,7 @@ from bench import backbones, evaluate, records, train
 from bench import device as dev
 from bench.config import Execution, Run
 from bench.curve import Curve
+from bench.data import heldout
 from bench.data.batches import Prepared
 from bench.data.check import counts, fingerprint
 from bench.data.features import FeatureStore
@@ -79,10 +80,10 @@ def _signals(work: "Work") -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def _prepared(
-    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None
+    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
 ) -> Prepared:
     """Read and tokenise one split of a task; runs of a sweep in one process share it."""
-    examples = task.read(root, split)[:limit]
+    examples = (heldout.read(task, root, split) if tuning else task.read(root, split))[:limit]
     return Prepared(task, examples, _text(backbone), _store(root, n_frames), prefix=prefix)
 
 
@@ -183,9 +184,14 @@ class Work:
         return scores
 
     def prepared(self, root: Path, task: Task, split: str) -> Prepared:
-        """Return a prepared split, cut to ``recipe.limit`` examples if there is one."""
+        """Return a prepared split, cut to ``recipe.limit`` examples if there is one; a run that tunes is evaluated on
+        nothing but what tuning may look at."""
         recipe = self.run.recipe
-        return _prepared(root, task, split, self.run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit)
+        tuning = recipe.evaluate == "tuning"
+        if tuning and split != heldout.TRAIN:
+            split = heldout.TUNING
+        shared = (self.run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit)
+        return _prepared(root, task, split, *shared, tuning)
 
     def first_step(self, model: Any, plan: train.Plan, memory: dev.Memory, device: torch.device) -> int:
         """Run forward and backward once on the first batch, change nothing, and return the bytes kept for the backward
@@ -273,7 +279,8 @@ class Work:
             {"id": e.id, "prediction": p, "reference": e.reference} for e, p in zip(data.examples, said, strict=True)
         ]
         self.folder.write_predictions(task.name, rows)
-        score = score_rows(task, rows)
+        tuning = self.run.recipe.evaluate == "tuning"
+        score = score_rows(task, rows, heldout.name(task) if tuning else task.report_split)
         shown = f"{score.metrics[task.metric]:.2f}" if score.status == "done" else f"failed ({score.error})"
         self.report(Event("score", self.run.id, f"{task.label} {task.metric} {shown}"))
         return score
@@ -335,12 +342,12 @@ def build(run: Run, feat_dim: int, device: Any) -> tuple[Any, Any]:
     return model, methods.attach(model, chosen, tasks=tuple(task.name for task in run.task_list))
 
 
-def score_rows(task: Task, rows: list[dict[str, Any]]) -> Score:
-    """Score kept predictions; whatever a metric raises becomes the score's error."""
+def score_rows(task: Task, rows: list[dict[str, Any]], split: str) -> Score:
+    """Score kept predictions of a split; whatever a metric raises becomes the score's error."""
     from bench.tasks import Example
 
     examples = [Example(row["id"], "", (), (), row["reference"]) for row in rows]
-    shared: dict[str, Any] = {"split": task.report_split, "metric": task.metric, "n": len(rows)}
+    shared: dict[str, Any] = {"split": split, "metric": task.metric, "n": len(rows)}
     try:
         return Score(status="done", metrics=task.score(examples, [row["prediction"] for row in rows]), **shared)
     except Exception as error:

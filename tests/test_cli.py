@@ -28,7 +28,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Flags that keep a sweep inside tmp_path; nothing is trained or drawn."""
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
     monkeypatch.setattr("bench.report.write", lambda name, *rest, **more: [Path(name) / "report.html"])
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "COCO").mkdir(parents=True)
+    (tmp_path / "data" / "COCO" / "dataset_coco.json").write_text("{}")
     folders = ["--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p")]
     return [*GRID, *folders, "--data", f"mini={tmp_path / 'data'}"]
 
@@ -82,6 +83,12 @@ def test_every_verb_has_help_with_an_example_that_parses(verb: str, capsys: pyte
         (["sweep", "--data", "mini"], "NAME=PATH"),
         (["sweep", "--data", "mini=/no/such/folder"], "no such folder"),
         (["sweep", "defalt"], "'default'"),
+        (["ablate"], "granularity"),
+        (["ablate", "granularty"], "'granularity'"),
+        (["sweep", "--methods", "vl-pet-large", "--axis", "rnk=1,2"], "'rank'"),
+        (["sweep", "--methods", "vl-pet-large", "--axis", "rank"], "KEY=VALUE"),
+        (["sweep", "--methods", "vl-pet-large", "--drop", "gates"], "'gate'"),
+        (["sweep", "--methods", "vl-pet-large", "--drop", "gate", "--only=-gat"], "'-gate'"),
         (["sweep", "--backbone", "bart-base"], "--data official=PATH"),
         (["run"], "--method"),
         (["run", "--method", "lora", "--set", "rnk=3"], "'rank'"),
@@ -148,8 +155,51 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert [row["state"] for row in rows] == ["to run", "to run", "unsupported", "unsupported"]
     assert "no option 'rank'" in rows[2]["note"]
     assert rows[0]["trainable"] == rows[1]["trainable"] > 0
+    assert rows[0]["seconds"] is None and rows[0]["cell"] == "lora [rank=4]"  # nothing like it was measured
     assert not (tmp_path / "r").exists()
     assert not (tmp_path / "p").exists()
+    assert main([*words, "--data", f"mini={tmp_path}"]) == 0  # no data there
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["state"] for row in rows] == ["blocked", "blocked", "unsupported", "unsupported"]
+    assert "no annotations of image-text" in rows[0]["note"]
+
+
+def test_ablations_are_listed_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 10 and all("?" in line for line in lines[1:])
+    assert main(["ablate", "--list", "--format", "json"]) == 0
+    rows = {row["ablation"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["granularity"]["axes"]["gate"][0] == "none" and rows["parts"]["changes"].startswith("-gate")
+    assert len(rows) == len(lines) - 1
+
+
+def test_an_ablation_runs_its_cells_and_takes_the_options_of_a_sweep(
+    place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = place[len(GRID) :]
+    words = ["ablate", "granularity", *folders, "--seeds", "1", "--methods", "vl-pet-small", "--set", "steps=3"]
+    assert main([*words, "--except", "gate=middle*", "--quiet"]) == 0
+    assert "vl-pet-small,gate=none" in capsys.readouterr().out
+    assert len(fake_runs.ledger(tmp_path / "r")) == 3
+    assert main([*words, "--axis", "gate=large-full", "--quiet"]) == 0
+    assert "vl-pet-small,gate=large-full" in capsys.readouterr().out
+    assert all("steps=3" not in told[0] and "vl-pet-small" in told[0] for told in fake_runs.ledger(tmp_path / "r"))
+
+
+def test_a_plan_says_seeds_and_price(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folders = place[len(GRID) :]
+    words = ["plan", *place, "--seeds", "1,2"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "no variance is stored" in told and "4 runs: 4 to run" in told
+    assert main(["sweep", *place, "--seeds", "1,2", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--format", "json", "--detect", "0.5"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["task"] for row in rows] == [*tasks.names("image-text"), "average"]
+    assert all(row["sd_seeds"] == 0 and row["seeds_needed"] == 2 for row in rows)  # the stand-in always scores 50
+    assert main(["plan", "granularity", *folders, "--detect", "0"]) == 2
 
 
 def test_a_sweep_does_nothing_twice_and_more_seeds_only_add(

@@ -2,13 +2,14 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import records, train
+from bench import records, tasks, train
 from bench import run as run_module
 from bench.config import Execution, Run, resolve
 from bench.events import Event
@@ -67,7 +68,7 @@ def test_kept_predictions_give_the_same_scores_again(execution: Execution, tmp_p
     record = run_one(run, execution, tmp_path)
     for task in run.task_list:
         rows = records.Folder(tmp_path, run.id).read_predictions(task.name)
-        assert score_rows(task, rows) == record.scores[task.name]
+        assert score_rows(task, rows, task.report_split) == record.scores[task.name]
 
 
 def test_a_broken_metric_loses_no_other_score(
@@ -228,6 +229,30 @@ def test_best_epoch_is_selected_by_the_validation_mean(
     selected = json.loads((records.Folder(tmp_path, run.id).record).read_text())["selected"]
     assert selected["mean"] == 3.0
     assert selected["step"] == record.time["steps"] * 2 // 3
+
+
+def test_a_run_that_tunes_reads_no_reported_split_and_is_in_no_table(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GQA is tuned on held-out training images; at every epoch too, although its official validation split is there."""
+    gqa = tasks.get("gqa")
+    reading: list[str] = []
+
+    def read(root: Path, split: str) -> list[tasks.Example]:
+        reading.append(split)
+        return gqa.read(root, split)
+
+    monkeypatch.setattr(Run, "task_list", property(lambda self: [replace(gqa, read=read)]))
+    settings = {"steps": 2, "evaluate": "tuning", "validate": "epoch", "select": "best"}
+    record = run_one(
+        resolve("mini-bart", "lora", "image-text", tasks_=("gqa",), settings=settings), execution, tmp_path
+    )
+    assert record.status == "done" and record.scores["gqa"].split == "held out of train"
+    assert set(reading) == {"train"}
+    whole, kept = len(gqa.read(execution.data["mini"], "train")), record.data["counts"]["gqa"]
+    assert record.scores["gqa"].n == whole - kept > 0
+    assert records.load_results(tmp_path).empty
+    assert len(records.load_results(tmp_path, tuning=True)) == 1
 
 
 def test_a_limited_run_is_marked(execution: Execution, tmp_path: Path) -> None:

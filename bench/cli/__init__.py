@@ -17,6 +17,9 @@ from methods.errors import MethodError
 #: help
 VERBS = {
     "sweep": ("sweep", "run a grid of backbones, methods, suites and seeds; print its tables"),
+    "ablate": ("ablate", "run an ablation and print the differences to its base; --list describes them"),
+    "plan": ("plan", "how many seeds a comparison needs, and what a sweep costs, before it is run"),
+    "tune": ("tune", "search settings on validation scores, with equal budgets; --ledger tells what was tried"),
     "run": ("run", "run one cell in this process"),
     "report": ("report", "write tables, plots and a page from the records of a sweep"),
     "status": ("status", "show the state of every run of a sweep"),
@@ -30,7 +33,7 @@ VERBS = {
     "mini": ("mini", "pretrain the miniature backbones on text"),
     "doctor": ("doctor", "show versions, device, Java and folders"),
 }
-RESUMABLE = ("sweep", "run")
+RESUMABLE = ("sweep", "ablate", "tune", "run")
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.config import Execution, parse_setting
 from bench.errors import UsageError
+from bench.sweep.axes import terms
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -48,6 +49,15 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
     parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
     add_settings(parser)
+    axes = parser.add_argument_group("ablation: differences of cells to their base")
+    axes.add_argument(
+        "--axis", dest="axes", action="append", default=[], metavar="KEY=V,V", help="values of a field or option"
+    )
+    axes.add_argument("--zip", dest="steps", action="append", type=words, metavar="A,B", help="axes in step")
+    axes.add_argument("--drop", type=words, metavar="A,B", help="a cell without each of these parts")
+    axes.add_argument("--add", type=words, metavar="A,B", help="a cell with each of these parts")
+    axes.add_argument("--only", action="append", metavar="CELL", help="only bases and such cells: a name, or KEY=V,...")
+    axes.add_argument("--except", dest="but", action="append", metavar="CELL", help="no such cells")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +92,18 @@ def execution(arguments: argparse.Namespace) -> Execution:
     return Execution(device=arguments.device, threads=arguments.threads, data=roots)
 
 
+def axis(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Parse an axis: ``rank=24,48``, ``gate=none,small``, or a TOML list such as ``layers=[[0], [0, 1]]``.
+
+    >>> axis("rank=24,48"), axis("gate=none,small"), axis("layers=[[0], [0, 1]]")
+    (('rank', (24, 48)), ('gate', ('none', 'small')), ('layers', ([0], [0, 1])))
+    """
+    key, value = parse_setting(text)
+    if isinstance(value, str):
+        value = [parse_setting(f"{key}={word}")[1] for word in terms(value)]
+    return key, tuple(value) if isinstance(value, list) else (value,)
+
+
 def selected(arguments: argparse.Namespace) -> Any:
     """Build the Sweep from the spec and flags. New methods replace a built-in sweep's variants too."""
     from bench.sweep import spec
@@ -96,7 +118,13 @@ def selected(arguments: argparse.Namespace) -> Any:
         tasks=arguments.tasks,
         backbones=arguments.backbones,
         seeds=arguments.seeds,
-        set={**sweep.set, **settings},
+        given=settings,
+        axes={**sweep.axes, **dict(map(axis, arguments.axes))},
+        steps=arguments.steps,
+        drop=arguments.drop,
+        add=arguments.add,
+        only=arguments.only,
+        but=arguments.but,
         data=next((item.partition("=")[0] for item in arguments.data), None) if hasattr(arguments, "data") else None,
     )
 

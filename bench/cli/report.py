@@ -22,48 +22,53 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Write the report."""
-    from bench.sweep import spec
+    from bench.sweep.expand import expand
 
     sweep = selected(arguments)
-    write_report(sweep.name, spec.expand(sweep), arguments, announce=True)
+    write_report(sweep, expand(sweep), arguments, announce=True)
     if arguments.paper:
         _compare(arguments)
     return 0
 
 
-def write_report(name: str, cells: list[Any], arguments: argparse.Namespace, *, announce: bool) -> None:
+def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *, announce: bool) -> None:
     """Write the report of planned cells and, if wanted, print its table and paths."""
     import pandas as pd
 
     from bench import report
     from bench.environment import environment
+    from bench.examples import example_scores
     from bench.records import Folder, explained, load_results, read_lines
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        frame = load_results(arguments.results)
+        frame = load_results(arguments.results, tuning=sweep.given.get("evaluate") == "tuning")
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     planned = plan(cells, arguments.results)
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
     curves = {c["run_id"]: pd.DataFrame(read_lines(Folder(arguments.results, c["run_id"]).curve)) for c in planned}
+    examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
     shown = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
-    with explained(arguments.reports / name, "--reports"):
+    folder = arguments.reports / sweep.name
+    with explained(folder, "--reports"):
         paths = report.write(
-            name,
+            sweep.name,
             frame,
             planned,
-            arguments.reports / name,
+            folder,
             {run_id: curve for run_id, curve in curves.items() if len(curve)},
             command=arguments.command,
             environment=shown,
+            question=sweep.question,
+            examples=examples,
         )
     if not announce:
         return
     if arguments.format == "json":
         print(json.dumps({"cells": planned, "paths": [str(p) for p in paths]}, indent=1))
         return
-    print(report.table_text(frame, planned))
+    print(report.table_text(frame, planned, examples))
     print("wrote")
     for path in paths:
         if path.suffix in (".html", ".md", ".tex", ".png"):
@@ -92,6 +97,9 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
                 "tasks": list(cell.tasks),
                 "status": status if status in ("done", "failed") else "missing",
                 "cause": cause if status == "failed" else None,
+                "base": cell.base,
+                "point": dict(cell.point),
+                "plot": cell.plot,
             }
         )
     return rows

@@ -42,7 +42,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
             if arguments.task not in (None, name):
                 continue
             try:
-                scores[name] = after = score_rows(tasks.get(name), folder.read_predictions(name))
+                scores[name] = after = score_rows(tasks.get(name), folder.read_predictions(name), before.split)
                 status, note = str(after.status), after.error
             except Corrupt as lost:  # the score stays as it is: it cannot be computed again
                 after, status, note = before, "corrupt", str(lost)

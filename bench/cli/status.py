@@ -17,11 +17,11 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Print the states."""
     from bench.records import Folder, read_lines
-    from bench.sweep import spec
+    from bench.sweep.expand import expand
     from bench.sweep.states import state
 
     rows = []
-    for cell in spec.expand(selected(arguments)):
+    for cell in expand(selected(arguments)):
         now = state(arguments.results, cell.run) if cell.run else None
         curve = read_lines(Folder(arguments.results, cell.run_id).curve)
         rows.append(

@@ -37,18 +37,21 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Run the sweep."""
-    from bench.sweep import spec
-
     if arguments.jobs < 1:
         raise UsageError(f"--jobs {arguments.jobs}: expected at least 1")
-    sweep = selected(arguments)
-    cells = spec.expand(sweep)
-    where = execution(arguments)
+    return perform(selected(arguments), execution(arguments), arguments)
+
+
+def perform(sweep: Any, where: Any, arguments: argparse.Namespace) -> int:
+    """Run what is missing of a sweep and report it, or show the plan."""
+    from bench.sweep.expand import expand
+
+    cells = expand(sweep)
     if arguments.dry_run:
-        return dry_run(cells, arguments)
+        return dry_run(cells, arguments, where)
     check_data(cells, where)
     _run(cells, where, arguments)
-    write_report(sweep.name, cells, arguments, announce=True)
+    write_report(sweep, cells, arguments, announce=True)
     left = problems(cells, arguments.results)
     if left and not arguments.quiet:
         print("\n".join(["not done:", *left]), file=sys.stderr)
@@ -137,34 +140,15 @@ def problems(cells: list[Any], results: Path) -> list[str]:
     return [*lines, *sorted(mends)]
 
 
-def dry_run(cells: list[Any], arguments: argparse.Namespace) -> int:
-    """Print the plan."""
-    from bench.cli.methods import count, feature_columns
-    from bench.sweep.states import state
+def dry_run(cells: list[Any], arguments: argparse.Namespace, where: Any) -> int:
+    """Print the plan with its price."""
+    from bench.cli.pricing import priced, summary
 
-    names = {"done": "cached", "failed": "to run" if arguments.retry_failed else "failed", "running": "running"}
-    counted: dict[str, Any] = {}
-    rows = []
-    for cell in cells:
-        row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported", "trainable": None, "percent": None}
-        row["note"] = cell.reason
-        if cell.run:
-            now = state(arguments.results, cell.run)
-            columns = feature_columns(cell.backbone, cell.suite)
-            key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks], sort_keys=True)
-            if key not in counted:
-                counted[key] = count(cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks)
-            row |= {
-                "state": names.get(now.name, "to run"),
-                "trainable": counted[key].trainable,
-                "percent": round(counted[key].percent, 4),
-                "note": now.name if now.name == "interrupted" else now.note,
-            }
-        rows.append(row)
+    rows = priced(cells, arguments.results, where, retry_failed=arguments.retry_failed)
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))
     else:
-        show(rows, "table")
-        totals = Counter(row["state"] for row in rows)
-        print(f"\n{len(rows)} runs: " + ", ".join(f"{number} {name}" for name, number in totals.items()))
+        shown = ("cell", "run", "state", "trainable", "percent", "note")
+        show([{key: row[key] for key in shown} for row in rows], "table")
+        print("\n" + "\n".join(summary(rows)))
     return 0

@@ -33,6 +33,25 @@ def locate(name: str, known: Mapping[str, Path]) -> Path:
     raise UsageError(f"data {name!r}: say where its folder is with --data {name}=PATH (its layout is the official one)")
 
 
+def why_blocked(name: str, suite: str, known: Mapping[str, Path]) -> str:
+    """Say why runs on a data root cannot begin, "" if nothing speaks against it; reads and generates nothing.
+
+    Whether every file is there and whole is for ``data check`` to say.
+    """
+    from bench.data.check import ANNOTATIONS
+
+    if name == "mini" and name not in known:
+        return ""
+    try:
+        root = locate(name, known)
+    except UsageError as fault:
+        return str(fault)
+    patterns = ANNOTATIONS.get(suite, ())
+    if patterns and not any(path for pattern in patterns for path in root.glob(pattern)):
+        return f"{root}: no annotations of {suite} ({', '.join(patterns)})"
+    return ""
+
+
 def is_synthetic(root: Path) -> bool:
     """Return whether a root was generated: the generator leaves ``mini.json`` there."""
     return (root / "mini.json").is_file()

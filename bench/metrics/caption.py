@@ -52,3 +52,20 @@ def caption_scores(references: Sequence[Sequence[str]], predictions: Sequence[st
         cider, _ = Cider().compute_score(wanted, said)
         bleu, _ = Bleu(4).compute_score(wanted, said)
     return {"CIDEr": 100 * float(cider), "BLEU-4": 100 * float(bleu[3])}
+
+
+def cider_each(references: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Return CIDEr x 100 of every example, for the predictions of each of several runs on the same references.
+
+    Document frequencies come from the references alone, so that a run's corpus CIDEr is the mean of these.
+    """
+    from pycocoevalcap.cider.cider import Cider
+
+    tokens = iter(ptb_tokenize([*(r for several in references for r in several), *(p for run in said for p in run)]))
+    wanted = {i: [next(tokens) for _ in several] for i, several in enumerate(references)}
+    found = []
+    for run in said:
+        spoken = {i: [next(tokens)] for i in range(len(run))}
+        with redirect_stdout(StringIO()):  # the scorer prints
+            found.append([100 * float(value) for value in Cider().compute_score(wanted, spoken)[1]])
+    return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.report.cells import Entry
+    from bench.report.cells import Entry, Examples
     from bench.report.figure import Plot
     from bench.report.table import Table
 
@@ -23,41 +23,58 @@ def write(
     *,
     command: str | None = None,
     environment: Mapping[str, str] | None = None,
+    question: str = "",
+    examples: Examples | None = None,
 ) -> list[Path]:
     """Write all tables, plots and ``report.html`` of a sweep under ``out_dir`` and return their paths, the page first.
 
     ``df`` is the tidy frame of the records, ``plan`` the planned cells in order, ``curves`` maps run ids to frames of
-    ``step, loss, lr, seconds``. ``command`` made the runs and ``environment`` says where; the page prints both.
+    ``step, loss, lr, seconds``. ``command`` made the runs and ``environment`` says where; the page prints both, and the
+    ``question`` of an ablation. ``examples`` holds scores of single examples by run and task
+    (:func:`bench.examples.example_scores`): differences are then paired over examples too.
     Failed and missing cells show their cause; equal input gives equal files.
     """
     from bench.report.cells import join
+    from bench.report.differences import difference_tables
     from bench.report.efficiency import efficiency_tables
     from bench.report.figure import svg
     from bench.report.page import page
     from bench.report.plots import draw_all
     from bench.report.results import results_tables
+    from bench.report.tuning import tuning_tables
 
-    entries = join(df, plan)
+    entries = join(df, plan, examples)
+    tuning = any(entry.tuning for entry in entries)
     command = command or f"python -m bench sweep {sweep_name}"
-    results, efficiency, plots = results_tables(entries), efficiency_tables(entries), draw_all(entries, curves)
-    drawn = {plot: svg(plot) for plot in plots}
+    tables = {
+        "tuning": tuning_tables(entries) if tuning else [],
+        "differences": [] if tuning else difference_tables(entries),
+        "results": results_tables(entries),
+        "efficiency": efficiency_tables(entries),
+    }
+    drawn = {plot: svg(plot) for plot in draw_all(entries, curves)}
     where = {**(environment or {}), **_where(entries)}
-    text = page(sweep_name, entries, results, efficiency, drawn, command=command, environment=where)
+    text = page(sweep_name, entries, tables, drawn, command=command, environment=where, question=question)
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = [_put(out_dir / "report.html", text)]
-    for name, tables in (("results", results), ("efficiency", efficiency)):
-        if tables:
-            paths += _put_tables(out_dir, name, tables, command)
+    for name, kind in tables.items():
+        if kind:
+            paths += _put_tables(out_dir, name, kind, command)
     return paths + [path for plot, text in drawn.items() for path in _put_plot(out_dir / "plots", plot, text)]
 
 
-def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]]) -> str:
-    """The results tables as plain text for a terminal."""
+def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Examples | None = None) -> str:
+    """The results tables as plain text for a terminal; of an ablation its differences, of tuning its yield."""
     from bench.report import render
     from bench.report.cells import join
+    from bench.report.differences import difference_tables
     from bench.report.results import results_tables
+    from bench.report.tuning import tuning_tables
 
-    return "\n".join(render.text(table) for table in results_tables(join(df, plan)))
+    entries = join(df, plan, examples)
+    if any(entry.tuning for entry in entries):
+        return "\n".join(render.text(table) for table in tuning_tables(entries))
+    return "\n".join(render.text(table) for table in difference_tables(entries) or results_tables(entries))
 
 
 def compare_with_paper(df: pd.DataFrame, paper_csv_dir: Path) -> pd.DataFrame:

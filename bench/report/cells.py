@@ -22,7 +22,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Entry:
-    """One planned run: its cells in planned order and what was measured on it (None where nothing was)."""
+    """One planned run: its cells in planned order and what was measured on it (None where nothing was).
+
+    In an ablation ``base`` is the label of the entry that differences refer to, ``point`` the values on the axes and
+    ``plot`` how the differences are drawn; ``examples`` holds, by task, the score of each example by its id.
+    """
 
     run_id: str
     label: str
@@ -34,14 +38,31 @@ class Entry:
     data: str | None
     synthetic: bool
     limited: bool
+    tuning: bool
     hardware: str | None
+    precision: str | None
+    batch_size: int | None
     finished: str | None
     measured: Mapping[str, float] = field(default_factory=dict)
+    base: str = ""
+    point: Mapping[str, Any] = field(default_factory=dict)
+    plot: str | None = None
+    examples: Mapping[str, pd.Series] = field(default_factory=dict)
+
+    @property
+    def conditions(self) -> str:
+        """What time and memory depend on besides the method: figures compare only where this is the same."""
+        batch = f"batch size {self.batch_size:g}" if self.batch_size else ""
+        return ", ".join(part for part in (self.hardware or "unknown hardware", self.precision, batch) if part)
 
     @property
     def timed(self) -> bool:
         """Whether the training ended well, so that its time and memory are those of a whole run."""
         return any(cell.score is not None for cell in self.cells) and "step_seconds" in self.measured
+
+    def score(self, task: str) -> float | None:
+        """The score on a task, None where there is none."""
+        return next((cell.score for cell in self.cells if cell.task == task), None)
 
     @property
     def code(self) -> str:
@@ -62,12 +83,16 @@ MEASURED = (
 )
 
 
-def join(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]]) -> tuple[Entry, ...]:
+Examples = Mapping[str, Mapping[str, pd.Series]]
+
+
+def join(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Examples | None = None) -> tuple[Entry, ...]:
     """Give every planned run its scores, measurements and failure codes.
 
     ``df`` is the tidy frame of the records (one row per run and task), ``plan`` the cells of the sweep in their order
-    (``run_id, method, backbone, suite, seed, status, cause, tasks, label``). An empty plan stands for all runs of
-    ``df``; runs outside the plan are left out.
+    (``run_id, method, backbone, suite, seed, status, cause, tasks, label``; of an ablation also ``base, point, plot``).
+    An empty plan stands for all runs of ``df``; runs outside the plan are left out. ``examples`` maps run ids and tasks
+    to the scores of single examples by their ids, where they are known.
     """
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for record in df.astype(object).to_dict("records"):
@@ -75,7 +100,8 @@ def join(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]]) -> tuple[Entry, ..
             str(key): _given(value) for key, value in record.items()
         }
     cells = plan or [_planned(by_task) for by_task in rows.values()]
-    return tuple(_entry(cell, rows.get(cell["run_id"], {})) for cell in cells)
+    known = examples or {}
+    return tuple(_entry(cell, rows.get(cell["run_id"], {}), known.get(cell["run_id"], {})) for cell in cells)
 
 
 def _given(value: Any) -> Any:
@@ -88,7 +114,9 @@ def _planned(by_task: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {**row, "tasks": list(by_task)}
 
 
-def _entry(cell: Mapping[str, Any], by_task: Mapping[str, Mapping[str, Any]]) -> Entry:
+def _entry(
+    cell: Mapping[str, Any], by_task: Mapping[str, Mapping[str, Any]], examples: Mapping[str, pd.Series]
+) -> Entry:
     row = next(iter(by_task.values()), {})
     return Entry(
         run_id=cell["run_id"],
@@ -101,9 +129,16 @@ def _entry(cell: Mapping[str, Any], by_task: Mapping[str, Mapping[str, Any]]) ->
         data=row.get("data"),
         synthetic=bool(row.get("synthetic")),
         limited=bool(row.get("limited")),
+        tuning=bool(row.get("tuning")),
         hardware=row.get("hardware"),
+        precision=row.get("precision"),
+        batch_size=row.get("batch_size"),
         finished=row.get("finished"),
         measured={key: float(row[key]) for key in MEASURED if row.get(key) is not None},
+        base=cell.get("base") or "",
+        point=cell.get("point") or {},
+        plot=cell.get("plot"),
+        examples=examples,
     )
 
 

@@ -1,4 +1,4 @@
-"""The efficiency table: parameters, time and memory, ranked only among runs of one hardware."""
+"""The efficiency table: parameters, time and memory, ranked among runs of the same hardware, precision and batch."""
 
 from collections.abc import Sequence
 
@@ -20,18 +20,18 @@ MIB = 2**20
 
 
 def efficiency_tables(entries: Sequence[Entry]) -> list[Table]:
-    """One table per backbone, suite and hardware key; figures of different hardware never share a column."""
-    return [table for group in groups(entries, "backbone", "suite") for table in _per_hardware(group)]
+    """One table per backbone, suite and conditions; figures under different conditions never share a column."""
+    return [table for group in groups(entries, "backbone", "suite") for table in _per_conditions(group)]
 
 
-def hardware_of(entries: Sequence[Entry]) -> list[str]:
-    """The hardware keys on which at least one of these runs finished with a step time, sorted."""
-    return sorted({entry.hardware or "unknown" for entry in entries if entry.timed})
+def conditions_of(entries: Sequence[Entry]) -> list[str]:
+    """The conditions (hardware, precision, batch size) under which at least one of these runs was timed, sorted."""
+    return sorted({entry.conditions for entry in entries if entry.timed})
 
 
-def on_hardware(entries: Sequence[Entry], hardware: str) -> list[Entry]:
-    """The runs of one hardware key, and every run without a time: its failure belongs in each table."""
-    return [entry for entry in entries if not entry.timed or (entry.hardware or "unknown") == hardware]
+def under(entries: Sequence[Entry], conditions: str) -> list[Entry]:
+    """The runs under these conditions, and every run without a time: its failure belongs in each table."""
+    return [entry for entry in entries if not entry.timed or entry.conditions == conditions]
 
 
 def memory_key(entries: Sequence[Entry]) -> tuple[str, str]:
@@ -41,12 +41,12 @@ def memory_key(entries: Sequence[Entry]) -> tuple[str, str]:
     return "host_memory_bytes", "Peak host memory"
 
 
-def _per_hardware(entries: Sequence[Entry]) -> list[Table]:
-    keys = hardware_of(entries)
-    return [_efficiency(on_hardware(entries, key), key, keys) for key in keys]
+def _per_conditions(entries: Sequence[Entry]) -> list[Table]:
+    keys = conditions_of(entries)
+    return [_efficiency(under(entries, key), key, keys) for key in keys]
 
 
-def _efficiency(entries: Sequence[Entry], hardware: str, keys: Sequence[str]) -> Table:
+def _efficiency(entries: Sequence[Entry], conditions: str, keys: Sequence[str]) -> Table:
     by_label = methods_of(entries)
     memory, title = memory_key(entries)
     small = max(entry.measured.get("trainable", 0.0) for entry in entries) < 1e7
@@ -65,15 +65,15 @@ def _efficiency(entries: Sequence[Entry], hardware: str, keys: Sequence[str]) ->
     }
     references = {label for label, seeds in by_label.items() if is_reference(seeds)}
     return Table(
-        key=slug("efficiency", entries[0].backbone, entries[0].suite, *([hardware] if len(keys) > 1 else [])),
-        title=f"{title_of(entries)}, on {hardware}",
+        key=slug("efficiency", entries[0].backbone, entries[0].suite, *([conditions] if len(keys) > 1 else [])),
+        title=f"{title_of(entries)}, on {conditions}",
         caption=(
-            f"Cost on {title_of(entries)}; hardware {hardware}; step time is the median over training steps; "
+            f"Cost on {title_of(entries)}; {conditions}; step time is the median over training steps; "
             f"{seeds_phrase(by_label)}. Best in bold, second best underlined."
         ),
         columns=tuple(columns),
         rows=build(by_label, drafts, columns),
-        notes=_notes(entries, hardware, keys, memory, references),
+        notes=_notes(entries, conditions, keys, memory, references),
         run_ids=tuple(entry.run_id for entry in entries),
     )
 
@@ -88,12 +88,13 @@ def _draft(seeds: Sequence[Entry], key: str, scale: float, digits: int) -> Draft
 
 
 def _notes(
-    entries: Sequence[Entry], hardware: str, keys: Sequence[str], memory: str, references: set[str]
+    entries: Sequence[Entry], conditions: str, keys: Sequence[str], memory: str, references: set[str]
 ) -> tuple[str, ...]:
     notes = []
     if len(keys) > 1:
         notes.append(
-            f"Runs come from different hardware ({', '.join(keys)}): time and memory compare only within {hardware}."
+            f"Runs differ in hardware, precision or batch size ({'; '.join(keys)}): time and memory compare only "
+            f"within {conditions}."
         )
     if memory == "host_memory_bytes":
         notes.append(

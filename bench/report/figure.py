@@ -12,6 +12,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from bench.report.families import family_name
+
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
 INK, FAINT = "#222222", "#8a8a8a"
 
@@ -60,31 +62,11 @@ def _palette() -> tuple[Family, ...]:
 
 
 FAMILIES = {family.name: family for family in _palette()}
-MEMBERS = {
-    "reference": ("full", "projector-only"),
-    "VL-PET": ("vl-pet",),
-    "adapter": ("adapter", "vl-adapter", "compacter", "hyperformer", "houlsby", "pfeiffer", "parallel"),
-    "low rank": (
-        *("lora", "rslora", "dora", "adalora", "delora", "gralora", "glora", "randlora", "unilora", "vblora"),
-        *("vera", "pvera", "hira", "loha", "lokr", "miss", "krona", "deft"),
-    ),
-    "scale and bias": ("bitfit", "beft", "ia3", "ln", "layernorm", "road"),
-    "prompt": ("prompt", "prefix", "p-tuning"),
-    "side network": ("lst", "ladder"),
-}
 
 
 def family_of(method: str) -> Family:
-    """The family of a method by its name; HF PEFT's are sorted with ours, a name that is not known is "other".
-
-    >>> family_of("lora+vl-pet-large").name, family_of("peft:dora").name, family_of("vl-pet-small[rank=4]").name
-    ('enhanced', 'low rank', 'VL-PET')
-    """
-    base = method.split("[")[0].removeprefix("peft:")
-    if "+" in base:
-        return FAMILIES["enhanced"]
-    found = (name for name, stems in MEMBERS.items() if base.startswith(stems))
-    return FAMILIES[next(found, "other")]
+    """The family of a method by its name."""
+    return FAMILIES[family_name(method)]
 
 
 def on(colour: str) -> str:

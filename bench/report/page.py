@@ -16,6 +16,7 @@ for (const head of document.querySelectorAll('table.sortable thead th')) head.ad
   const first = at ? 'descending' : 'ascending', second = at ? 'ascending' : 'descending';
   const order = head.getAttribute('aria-sort') === first ? second : first, sign = order === 'ascending' ? 1 : -1;
   heads.forEach(other => other.removeAttribute('aria-sort'));
+  body.querySelectorAll('tr.family').forEach(row => row.remove());  // a sorted table has no families
   head.setAttribute('aria-sort', order);
   const name = row => row.children[0].innerText, value = row => row.children[at].dataset.value;
   const none = row => value(row) === undefined;
@@ -26,24 +27,30 @@ for (const head of document.querySelectorAll('table.sortable thead th')) head.ad
 """
 
 
+KINDS = {"tuning": "Tuning", "differences": "Differences", "results": "Results", "efficiency": "Cost"}
+
+
 def page(
     sweep: str,
     entries: Sequence[Entry],
-    results: Sequence[Table],
-    efficiency: Sequence[Table],
+    tables: Mapping[str, Sequence[Table]],
     plots: Mapping[Plot, str],
     *,
     command: str,
     environment: Mapping[str, str],
+    question: str = "",
 ) -> str:
-    """Build the page, which opens without network or server; ``plots`` come with their SVG text."""
+    """Build the page, which opens without network or server; ``tables`` by kind, ``plots`` with their SVG text."""
     scored = sum(not entry.code for entry in entries)
     worlds = sorted({entry.data or "data" for entry in entries if entry.synthetic})
     banner = f'<p class="banner">{escape(", ".join(worlds))}: synthetic data</p>' if worlds else ""
+    asked = f"<p>{escape(question)}</p>" if question else ""
     style = files("bench.report").joinpath("report.css").read_text(encoding="utf-8")
     sections = [
-        ("Results", "".join(f"<h3>{escape(table.title)}</h3>{html(table)}" for table in results)),
-        ("Cost", "".join(f"<h3>{escape(table.title)}</h3>{html(table)}" for table in efficiency)),
+        *(
+            (KINDS[kind], "".join(f"<h3>{escape(t.title)}</h3>{html(t)}" for t in found))
+            for kind, found in tables.items()
+        ),
         ("Plots", "".join(_plot(plot, svg) for plot, svg in plots.items())),
         ("Failures", _failures(entries)),
         ("Environment", _pairs(environment)),
@@ -55,7 +62,8 @@ def page(
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(sweep)}: vlpet-bench</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>\n<body>'
-        f"<h1>{escape(sweep)}</h1>{banner}<p>{scored} of {len(entries)} planned runs have all their scores.</p>"
+        f"<h1>{escape(sweep)}</h1>{asked}{banner}"
+        f"<p>{scored} of {len(entries)} planned runs have all their scores.</p>"
         f"<nav>{links}</nav>{body}<script>{SORT}</script></body></html>\n"
     )
 

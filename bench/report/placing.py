@@ -22,7 +22,7 @@ def beside_points(
     """Write each text as near to its point (data units) as it fits, with a thin line to it where it had to move away.
 
     ``size`` is the font size and ``marker`` the radius of the markers to keep clear, both in points. Limits and layout
-    must be final. Points in crowded places go first: they have the fewest ways out.
+    must be final. Names go before numbers, then points in crowded places first: they have the fewest ways out.
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the spots below hold for this layout
@@ -32,7 +32,7 @@ def beside_points(
     frame = axes.get_window_extent()
     taken: list[Bbox] = []
     crowding = [sum((x - u) ** 2 + (y - v) ** 2 for u, v in pixels) for x, y in pixels]
-    for index in sorted(range(len(points)), key=lambda at: (crowding[at], at)):
+    for index in sorted(range(len(points)), key=lambda at: (texts[at].isdigit(), crowding[at], at)):
         label = axes.annotate(
             texts[index],
             xy=points[index],

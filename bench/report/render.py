@@ -2,20 +2,29 @@
 
 import csv
 import io
+from dataclasses import replace
 from html import escape
+from itertools import groupby
 
 from bench.report.table import Row, Table, Value
+
+PAGE = 45  # rows of a LaTeX table that fit on a page
 
 
 def markdown(table: Table) -> str:
     """GitHub Markdown with right-aligned numbers; the spread is a subscript."""
     head = ["Method", *(column.title for column in table.columns)]
     lines = [f"### {table.title}", "", _md_row(head), _md_row([":--"] + ["--:"] * len(table.columns))]
-    lines += [
-        _md_row([_md_label(row), *(_md_value(value, row.reference) for value in row.values)]) for row in table.rows
-    ]
+    for family, rows in by_families(table):
+        lines += [_md_row([f"**{family}**"] + [""] * len(table.columns))] * bool(family)
+        lines += [_md_row([_md_label(row), *(_md_value(value, row.reference) for value in row.values)]) for row in rows]
     lines += ["", table.caption, *(f"\n{note}" for note in table.notes), ""]
     return "\n".join(lines)
+
+
+def by_families(table: Table) -> list[tuple[str, list[Row]]]:
+    """The rows under the heads of their families; all under one empty head where the table is short."""
+    return [(family, list(rows)) for family, rows in groupby(table.rows, key=lambda row: row.family)]
 
 
 def _md_row(cells: list[str]) -> str:
@@ -44,6 +53,9 @@ LATEX_SPECIAL = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     "·": r"$\cdot$",
+    "−": "$-$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
@@ -64,8 +76,13 @@ ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
 def latex(table: Table, command: str) -> str:
     r"""A ``table*`` float with booktabs rules, headed by the command and the run ids that it was made from.
 
-    Needs ``\usepackage{booktabs,xcolor}``.
+    Rows that fill more than a page go on in further floats. Needs ``\usepackage{booktabs,xcolor}``.
     """
+    parts = [replace(table, rows=table.rows[at : at + PAGE]) for at in range(0, len(table.rows), PAGE)]
+    return "\n".join(_float(part, command, at) for at, part in enumerate(parts))
+
+
+def _float(table: Table, command: str, part: int) -> str:
     head = ["Method"] + [tex(column.title) + ARROWS[column.better] for column in table.columns]
     spread = [any(row.values[at].spread for row in table.rows) for at in range(len(table.columns))]
     lines = [
@@ -74,17 +91,20 @@ def latex(table: Table, command: str) -> str:
         *(f"% run: {run_id}" for run_id in table.run_ids),
         r"\begin{table*}[t]",
         r"\centering",
-        rf"\caption{{{tex(' '.join([table.caption, *table.notes]))}}}",
-        rf"\label{{tab:{table.key}}}",
+        rf"\caption{{{tex(table.title + ', continued.' if part else ' '.join([table.caption, *table.notes]))}}}",
+        rf"\label{{tab:{table.key}{f'-{part + 1}' if part else ''}}}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(head) + r" \\",
         r"\midrule",
     ]
-    for at, row in enumerate(table.rows):
-        lines.append(" & ".join([_tex_label(row), *_tex_values(row, spread)]) + r" \\")
-        if row.reference and at + 1 < len(table.rows) and not table.rows[at + 1].reference:
-            lines.append(r"\midrule")
+    for at, (family, rows) in enumerate(by_families(table)):
+        lines += [r"\midrule"] * bool(family and at)
+        lines += [rf"\multicolumn{{{len(head)}}}{{l}}{{\textit{{{tex(family)}}}}} \\"] * bool(family)
+        for row, after in zip(rows, [*rows[1:], None], strict=True):
+            lines.append(" & ".join([_tex_label(row), *_tex_values(row, spread)]) + r" \\")
+            if row.reference and after and not after.reference:
+                lines.append(r"\midrule")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
@@ -116,7 +136,11 @@ def text(table: Table) -> str:
     body = [[row.label, *(_plain(value) for value in row.values)] for row in table.rows]
     widths = [max(len(line[at]) for line in [head, *body]) for at in range(len(head))]
     rule = "─" * (sum(widths) + 2 * len(widths) - 2)
-    lines = [table.title, rule, _text_row(head, widths), rule, *(_text_row(line, widths) for line in body), rule]
+    lines = [table.title, rule, _text_row(head, widths), rule]
+    rows = iter(body)
+    for family, members in by_families(table):
+        lines += [f"· {family}"] * bool(family) + [_text_row(next(rows), widths) for _ in members]
+    lines.append(rule)
     marks = {value.place for row in table.rows for value in row.values}
     legend = [name for place, name in ((1, "* best"), (2, "° second best")) if place in marks]
     return "\n".join([*lines, *([", ".join(legend)] if legend else []), *table.notes, ""])
@@ -135,18 +159,22 @@ def _plain(value: Value) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """The unrounded values behind a table: per column its mean (or code), sample std, number of seeds and place."""
-    keys = [column.key for column in table.columns]
+    """The unrounded values behind a table: per column its mean (or code), sample std, number of seeds and place; of
+    differences the interval's ends and the marks."""
+    intervals = any(value.interval for row in table.rows for value in row.values)
+    suffixes = ("", "_low", "_high", "_n", "_marks") if intervals else ("", "_std", "_n", "_place")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", *(key + suffix for key in keys for suffix in ("", "_std", "_n", "_place"))])
+    writer.writerow(["method", *(column.key + suffix for column in table.columns for suffix in suffixes)])
     for row in table.rows:
-        writer.writerow([row.label, *(field for value in row.values for field in _csv_fields(value))])
+        writer.writerow([row.label, *(field for value in row.values for field in _csv_fields(value, intervals))])
     return out.getvalue()
 
 
-def _csv_fields(value: Value) -> tuple[str | float, ...]:
+def _csv_fields(value: Value, intervals: bool) -> tuple[str | float, ...]:
     shown = value.text if value.mean is None else value.mean
+    if intervals:
+        return shown, *(value.interval or ("", "")), value.n, value.marks
     return shown, "" if value.std is None else value.std, value.n, value.place or ""
 
 
@@ -154,9 +182,13 @@ def html(table: Table) -> str:
     """A ``<figure>`` with a sortable table: every cell carries its unrounded value."""
     head = "".join(f'<th scope="col">{escape(column.title)}</th>' for column in table.columns)
     body = "\n".join(
-        f'<tr{" class=reference" if row.reference else ""}><th scope="row">{escape(row.label)}</th>'
-        f"{''.join(_html_value(value) for value in row.values)}</tr>"
-        for row in table.rows
+        f'<tr class="family"><th colspan="{len(table.columns) + 1}">{escape(family)}</th></tr>\n' * bool(family)
+        + "\n".join(
+            f'<tr{" class=reference" if row.reference else ""}><th scope="row">{escape(row.label)}</th>'
+            f"{''.join(_html_value(value) for value in row.values)}</tr>"
+            for row in rows
+        )
+        for family, rows in by_families(table)
     )
     notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
     return (

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bench.report.cells import Entry
+from bench.report.families import by_family, family_name
 from bench.report.stats import mean, places, sample_std
 
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
 FEWER, LIMITED = "†", "‡"
+LONG = 20  # rows of a table; more of them stand by family
 ABSENT = "n/a"  # not planned, or a figure that the device does not have; never a failure
 
 
@@ -24,7 +26,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Value:
-    """One number of a table, rounded for print, with its spread over seeds, or the code that stands in its place."""
+    """One number of a table, rounded for print, with its spread over seeds, or the code that stands in its place.
+
+    A difference has the half of its interval in the place of the spread, and the interval's ends.
+    """
 
     text: str
     spread: str = ""
@@ -34,16 +39,18 @@ class Value:
     mean: float | None = None
     std: float | None = None
     n: int = 0
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method; ``reference`` rows are set apart and take no part in the ranking."""
+    """One method; ``reference`` rows are set apart and take no part in the ranking; ``family`` heads rows of a kind."""
 
     label: str
     method: str
     values: tuple[Value, ...]
     reference: bool = False
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,16 @@ class Draft:
 
 
 def methods_of(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Entries by row label, in the order of the plan; the seeds of a method share a row."""
+    """Entries by row label, in the order of the plan, and of many by family; the seeds of a method share a row.
+
+    The label of a row with a limited run is marked.
+    """
     by_label: dict[str, list[Entry]] = {}
     for entry in entries:
         by_label.setdefault(entry.label, []).append(entry)
+    by_label = {f"{label} {LIMITED}" if any(e.limited for e in row) else label: row for label, row in by_label.items()}
+    if len(by_label) > LONG:
+        return dict(sorted(by_label.items(), key=lambda row: by_family(row[1][0].method)))
     return by_label
 
 
@@ -108,6 +121,7 @@ def build(
             method=by_label[label][0].method,
             values=tuple(_value(draft, ranks[at][row]) for at, draft in enumerate(drafts[label])),
             reference=label in references,
+            family=family_name(by_label[label][0].method) if len(labels) > LONG else "",
         )
         for row, label in enumerate(labels)
     )

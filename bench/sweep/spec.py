@@ -1,20 +1,21 @@
-"""A sweep: what a person asks, and the runs that follow from it."""
+"""A sweep: what a person asks, and the cells that follow from it."""
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-import methods
-from bench import tasks
-from bench.config import Frozen, Run, recipe_table, resolve, split_settings, validated
+from bench.config import Frozen, Run, validated
 from bench.errors import UsageError, unknown
-from methods.errors import MethodError
 
-SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
+BENCH = Path(__file__).resolve().parents[1]
+SWEEPS = BENCH / "sweeps"
+ABLATIONS = BENCH / "ablations"
+
+Plot = Literal["curve", "heatmap", "bars"]
 
 
 class Variant(Frozen):
@@ -25,13 +26,29 @@ class Variant(Frozen):
     set: Mapping[str, Any] = Field(default_factory=dict)
 
 
+class Delta(Frozen):
+    """A part of a method by its name: the settings that take it away from a base, and those that give it to one."""
+
+    drop: Mapping[str, Any] = Field(default_factory=dict)
+    add: Mapping[str, Any] = Field(default_factory=dict)
+
+
 class Sweep(Frozen):
     """The fields of a sweep file. The runs are the product backbones x (methods, variants) x suites x seeds.
 
-    ``set`` holds settings for every run; ``per`` refines them by method or suite name, the method being the stronger.
+    ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method name, the later the stronger;
+    ``given``, the settings of the command line, is stronger than both.
+
+    With ``axes``, ``drop`` or ``add`` every method and variant is a base, and each base has further cells: the points
+    of the axes' product, and one cell for each name in ``drop`` and ``add`` (``"a+b"`` drops both). An axis is a
+    recipe field, a method option, or ``method``, ``tasks``, ``data``, ``recipe``; a value that begins with ``=`` is
+    computed from the base's settings (``"=2*rank"``). ``zip`` lists axes that advance together; ``only``
+    and ``except`` are filters (:func:`bench.sweep.axes.stay`); ``deltas`` adds to the built-in ones. ``plot`` is how
+    the differences to the base are drawn, by default what the axes suggest.
     """
 
     name: str
+    question: str = ""
     backbones: tuple[str, ...] = ("mini-bart",)
     methods: tuple[str, ...] = ()
     suites: tuple[str, ...] = ("image-text", "video-text")
@@ -41,12 +58,30 @@ class Sweep(Frozen):
     data: str | None = None
     set: Mapping[str, Any] = Field(default_factory=dict)
     per: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    given: Mapping[str, Any] = Field(default_factory=dict)
     variant: tuple[Variant, ...] = ()
+    axes: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
+    steps: tuple[tuple[str, ...], ...] = Field((), alias="zip")
+    only: tuple[str, ...] = ()
+    but: tuple[str, ...] = Field((), alias="except")
+    drop: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    deltas: Mapping[str, Delta] = Field(default_factory=dict)
+    plot: Plot | None = None
+
+    @property
+    def is_ablation(self) -> bool:
+        """Whether the sweep asks for differences to a base."""
+        return bool(self.axes or self.drop or self.add)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned cell: a run, or the reason why this combination cannot be had."""
+    """One planned cell: a run, or the reason why this combination cannot be had.
+
+    ``base`` is the label of the cell that its difference refers to, "" where the sweep asks for none; ``point`` its
+    values on the sweep's axes.
+    """
 
     method: str
     label: str
@@ -56,6 +91,9 @@ class Cell:
     tasks: tuple[str, ...]
     run: Run | None
     reason: str = ""
+    base: str = ""
+    point: Mapping[str, Any] = field(default_factory=dict)
+    plot: Plot | None = None
 
     @property
     def run_id(self) -> str:
@@ -63,110 +101,42 @@ class Cell:
         return self.run.id if self.run else f"unsupported-{self.label}-{self.backbone}-{self.suite}-s{self.seed}"
 
 
-def names() -> list[str]:
-    """Return the names of the built-in sweeps."""
-    return sorted(path.stem for path in SWEEPS.glob("*.toml"))
+def names(folder: Path = SWEEPS) -> list[str]:
+    """Return the names of the built-in sweeps, or ablations."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def load(wanted: str) -> Sweep:
-    """Read a sweep: a built-in one by name, or a TOML file by path.
+    """Read a sweep: a built-in one or an ablation by name, or a TOML file by path.
 
     Raises:
         UsageError: unknown name, broken TOML, or a field that is wrong; near matches are named.
     """
-    path = Path(wanted) if wanted.endswith(".toml") else SWEEPS / f"{wanted}.toml"
+    if wanted.endswith(".toml"):
+        path = Path(wanted)
+    else:
+        if wanted not in [*names(), *names(ABLATIONS)]:
+            raise unknown("sweep", wanted, [*names(), *names(ABLATIONS)])
+        path = (SWEEPS if wanted in names() else ABLATIONS) / f"{wanted}.toml"
+    return validated(Sweep, {"name": path.stem, **_content(path)}, str(path))
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if wanted.endswith(".toml"):
-            raise UsageError(f"{wanted}: no such sweep file; built-in sweeps: {', '.join(names())}") from None
-        raise unknown("sweep", wanted, names()) from None
+        raise UsageError(f"{path}: no such sweep file; built-in sweeps: {', '.join(names())}") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
-    return validated(Sweep, {"name": path.stem, **content}, str(path))
+
+
+def deltas(sweep: Sweep) -> dict[str, Delta]:
+    """Return the built-in deltas and those of the sweep, by name."""
+    path = BENCH / "deltas.toml"
+    return {k: validated(Delta, v, f"{path}: {k}") for k, v in _content(path).items()} | dict(sweep.deltas)
 
 
 def changed(sweep: Sweep, **flags: Any) -> Sweep:
     """Return the sweep with those flags of the command line that were given (not None)."""
     given = {key: value for key, value in flags.items() if value is not None}
     return sweep.model_copy(update=given)
-
-
-def expand(sweep: Sweep) -> list[Cell]:
-    """Return the cells of a sweep in their order, which is the order of its tables.
-
-    A combination that a method does not offer (an option it lacks, a size that does not fit the backbone) is a cell
-    without a run, whose reason is the method's.
-
-    Raises:
-        UsageError: an unknown name or setting, or a value of the wrong type; nothing has run yet.
-        MethodError: an unknown method, an option that none of the methods has, or an option's value of the wrong type.
-    """
-    chosen = [Variant(label="", method=name) for name in _methods(sweep)] + list(sweep.variant)
-    if not chosen:
-        raise UsageError(f"sweep {sweep.name!r} names no method; add methods = [...] or --methods")
-    for suite in sweep.suites:
-        tasks.suite(suite)
-    for name in sweep.tasks:
-        tasks.get(name)
-    if sweep.recipe:
-        recipe_table(sweep.recipe)
-    everyone = [methods.get(variant.method).name for variant in chosen]
-    split_settings(sweep.set, everyone)
-    for variant in chosen:
-        split_settings(variant.set, [variant.method])
-    for key, settings in sweep.per.items():
-        if key in methods.names():
-            split_settings(settings, [key])
-        elif key in tasks.suites():
-            split_settings(settings, everyone)
-        else:
-            raise unknown("name in [per]", key, [*tasks.suites(), *everyone])
-    cells: dict[str, Cell] = {}
-    for backbone in sweep.backbones:
-        for suite in _suites(sweep):
-            for variant in chosen:
-                for seed in sweep.seeds:
-                    cell = _cell(sweep, backbone, suite, variant, seed, everyone)
-                    cells.setdefault(cell.run_id, cell)
-    if not cells:
-        raise UsageError(f"sweep {sweep.name!r} selects nothing: no backbone, suite or seed, or no suite has the tasks")
-    return list(cells.values())
-
-
-def _methods(sweep: Sweep) -> list[str]:
-    return methods.names() if sweep.methods == ("all",) else [methods.get(name).name for name in sweep.methods]
-
-
-def _suites(sweep: Sweep) -> list[str]:
-    """The suites that have one of the wanted tasks, if only some are wanted."""
-    return [s for s in sweep.suites if not sweep.tasks or set(tasks.names(s)) & set(sweep.tasks)]
-
-
-def _cell(sweep: Sweep, backbone: str, suite: str, variant: Variant, seed: int, everyone: list[str]) -> Cell:
-    wanted = tuple(name for name in tasks.names(suite) if name in sweep.tasks)
-    entry = methods.get(variant.method).entry
-    settings: dict[str, Any] = {}
-    for layer in (sweep.set, sweep.per.get(suite, {}), sweep.per.get(entry.name, {}), variant.set):
-        recipe, options = split_settings(layer, everyone)
-        for key in set(options) & set(entry.types):
-            entry.check(key, options[key])
-        settings |= {f"recipe.{key}": value for key, value in recipe.items()}
-        settings |= {f"method.{key}": value for key, value in options.items()}
-    shared: dict[str, Any] = {"method": entry.name, "backbone": backbone, "suite": suite, "seed": seed}
-    shared["tasks"] = wanted or tuple(tasks.names(suite))
-    try:
-        run = resolve(
-            backbone,
-            entry.name,
-            suite,
-            seed=seed,
-            data=sweep.data,
-            recipe=sweep.recipe,
-            tasks_=wanted,
-            settings=settings,
-            label=variant.label or None,
-        )
-    except MethodError as reason:
-        return Cell(label=variant.label or entry.name, run=None, reason=str(reason), **shared)
-    return Cell(label=run.title, run=run, **shared)

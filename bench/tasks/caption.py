@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.metrics.caption import caption_scores
+from bench.metrics.caption import caption_scores, cider_each
 from bench.tasks.files import grid_folder, json_object
 from bench.tasks.task import Decode, Example, Task
 
@@ -32,6 +32,11 @@ def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, 
     return caption_scores([e.reference for e in examples], predictions)
 
 
+def score_each(examples: Sequence[Example], said: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Return CIDEr x 100 of every image, per run."""
+    return cider_each([e.reference for e in examples], said)
+
+
 TASK = Task(
     name="caption",
     label="COCO Cap.",
@@ -51,4 +56,5 @@ TASK = Task(
     report_split="test",
     read=read,
     score=score,
+    score_each=score_each,
 )

@@ -38,6 +38,7 @@ class Decode:
 
 Reader = Callable[[Path, str], list[Example]]
 Scorer = Callable[[Sequence[Example], Sequence[str]], dict[str, float]]
+EachScorer = Callable[[Sequence[Example], Sequence[Sequence[str]]], list[list[float]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,8 @@ class Task:
         report_split: the split that the paper's tables report.
         read: reads one logical split from a data root.
         score: all metrics of the task from examples and predictions.
+        score_each: the reported metric of every single example, for the predictions of several runs on the same
+            examples; None where an example's score does not depend on the others.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Task:
     report_split: str
     read: Reader = field(repr=False)
     score: Scorer = field(repr=False)
+    score_each: EachScorer | None = field(default=None, repr=False)
     official_sizes: dict[str, int] = field(default_factory=dict)
 
     def source(self, example: Example, prefix: bool) -> str:
@@ -85,6 +89,15 @@ class Task:
         TRAIL-SPACE)."""
         prompt = self.prompt if prefix else ""
         return f"{prompt}{example.text}" if self.prompt_at == "front" else f"{example.text} {prompt}"
+
+    def each(self, examples: Sequence[Example], said: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Return, for the predictions of each of several runs, the reported metric of every example."""
+        if self.score_each is not None:
+            return self.score_each(examples, said)
+        return [
+            [self.score([e], [p])[self.metric] for e, p in zip(examples, predictions, strict=True)]
+            for predictions in said
+        ]
 
     def batch_size(self, recipe: int) -> int:
         """Return the batch size of this task for the recipe's, as the official code derives it.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.metrics.caption import caption_scores
+from bench.metrics.caption import caption_scores, cider_each
 from bench.tasks.files import Record, frames_file, json_lines
 from bench.tasks.task import Decode, Example, Task
 
@@ -116,6 +116,12 @@ def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> d
     return scores
 
 
+def score_each_caption(examples: Sequence[Example], said: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Return CIDEr x 100 of every description, per run."""
+    _must_have(examples, "caption")
+    return cider_each([[e.reference["caption"]] for e in examples], said)
+
+
 def _must_have(examples: Sequence[Example], key: str) -> None:
     if any(example.reference.get(key) is None for example in examples):
         raise UsageError(f"no public {key}s to score against, as in the test splits of the video tasks")
@@ -154,6 +160,7 @@ def caption_task(name: str, label: str, order: int, source: str, spans: bool, of
         official_sizes=official_sizes,
         read=partial(read_captions, task=name, source=source, spans=spans),
         score=score_captions,
+        score_each=score_each_caption,
     )
 
 

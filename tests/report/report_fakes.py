@@ -4,6 +4,7 @@ import random
 import zlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 SUITES = {"image-text": ("vqa", "gqa", "nlvr", "caption"), "video-text": ("tvqa", "how2qa", "tvc", "yc2c")}
@@ -59,6 +60,8 @@ def sweep(
     synthetic: bool = True,
     gpu: bool = False,
     hardware: str = "cpu-2core",
+    precision: str = "fp32",
+    batch_size: int = 32,
 ) -> tuple[pd.DataFrame, list[dict]]:
     """(frame of records, plan); ``failed`` maps run ids ("lora/image-text/1") to causes, ``missing`` lists run ids."""
     failed = failed or {}
@@ -100,8 +103,9 @@ def sweep(
                     "samples_per_second": 32_000 / milliseconds if not cause else None,
                     "peak_memory_bytes": (900 + 8 * percent) * MIB if gpu and not cause else None,
                     "host_memory_bytes": (610 + percent) * MIB,
-                    **{"hardware": hardware, "synthetic": synthetic, "limited": False, "lr": 1e-3},
-                    **{"data": "mini" if synthetic else "official", "overrides": "{}"},
+                    **{"hardware": hardware, "precision": precision, "batch_size": batch_size},
+                    **{"synthetic": synthetic, "limited": False, "tuning": False, "lr": 1e-3},
+                    **{"data": "mini" if synthetic else "official", "overrides": "{}", "settings": "{}"},
                     "finished": "2026-01-02T03:04:05Z",
                     **{"analytic_weights": 5.9 * MIB + 4.0 * trainable, "analytic_trainable": 4.0 * trainable},
                     **{"analytic_gradients": 4.0 * trainable, "analytic_optimizer": 8.0 * trainable},
@@ -131,3 +135,56 @@ def curves(plan: Sequence[Mapping], steps: int = 400) -> dict[str, pd.DataFrame]
             {"step": range(1, steps + 1), "loss": loss, "lr": 1e-3, "seconds": [0.05 * step for step in range(steps)]}
         )
     return found
+
+
+def ablation(
+    points: Sequence[Mapping[str, object]],
+    effects: Sequence[float],
+    *,
+    seeds: Sequence[int] = (1, 2, 3),
+    tasks: Sequence[str] = ("vqa", "gqa"),
+    examples: int = 200,
+    noise: tuple[float, float] = (0.5, 8.0),
+    base: str = "vl-pet-large",
+    plot: str | None = None,
+    missing: Sequence[str] = (),
+    draw: np.random.Generator | None = None,
+) -> tuple[pd.DataFrame, list[dict], dict[str, dict[str, pd.Series]]]:
+    """(frame, plan, scores of examples) of a base and its cells: cell ``i`` scores ``effects[i]`` more than the base.
+
+    The first point is the base's; one without values is a delta's. ``noise`` is the standard deviation of a run and of
+    an example in a run; examples also differ among each other, and in how much a cell changes them.
+    """
+    draw = draw or np.random.default_rng(0)
+    rows, plan, each = [], [], {}
+    common = sweep({base: (4.0, 0.5, 40)}, suites=["image-text"], seeds=(1,))[0].iloc[0].to_dict()
+    hardness = {task: draw.normal(60, 10, examples) for task in tasks}
+    for at, (point, effect) in enumerate(zip(points, effects, strict=True)):
+        words = [f"{key}={value}" for key, value in point.items()] or [f"-part{at}"]
+        label = ",".join([base, *words]) if at else base
+        change = {task: draw.normal(effect, noise[1] / 2 if at else 0.0, examples) for task in tasks}
+        for seed in seeds:
+            run_id = f"{label}/{seed}"
+            status = "missing" if run_id in missing else "done"
+            plan.append(
+                {
+                    **{"run_id": run_id, "method": base, "label": label, "backbone": "mini-bart", "seed": seed},
+                    **{"suite": "image-text", "status": status, "cause": None, "tasks": list(tasks)},
+                    **{"base": base, "point": dict(point), "plot": plot},
+                }
+            )
+            if status == "missing":
+                continue
+            for task in tasks:
+                scores = hardness[task] + change[task] + draw.normal(0, noise[0]) + draw.normal(0, noise[1], examples)
+                each.setdefault(run_id, {})[task] = pd.Series(scores, index=[f"e{i}" for i in range(examples)])
+                own = {
+                    "run_id": run_id,
+                    "label": label,
+                    "method": base,
+                    "seed": seed,
+                    "task": task,
+                    "percent": 4.0 + at,
+                }
+                rows.append({**common, **own, "score": scores.mean()})
+    return pd.DataFrame(rows), plan, each

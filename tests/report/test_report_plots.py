@@ -19,7 +19,7 @@ def draw(methods=fakes.METHODS, **options):
     return {plot.key.split("-")[0]: plot for plot in draw_all(join(df, plan), fakes.curves(plan, steps=80))}
 
 
-@pytest.fixture(scope="module", params=[2, 14, 43])
+@pytest.fixture(scope="module", params=[2, 14, 43, 62])
 def plots(request):
     return draw(fakes.many_methods(request.param))
 
@@ -73,6 +73,19 @@ def test_pareto_line_holds_exactly_the_methods_that_none_beats():
     for point in points.itertuples():
         beaten = points[(points["percent"] <= point.percent) & (points["average"] > point.average)]
         assert point.pareto == beaten.empty
+
+
+def test_of_many_methods_the_best_are_named_and_all_are_in_the_key_by_family():
+    plot = draw(fakes.many_methods(62))["tradeoff"]
+    texts = [text for text, _ in written(plot.figure)]
+    best = set(plot.data[plot.data["pareto"]]["method"])
+    assert best <= set(texts)
+    key = [text for text in texts if "  " in text]
+    assert [text.split("  ")[1] for text in key] == list(plot.data["method"])
+    assert [int(text.split("  ")[0]) for text in key] == list(range(1, 63))
+    assert sum(text.isdigit() for text in texts) >= 62 - len(best)
+    families = plot.data["family"]
+    assert (families != families.shift()).sum() == families.nunique()
 
 
 def test_a_failed_run_is_named_in_its_place():

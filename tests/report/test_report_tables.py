@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import records
-from bench.report import figure, placing, render, stats, table_text
+from bench.report import families, placing, render, stats, table_text
 from bench.report.cells import MEASURED, join
 from bench.report.efficiency import efficiency_tables
+from bench.report.plots import draw_all
 from bench.report.results import results_tables
 from bench.report.stats import places, sample_std
 from bench.report.table import Table
@@ -43,7 +44,7 @@ def test_spread_is_the_sample_standard_deviation(values):
     assert sample_std(values) == pytest.approx(statistics.stdev(values), abs=1e-9)
 
 
-@pytest.mark.parametrize("module", [stats, render, placing, figure])
+@pytest.mark.parametrize("module", [stats, render, placing, families])
 def test_examples_in_the_documentation_hold(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed
@@ -186,8 +187,11 @@ def test_limited_runs_are_marked_and_not_ranked():
     df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
     df.loc[df["method"] == "vl-pet-large", "limited"] = True
     [table] = results(df, plan)
-    assert cell(table, "vl-pet-large", "vqa").marks == "‡" and cell(table, "vl-pet-large", "vqa").place == 0
+    limited = cell(table, "vl-pet-large ‡", "vqa")  # the mark is part of the name, in every format and plot
+    assert limited.marks == "‡" and limited.place == 0
     assert any(note.startswith("‡") for note in table.notes)
+    assert all("vl-pet-large ‡" in made for made in (render.markdown(table), render.csv_text(table)))
+    assert "vl-pet-large ‡" in [row.label for row in efficiency_tables(join(df, plan))[0].rows]
 
 
 def test_synthetic_data_is_named_in_every_table_and_only_there():
@@ -198,12 +202,24 @@ def test_synthetic_data_is_named_in_every_table_and_only_there():
                 assert ("mini: synthetic data" in made) == synthetic
 
 
-def test_mixed_hardware_splits_the_efficiency_table_and_says_so():
-    first, plan = fakes.sweep(suites=["image-text"], seeds=(1,), gpu=True, hardware="A100")
-    second, more = fakes.sweep(suites=["image-text"], seeds=(2,), gpu=True, hardware="H100")
-    tables = efficiency_tables(join(pd.concat([first, second]), plan + more))
-    assert [table.title.split("on ")[-1] for table in tables] == ["A100", "H100"]
-    assert all("different hardware (A100, H100)" in table.notes[0] for table in tables)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"hardware": "A100"}, {"hardware": "H100"}),
+        ({"precision": "bf16"}, {"precision": "fp32"}),
+        ({"batch_size": 300}, {"batch_size": 500}),
+    ],
+)
+def test_time_and_memory_under_different_conditions_share_no_table_and_no_plot(one, other):
+    first, plan = fakes.sweep(suites=["image-text"], seeds=(1,), gpu=True, **one)
+    second, more = fakes.sweep(suites=["image-text"], seeds=(2,), gpu=True, **other)
+    entries = join(pd.concat([first, second]), plan + more)
+    tables = efficiency_tables(entries)
+    for table, conditions in zip(tables, (one, other), strict=True):
+        assert str(next(iter(conditions.values()))) in table.title
+        assert "compare only within" in table.notes[0]
+    assert len({table.key for table in tables}) == 2
+    assert len([plot for plot in draw_all(entries, {}) if plot.key.startswith("cost")]) == 2
     assert all(cell(table, "lora", "step_seconds").n == 1 for table in tables)
     assert all({value.place for row in table.rows for value in row.values} == {0, 1, 2} for table in tables)
 
@@ -283,3 +299,25 @@ def test_without_a_plan_every_run_of_the_frame_is_shown():
     df.loc[df["method"] == "lora", "label"] = "lora [rank=8]"
     [table] = results(df, [])
     assert [row.label for row in table.rows][:3] == ["full", "projector-only", "lora [rank=8]"]
+
+
+def test_a_long_table_stands_by_family_in_every_format():
+    [table] = results(*fakes.sweep(fakes.many_methods(62), suites=["image-text"], seeds=(1,)))
+    kinds = [families.family_name(row.method) for row in table.rows]
+    assert len(table.rows) == 62 and [row.family for row in table.rows] == kinds
+    heads = [kind for kind, before in zip(kinds, [None, *kinds], strict=False) if kind != before]
+    assert len(heads) == len(set(heads)) > 5  # every family once
+    for head in heads:
+        assert f"| **{head}** |" in render.markdown(table)
+        assert f"\n· {head}\n" in render.text(table)
+        assert f'<tr class="family"><th colspan="7">{head}</th></tr>' in render.html(table)
+        assert rf"\multicolumn{{7}}{{l}}{{\textit{{{head}}}}}" in render.latex(table, "cmd")
+    made = render.latex(table, "cmd")
+    assert made.count(r"\begin{table*}") == made.count(r"\end{table*}") == 2  # a page holds 45 rows
+    assert made.count(r"\bottomrule") == 2 and "continued" in made
+    assert sum(row.values[-1].place == 1 for row in table.rows) == 1  # ranked as a whole
+
+
+def test_a_short_table_has_no_heads():
+    [table] = results(*fakes.sweep(suites=["image-text"]))
+    assert "adapter**" not in render.markdown(table) and "·" not in render.text(table)

@@ -7,7 +7,8 @@ import pytest
 
 from bench.errors import UsageError
 from bench.sweep import spec
-from bench.sweep.spec import Sweep, Variant, changed, expand, load
+from bench.sweep.expand import expand
+from bench.sweep.spec import Sweep, Variant, changed, load
 from methods.errors import MethodError
 
 SPEC = """
@@ -114,6 +115,17 @@ def test_a_file_narrowed_by_flags_keeps_its_refinements(tmp_path: Path) -> None:
     assert [(cell.label, cell.seed, cell.run.recipe.beams) for cell in cells if cell.run] == [
         ("full", 1, 2),
         ("full", 5, 2),
+    ]
+
+
+def test_settings_of_the_command_line_are_stronger_than_the_file_but_not_than_a_variant() -> None:
+    blind = Variant(label="blind", method="lora", set={"visual": "zero"})
+    per = {"paper": {"epochs": 7, "beams": 2}, "lora": {"beams": 3}}
+    asked = sweep(methods=("lora",), variant=(blind,), suites=("image-text",), per=per)
+    cells = expand(changed(asked, given={"epochs": 9, "visual": "features"}))
+    assert [(c.run.recipe.epochs, c.run.recipe.beams, c.run.recipe.visual) for c in cells if c.run] == [
+        (9, 3, "features"),
+        (9, 3, "zero"),
     ]
 
 

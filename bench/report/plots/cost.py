@@ -1,4 +1,4 @@
-"""Time and memory bars per hardware; without a device peak, memory is the analytic split, and the panel says so."""
+"""Time and memory bars per hardware, precision and batch size; without a device peak, the computed split of memory."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.cells import Entry
-from bench.report.efficiency import MIB, hardware_of, memory_key, on_hardware
+from bench.report.efficiency import MIB, conditions_of, memory_key, under
 from bench.report.figure import FAINT, FAMILIES, PAGE, Plot, canvas, family_of
 from bench.report.stats import mean
 from bench.report.table import ABSENT, REFERENCE, groups, methods_of, slug, title_of
@@ -19,14 +19,14 @@ PARTS = ("frozen", "trainable", "gradients", "optimizer", "activations")  # froz
 
 
 def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per backbone, suite and hardware key on which a run finished."""
-    split = [(group, hardware_of(group)) for group in groups(entries, "backbone", "suite")]
-    return [_draw(on_hardware(group, key), key, len(keys) > 1) for group, keys in split for key in keys]
+    """One plot per backbone, suite and conditions under which a run finished."""
+    split = [(group, conditions_of(group)) for group in groups(entries, "backbone", "suite")]
+    return [_draw(under(group, key), key, len(keys) > 1) for group, keys in split for key in keys]
 
 
-def _draw(entries: Sequence[Entry], hardware: str, several: bool) -> Plot:
+def _draw(entries: Sequence[Entry], conditions: str, several: bool) -> Plot:
     numbers = _numbers(entries)
-    title = f"Time and memory: {title_of(entries)}, on {hardware}"
+    title = f"Time and memory: {title_of(entries)}, on {conditions}"
     figure, (time, memory) = canvas(PAGE, 1.15 + LINE * len(numbers), title, ncols=2, sharey=True)
     codes = {
         label: next((entry.code for entry in seeds if entry.code), ABSENT)
@@ -37,8 +37,8 @@ def _draw(entries: Sequence[Entry], hardware: str, several: bool) -> Plot:
     time.set_yticks(range(len(numbers)), list(numbers["method"]))
     time.set_ylim(len(numbers) - 0.4, -0.6)
     _memory(figure, memory, entries, numbers, codes)
-    alt = f"Horizontal bars of the step time and the memory of {len(numbers)} methods on {hardware}."
-    key = slug("cost", entries[0].backbone, entries[0].suite, *([hardware] if several else []))
+    alt = f"Horizontal bars of the step time and the memory of {len(numbers)} methods on {conditions}."
+    key = slug("cost", entries[0].backbone, entries[0].suite, *([conditions] if several else []))
     return Plot(key, title, alt, figure, numbers)
 
 

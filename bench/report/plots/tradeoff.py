@@ -1,4 +1,6 @@
-"""Average score against the trainable share, with the line of methods that no cheaper one beats."""
+"""Average score against the trainable share, with the line of methods that no cheaper one beats.
+
+Few methods are named beside their points; of many the best are, and all are numbered in a key by family."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +12,11 @@ from bench.report.cells import Entry
 from bench.report.figure import COLUMN, FAINT, FAMILIES, PAGE, Plot, canvas, family_of
 from bench.report.placing import beside_points
 from bench.report.stats import mean, sample_std
-from bench.report.table import REFERENCE, groups, methods_of, slug, title_of
+from bench.report.table import groups, methods_of, slug, title_of
 
 ORDER = 1
-NAMED = 14  # up to so many methods are named beside their points; more are numbered, with a key under the plot
+NAMED = 14  # up to so many methods are named beside their points
+MANY = 30  # more methods have a higher plot
 LETTER = 6.5  # font size of names and numbers
 
 
@@ -45,9 +48,10 @@ def _points(entries: Sequence[Entry]) -> pd.DataFrame:
 def _draw(entries: Sequence[Entry], points: pd.DataFrame) -> Plot:
     title = f"Average score against trainable parameters: {title_of(entries)}"
     numbered = len(points) > NAMED
-    key_lines = -(-len(points) // _key_columns(points)) if numbered else 0
+    key = _key_rows(points) if numbered else []
+    key_lines = -(-len(key) // _key_columns(points)) if numbered else 0
     width = COLUMN if len(points) <= 4 else PAGE
-    height = (2.6 if width == COLUMN else 3.6) + 0.145 * key_lines
+    height = (2.6 if width == COLUMN else 3.6 if len(points) <= MANY else 4.8) + 0.145 * key_lines
     figure, (axes, *_) = canvas(width, height, title, nrows=1 + numbered, **_ratios(numbered, height, key_lines))
     _frontier(axes, points)
     for family, members in points.groupby("family", sort=False):
@@ -63,11 +67,15 @@ def _draw(entries: Sequence[Entry], points: pd.DataFrame) -> Plot:
     axes.margins(x=0.12, y=0.12)
     axes.set(xlabel="Trainable parameters (% of all, log scale)", ylabel="Average score")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    handles = [line for line in axes.lines if line.get_label() == "Pareto line"] if numbered else None
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3 if width == COLUMN else 6, frameon=False,
-                columnspacing=1.0, handletextpad=0.2)  # fmt: skip
+                columnspacing=1.0, handletextpad=0.2, handles=handles)  # fmt: skip
     if numbered:
-        _key(figure.axes[1], points, key_lines)
-    texts = [str(at + 1) for at in range(len(points))] if numbered else list(points["method"])
+        _key(figure.axes[1], key, _key_columns(points), key_lines)
+    texts = [
+        name if best or not numbered else str(at + 1)
+        for at, (name, best) in enumerate(zip(points["method"], points["pareto"], strict=True))
+    ]
     beside_points(
         figure, axes, list(zip(points["percent"], points["average"], strict=True)), texts, size=LETTER, marker=3.2
     )
@@ -93,16 +101,29 @@ def _key_columns(points: pd.DataFrame) -> int:
     return max(1, int(PAGE / (0.055 * (points["method"].str.len().max() + 6))))
 
 
-def _key(axes: Axes, points: pd.DataFrame, lines: int) -> None:
-    """The numbered list of methods, column by column, each in the colour of its family."""
+def _key_rows(points: pd.DataFrame) -> list[tuple[int, str, str, bool]]:
+    """The lines of the key (number, name, family, bold): the head of a family with number 0, then its methods."""
+    rows: list[tuple[int, str, str, bool]] = []
+    pairs = zip(points["method"], points["family"], points["pareto"], strict=True)
+    for number, (method, family, best) in enumerate(pairs, start=1):
+        if not rows or rows[-1][2] != family:
+            rows.append((0, family, family, True))
+        rows.append((number, method, family, bool(best)))
+    return rows
+
+
+def _key(axes: Axes, rows: Sequence[tuple[int, str, str, bool]], columns: int, lines: int) -> None:
+    """The numbered list of methods, column by column, under the names of their families."""
     axes.set_axis_off()
-    axes.set(xlim=(0, _key_columns(points)), ylim=(lines, 0))
-    for at, (method, family) in enumerate(zip(points["method"], points["family"], strict=True)):
+    axes.set(xlim=(0, columns), ylim=(lines, 0))
+    for at, (number, name, family, bold) in enumerate(rows):
         column, line = divmod(at, lines)
         kind = FAMILIES[family]
-        axes.plot(column + 0.02, line + 0.5, kind.marker, color=kind.colour, markersize=4, clip_on=False)
-        weight = "bold" if method == REFERENCE else "normal"
+        if number:
+            axes.plot(column + 0.02, line + 0.5, kind.marker, color=kind.colour, markersize=4, clip_on=False)
+        weight = "bold" if bold else "normal"
+        shown = f"{number}  {name}" if number else name
         text = axes.text(
-            column + 0.06, line + 0.5, f"{at + 1}  {method}", fontsize=LETTER, va="center", fontweight=weight
+            column + 0.06 * bool(number), line + 0.5, shown, fontsize=LETTER, va="center", fontweight=weight
         )
         text.set_in_layout(False)

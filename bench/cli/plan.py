@@ -1,0 +1,87 @@
+"""``plan``: before anything is spent, how many seeds a comparison needs, and what they cost."""
+
+import argparse
+from typing import Any
+
+from bench.cli.options import add_execution, add_folders, add_format, add_grid, execution, selected, show
+from bench.errors import UsageError
+
+EXAMPLES = {
+    "plan": "example: python -m bench plan granularity --detect 0.5\n"
+    "         python -m bench plan my_sweep.toml --detect 1 --power 0.9 --format json"
+}
+
+
+def add(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the options."""
+    add_grid(parser)
+    add_execution(parser)
+    add_folders(parser)
+    parser.add_argument("--detect", type=float, default=1.0, metavar="GAP", help="difference, in score points (1)")
+    parser.add_argument("--power", type=float, default=0.8, help="probability to find it where it is there (0.8)")
+    add_format(parser)
+
+
+def call(arguments: argparse.Namespace, verb: str) -> int:
+    """Print seeds and price."""
+    from bench.cli.report import plan
+    from bench.examples import example_scores
+    from bench.records import load_results
+    from bench.report.cells import join
+    from bench.report.power import MOST, plans
+    from bench.sweep.expand import expand
+
+    if arguments.detect <= 0 or not 0 < arguments.power < 1:
+        raise UsageError("--detect wants a difference above 0, --power a probability between 0 and 1")
+    sweep = selected(arguments)
+    cells = expand(sweep)
+    frame = load_results(arguments.results)
+    planned = plan(cells, arguments.results)
+    examples = example_scores(arguments.results, (cell["run_id"] for cell in planned)) if sweep.is_ablation else {}
+    rows, most = [], 0
+    for found in plans(join(frame, planned, examples), join(frame, [])):
+        for key, spread in found.spreads.items():
+            needed = spread.seeds(arguments.detect, arguments.power)
+            most = max(most, needed or 0) if key == "average" else most
+            rows.append(
+                {
+                    "backbone": found.backbone,
+                    "suite": found.suite,
+                    "base": found.base or "any pair",
+                    "task": key,
+                    "sd_seeds": round(spread.seed**0.5, 3),
+                    "sd_examples": round(spread.examples**0.5, 3) if spread.count else None,
+                    "seeds_needed": needed,
+                    "detectable": _rounded(spread.gap(len(sweep.seeds), arguments.power)),
+                    "from": found.source,
+                }
+            )
+    if arguments.format != "table":
+        show(rows, arguments.format)
+        return 0
+    if not rows:
+        print("no variance is stored: run at least two methods or cells with two seeds each, then plan again")
+        return _price(cells, arguments)
+    show([{k: v for k, v in row.items() if k != "from"} for row in rows], "table")
+    print(
+        f"\nseeds_needed: to tell a difference of {arguments.detect:g} from none with probability {arguments.power:g}, "
+        f"empty: not even {MOST} seeds do.\ndetectable: what the planned {len(sweep.seeds)} "
+        f"can tell. Variances come from {', '.join(sorted({row['from'] for row in rows}))}."
+    )
+    if most > len(sweep.seeds):
+        more = tuple(dict.fromkeys([*sweep.seeds, *range(1, most + 1)]))[:most]
+        print(f"with {most} seeds:")
+        return _price(expand(sweep.model_copy(update={"seeds": more})), arguments)
+    return _price(cells, arguments)
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
+
+
+def _price(cells: list[Any], arguments: argparse.Namespace) -> int:
+    """Print what is left to run, and its price."""
+    from bench.cli.pricing import priced, summary
+
+    print("\n".join(summary(priced(cells, arguments.results, execution(arguments)))))
+    return 0

@@ -1,0 +1,89 @@
+"""``tune``: search settings on what no table reports, with the same budget for every method."""
+
+import argparse
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.cli import sweep as sweeping
+from bench.cli.options import execution, selected, show
+from bench.errors import UsageError
+
+EXAMPLES = {
+    "tune": "example: python -m bench tune --methods lora,ia3 --suites image-text --space lr=1e-3..3e-2 --trials 8\n"
+    "         python -m bench tune --ledger"
+}
+REFUSED = (
+    "--select {0}: settings are chosen on validation only; a test split that chooses is no test. GQA and the video "
+    "tasks report their validation split, so they are tuned on a part of train that is held out for it"
+)
+
+
+def add(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the options: those of a sweep, and the search."""
+    sweeping.add(parser, verb)
+    parser.add_argument(
+        "--space", action="append", default=[], metavar="KEY=LOW..HIGH", help="a range, or choices KEY=V,V"
+    )
+    parser.add_argument("--trials", type=int, default=8, metavar="K", help="configurations besides the default (8)")
+    parser.add_argument("--sampler", choices=("random", "grid"), default="random", help="(random)")
+    parser.add_argument("--sampler-seed", type=int, default=0, metavar="N", help="seed of the search (0)")
+    parser.add_argument(
+        "--select", default="validation", metavar="SPLIT", help="where settings are chosen (validation)"
+    )
+    parser.add_argument("--ledger", action="store_true", help="print how many configurations each method was given")
+
+
+def call(arguments: argparse.Namespace, verb: str) -> int:
+    """Search, or print the ledger."""
+    from bench.records import load_results
+    from bench.report.tuning import ledger
+    from bench.sweep.tune import configurations, space, tuned
+
+    if arguments.ledger:
+        rows: list[dict[Any, Any]] = ledger(load_results(arguments.results, tuning=True)).to_dict("records")
+        show(rows, arguments.format)
+        return 0
+    if arguments.select != "validation":
+        raise UsageError(REFUSED.format(arguments.select))
+    if not arguments.space or arguments.trials < 1:
+        raise UsageError("say what to search and how often, for example --space lr=1e-3..3e-2 --trials 8")
+    if find_spec("optuna") is None:
+        raise UsageError("the search needs optuna: pip install 'vlpet-bench[tune]'")
+    points = configurations(space(arguments.space), arguments.trials, arguments.sampler, arguments.sampler_seed)
+    asked = tuned(selected(arguments), points)
+    code = sweeping.perform(asked, execution(arguments), arguments)
+    if not arguments.dry_run:
+        _write_best(asked, arguments)
+    return code
+
+
+def _write_best(asked: Any, arguments: argparse.Namespace) -> None:
+    """Write a sweep of each method with the best of its configurations, to be run on what tables report."""
+    from bench.cli.report import plan
+    from bench.records import load_results
+    from bench.report.cells import join
+    from bench.report.tuning import tuned
+    from bench.sweep.expand import expand
+
+    cells = expand(asked)
+    points = {cell.label: dict(cell.point) for cell in cells if cell.label != cell.base}
+    for methods in tuned(join(load_results(arguments.results, tuning=True), plan(cells, arguments.results))):
+        first = methods[0].entries[0]
+        lines = [
+            f"# Chosen by `tune`: the best of {', '.join(f'{m.tried} for {m.method}' for m in methods)}.",
+            f"backbones = {json.dumps([first.backbone])}",
+            f"suites = {json.dumps([first.suite])}",
+            f"tasks = {json.dumps(list(asked.tasks))}",
+            f"seeds = {json.dumps(list(asked.seeds))}",
+        ]
+        for method in methods:
+            lines += ["", "[[variant]]", f"label = {json.dumps(f'{method.method} (tuned)')}"]
+            lines.append(f"method = {json.dumps(method.entries[0].method)}")
+            settings = {k: v for k, v in asked.given.items() if k != "evaluate"} | points.get(method.best, {})
+            lines += [f"set.{json.dumps(key)} = {json.dumps(value)}" for key, value in settings.items()]
+        path = Path(arguments.reports) / asked.name / f"best-{first.backbone.split('/')[-1]}-{first.suite}.toml"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if arguments.format == "table":
+            print(f"  {path} (run it with: python -m bench sweep {path})")

@@ -1,0 +1,108 @@
+"""What tuning gave each method: how many configurations it was given, its best, and the best of k at equal k."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import pandas as pd
+
+from bench.report.cells import Entry
+from bench.report.stats import mean
+from bench.report.table import Column, Row, Table, Value, groups, methods_of, slug, title_of
+
+
+def expected_best(scores: Sequence[float], k: int) -> float:
+    """Return the expected maximum of ``k`` of the scores, drawn without replacement.
+
+    The i-th smallest of n is the maximum of C(i-1, k-1) of the C(n, k) subsets; with replacement it would be the
+    estimator of Dodge et al. (Show Your Work, EMNLP 2019), which is biased low.
+
+    >>> expected_best([1.0, 2.0, 4.0], 1), expected_best([1.0, 2.0, 4.0], 2), expected_best([4.0, 1.0, 2.0], 3)
+    (2.3333333333333335, 3.3333333333333335, 4.0)
+    """
+    ordered = sorted(scores)
+    return sum(comb(i, k - 1) * score for i, score in enumerate(ordered)) / comb(len(ordered), k)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One method on one backbone and suite: the average over tasks and seeds of every configuration it was given."""
+
+    method: str
+    entries: tuple[Entry, ...]
+    scores: Mapping[str, float]
+    tried: int
+
+    @property
+    def best(self) -> str:
+        """The label of the best configuration."""
+        return max(self.scores, key=lambda label: self.scores[label])
+
+
+def tuned(entries: Sequence[Entry]) -> list[list[Tuned]]:
+    """Return the methods that were tuned, those on the same backbone and suite together.
+
+    A configuration that failed counts as tried and has no score; one that the method does not offer does not count.
+    """
+    found = []
+    for group in groups([entry for entry in entries if entry.base], "backbone", "suite"):
+        methods = []
+        for members in groups(group, "base"):
+            rows = methods_of(members)
+            averages = {label: [e.average for e in row if e.average is not None] for label, row in rows.items()}
+            tried = sum(any(entry.code != "unsupported" for entry in row) for row in rows.values())
+            scores = {label: mean(values) for label, values in averages.items() if values}
+            methods.append(Tuned(members[0].base, tuple(members), scores, tried))
+        found.append([method for method in methods if method.scores])
+    return [methods for methods in found if methods]
+
+
+def tuning_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Return one table per backbone and suite: methods by their default, expected best of k, and best score."""
+    return [_table(methods) for methods in tuned(entries)]
+
+
+def _table(methods: Sequence[Tuned]) -> Table:
+    first = methods[0].entries[0]
+    equal = min(len(method.scores) for method in methods)
+    budgets = [k for k in (2, 4, 8, 16, 32, 64) if k < equal] + [equal] * (equal > 1)
+    columns = [Column("tried", "Tried"), Column("default", "Default", better=+1)]
+    columns += [Column(f"best_of_{k}", f"Best of {k}", better=+1) for k in budgets]
+    columns += [Column("best", "Best"), Column("settings", "Its settings")]
+    rows = []
+    for method in methods:
+        scores = list(method.scores.values())
+        default = method.scores.get(method.method)
+        values = [Value(str(method.tried), mean=float(method.tried))]
+        values += [_value(default), *(_value(expected_best(scores, k)) for k in budgets)]
+        settings = "the default" if method.best == method.method else method.best.removeprefix(f"{method.method},")
+        values += [_value(max(scores)), Value(settings.replace(",", ", "))]
+        rows.append(Row(method.method, first.method, tuple(values)))
+    title = f"Tuning: {title_of([e for m in methods for e in m.entries])}"
+    return Table(
+        key=slug("tuning", first.backbone, first.suite),
+        title=title,
+        caption=f"{title}. Average over tasks on what tuning may look at, never on what tables report.",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=(
+            "Best of k: the expected best of k of the configurations, drawn without replacement; "
+            f"all methods have {equal} configurations with a score or more, so up to there they compare.",
+        ),
+        run_ids=tuple(entry.run_id for method in methods for entry in method.entries),
+    )
+
+
+def _value(number: float | None) -> Value:
+    return Value("no score", failed=True) if number is None else Value(f"{number:.2f}", mean=number, n=1)
+
+
+def ledger(df: pd.DataFrame) -> pd.DataFrame:
+    """Return how many configurations each method was given, from the frame of the runs that tune.
+
+    Seeds of the same settings are one configuration, whatever became of it.
+    """
+    rows = df.assign(configuration=df["overrides"] + df["settings"] + df["data"])
+    keys = ["backbone", "suite", "method"]
+    found = rows.groupby(keys, sort=False).agg(configurations=("configuration", "nunique"), runs=("run_id", "nunique"))
+    return found.reset_index()

@@ -1,0 +1,92 @@
+"""Power: what is promised before a sweep is what the tables' test then does."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import report_fakes as fakes
+from scipy import stats
+
+from bench.report.cells import join
+from bench.report.paired import difference, over_seeds
+from bench.report.power import MOST, Spread, plans
+
+
+def spread(**fields):
+    return Spread(**{"seed": 1.0, "examples": 0.0, "count": 0, "rows": 1, **fields})
+
+
+@pytest.mark.parametrize(("gap", "seeds"), [(1.0, 3), (1.5, 5), (3.0, 2), (0.5, 20)])
+def test_without_examples_it_is_the_power_of_the_paired_t_test(gap, seeds):
+    freedom, far = seeds - 1, gap * seeds**0.5
+    critical = stats.t.ppf(0.975, freedom)
+    expected = stats.nct.sf(critical, freedom, far) + stats.nct.cdf(-critical, freedom, far)
+    assert spread().power(gap, seeds) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(3.0, 3), (5.0, 2), (1.8, 6), (1.2, 6)])
+def test_it_agrees_with_simulation_within_ten_percent(effect, seeds):
+    """Two cells differ from a base; how often are they marked, before Holm's later steps?"""
+    draw, rows, examples, runs = np.random.default_rng(7), 2, 80, 700
+    by_run, by_change, by_example = 0.8, 2.0, 4.0  # standard deviations
+    marked = 0
+    for _ in range(runs):
+        change = np.stack([np.zeros(examples), *draw.normal(effect, by_change, (rows, examples))])
+        noise = draw.normal(0, by_run, (rows + 1, seeds, 1)) + draw.normal(0, by_example, (rows + 1, seeds, examples))
+        points = change[:, None] + noise
+        scores = points.mean(axis=2)
+        for row in (1, 2):
+            gaps = [pd.Series(gap) for gap in points[row] - points[0]]
+            found = over_seeds(difference(scores[row] - scores[0], gaps), scores)
+            marked += found.p < 0.05 / rows
+    known = spread(
+        seed=2 * by_run**2 + 2 * by_example**2 / examples,
+        examples=by_change**2 / examples,
+        count=examples,
+        rows=rows,
+    )
+    promised = known.power(effect, seeds)
+    assert 0.2 < promised < 0.97
+    assert marked / (runs * rows) == pytest.approx(promised, rel=0.1)
+
+
+def test_the_number_of_seeds_is_the_least_that_suffices():
+    given = spread(examples=0.01, count=100, rows=4)
+    seeds = given.seeds(1.0, 0.8)
+    assert given.power(1.0, seeds) >= 0.8 > given.power(1.0, seeds - 1)
+    assert given.power(given.gap(seeds), seeds) == pytest.approx(0.8, abs=1e-6)
+    assert given.gap(1) is None
+
+
+def test_a_small_test_set_cannot_be_made_up_for_by_seeds():
+    assert spread(examples=0.5, count=50).seeds(1.0) is None
+    assert spread(examples=0.5, count=50).power(1.0, MOST) < 0.5
+
+
+def test_no_spread_at_all_finds_everything():
+    assert spread(seed=0.0).power(0.1, 2) == 1.0 and spread(seed=0.0).power(0.0, 2) == 0.0
+
+
+def test_variances_are_those_of_the_stored_runs():
+    df, plan, each = fakes.ablation([{"rank": i} for i in range(6)], [0] * 6, seeds=range(40), noise=(2.0, 6.0))
+    [found] = plans(join(df, plan, each), ())
+    assert found.source == "the runs of this plan" and set(found.spreads) == {"vqa", "gqa", "average"}
+    vqa = found.spreads["vqa"]
+    assert vqa.seed == pytest.approx(2 * (2.0**2 + 6.0**2 / 200), rel=0.25)
+    assert vqa.examples == pytest.approx(3.0**2 / 200, rel=0.4)
+    assert vqa.rows == 5 and vqa.count == 200
+    assert found.spreads["average"].seed == pytest.approx(vqa.seed / 2, rel=0.35)
+
+
+def test_a_plan_without_runs_takes_the_variances_of_others():
+    df = fakes.sweep(suites=["image-text"], seeds=(1, 2, 3))[0]
+    _, new, _ = fakes.ablation([{"rank": i} for i in range(3)], [0] * 3, tasks=("vqa", "gqa", "nlvr", "caption"))
+    new = [cell | {"status": "missing"} for cell in new]
+    [found] = plans(join(df.iloc[:0], new), join(df, []))
+    assert found.source == "all runs on this backbone and suite"
+    assert found.spreads["vqa"].seed == pytest.approx(2 * 0.4**2, rel=0.5) and found.spreads["vqa"].rows == 2
+
+
+def test_nothing_stored_is_no_spread():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    [found] = plans(join(df, plan), join(df, []))
+    assert found.spreads == {} and found.source == "nothing"
