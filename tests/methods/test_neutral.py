@@ -7,6 +7,7 @@ import torch
 from tiny_models import BARE, attach_moved, language_model, perturb, text, wrapper
 
 import methods
+from methods import context
 from methods.spec import SITES, Bottleneck, Gate, LoRA, Patch, Spec
 
 BLOCKS = tuple(site for site in SITES if site.endswith(".out"))
@@ -67,6 +68,27 @@ def test_gradient_checkpointing_gives_the_same_gradients(family, name):
         lm(**text()).loss.backward()
         gradients.append({n: p.grad for n, p in lm.named_parameters() if p.grad is not None})
     assert len(gradients[0]) > 10
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_gradient_checkpointing_of_two_tasks_before_one_backward_pass(family):
+    """Every layer that is run again has the task of its own forward pass."""
+    gradients = []
+    for checkpointing in (False, True):
+        lm = language_model(family)
+        methods.attach(lm, "vl-adapter-multiple")
+        if checkpointing:
+            getattr(lm, "activation_checkpointing_enable", lm.gradient_checkpointing_enable)()
+        torch.manual_seed(0)
+        perturb(lm.pet, 0.2)
+        losses = []
+        for task in ("vqa", "gqa"):
+            with context.task(task):
+                losses.append(lm.train()(**text()).loss)
+        with context.task(None):
+            sum(losses).backward()
+        gradients.append({n: p.grad for n, p in lm.named_parameters() if p.grad is not None})
+    assert any(".gqa." in name for name in gradients[0])
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
