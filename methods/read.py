@@ -55,10 +55,10 @@ def read(
     every self-attention and FFN of the encoder. (Not the REcurrent ADaption of 2023, which has the same name.)
 
     The recurrence runs over an example's tokens in the encoder's order, [prompt ;] text, then visual tokens, forwards,
-    and skips padding of the text; so visual tokens know the text, and text does not know them. (Padded frames of a
-    video are tokens here, as everywhere in the suite.) Rank 4, biases, one tanh
-    layer and no scale are those of the release's BART for video summaries; ``gelu`` (after the recurrence) and
-    ``start="near-zero"`` (N(0, 0.001²) for the recurrence) are of its other model, which has rank 32.
+    and skips padding of the text: in it visual tokens know the text, and text does not know them. (Padded frames of a
+    video are tokens here, as everywhere in the suite.) Rank 4, biases, one tanh layer and no scale are those of the
+    release's BART for video summaries; ``gelu`` (after the recurrence) and ``start="near-zero"`` (N(0, 0.001²) for the
+    recurrence) are of its other model, which has rank 32.
 
     What differs. The release has a single such adapter, in one encoder layer of its BART, over text states with the
     video states aligned to them side by side; here there is one at every block, over one sequence of both. Its BART is

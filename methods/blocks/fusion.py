@@ -15,8 +15,8 @@ from methods.errors import MethodError
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """What sites need of a batch's visual tokens: ``keys`` and ``values`` b m d, 0 where a slot is padding; ``seen``
-    b m, where it is not; ``cut`` b, the rank of the score that others must reach."""
+    """What sites need of a batch's visual tokens: ``keys`` b m d, 0 where a slot is padding, so that its scores are;
+    ``values`` b m d; ``seen`` b m, where it is none; ``cut`` b, the rank of the score that others must reach."""
 
     keys: Tensor
     values: Tensor
@@ -76,8 +76,8 @@ class Apart(nn.Module):
         keys, values = tokens + self.key_positions[:count], tokens + self.value_positions[:count]
         seen = real.flatten(1)
         ranks = torch.tensor([int(self.drop * n) for n in range(seen.shape[1] + 1)], device=seen.device)
-        shown = seen.unsqueeze(-1)
-        return Fused(F.silu(keys).flatten(1, 2) * shown, values.flatten(1, 2) * shown, seen, ranks[seen.sum(dim=1)])
+        keys = F.silu(keys).flatten(1, 2) * seen.unsqueeze(-1)
+        return Fused(keys, values.flatten(1, 2), seen, ranks[seen.sum(dim=1)])
 
     def pooled(self, tokens: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``b k v d`` and ``b k v`` with those of the coarser grids behind, where they are such a grid."""
