@@ -61,6 +61,7 @@ class AdemVL(Part):
         placement.add("input", apart)
         assert sites.visual is not None  # the wrapper's
         placement.watch(sites.visual, apart.see)
+        placement.before(sites.lm, apart.take)
         for site in self.at:
             for port in sites.ports(site):
                 fusion = Fusion(apart, self.alpha)

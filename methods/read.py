@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from methods.deltas import Delta
+from methods.deltas import READ, Delta
 from methods.options import At, Layers, Norms, joined
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
@@ -32,6 +32,13 @@ class Recurrent(Delta):
     def masked(self) -> bool:
         """A token's ΔH depends on the tokens before it."""
         return True
+
+    @property
+    def formula(self) -> str:
+        """The recurrent bottleneck with its rank."""
+        inner = f"RNN(W_down · {READ[self.input]} + b_down)"
+        inner = f"gelu({inner})" if self.gelu else inner
+        return f"W_up · {inner} + b_up   (rank {self.r}; tanh, over an example's tokens)"
 
     def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
         """The recurrent bottleneck ``b n d_in, b n -> b n d_out``."""

@@ -2,30 +2,37 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_outputs import BaseModelOutput
 
 from methods import context
 from methods.blocks.init import STD, Maker
 from methods.errors import MethodError
 
 
-@dataclass(frozen=True, eq=False)
-class Fused:
-    """What sites need of a batch's visual tokens: ``keys`` b m d, 0 where a slot is padding, so that its scores are;
-    ``values`` b m d; ``seen`` b m, where it is none; ``cut`` b, the rank of the score that others must reach."""
+@dataclass
+class FusedOutput(BaseModelOutput):
+    """The encoder's states of the text, ``b t d``, and what of the visual tokens goes to the decoder's sites, as in
+    :class:`Fused`. Generation repeats all of them for its beams."""
 
-    keys: Tensor
-    values: Tensor
+    key: Tensor | None = None
+    value: Tensor | None = None
+    seen: Tensor | None = None
+    cut: Tensor | None = None
+
+
+class Fused(NamedTuple):
+    """What sites need of a batch's visual tokens: ``key`` b m d, 0 where a slot is padding, so that its scores are;
+    ``value`` b m d; ``seen`` b m, where it is none; ``cut`` b, the rank of the score that others must reach."""
+
+    key: Tensor
+    value: Tensor
     seen: Tensor
     cut: Tensor
-
-    def repeated(self, times: int) -> "Fused":
-        """Every example ``times`` times in a row, as beams are."""
-        return Fused(*(t.repeat_interleave(times, dim=0) for t in (self.keys, self.values, self.seen, self.cut)))
 
 
 class Apart(nn.Module):
@@ -48,15 +55,16 @@ class Apart(nn.Module):
         self.value_positions = make.normal(rows, d, std=0.0)
         self._real: Tensor | None = None  # of the features that the projector works on
         self._now: Fused | None = None  # of the text that the encoder works on
-        self._last: Any = None  # the last result of an encoder without gradients, which beams may repeat
 
     def see(self, features: Tensor) -> None:
         """Take which slots ``b k v`` of k images are real, from what goes into the projector: padding is rows of 0."""
         real = (features != 0).any(dim=-1)
         self._real = real if real.dim() == 3 else real.unsqueeze(1)
 
-    def forward(self, join: Callable[..., Any], encoder: nn.Module, ids: Tensor, mask: Tensor, visual: Tensor) -> Any:
-        """What ``join`` gives for the text alone."""
+    def forward(
+        self, join: Callable[..., Any], encoder: nn.Module, ids: Tensor, mask: Tensor, visual: Tensor
+    ) -> tuple[FusedOutput, Tensor]:
+        """What ``join`` gives for the text alone, with the visual tokens beside it."""
         assert self._real is not None
         fused = self.fuse(visual.unflatten(1, self._real.shape[1:]), self._real)
         self._real, self._now = None, fused
@@ -65,9 +73,14 @@ class Apart(nn.Module):
                 states, mask = join(encoder, ids, mask, visual[:, :0])
         finally:
             self._now = None
-        states._fused = fused
-        self._last = None if torch.is_grad_enabled() else states
-        return states, mask
+        return FusedOutput(states, **fused._asdict()), mask
+
+    def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Tie the visual tokens to the encoder states with which they enter the language model (a hook)."""
+        outputs = kwargs.get("encoder_outputs")
+        if isinstance(outputs, FusedOutput):
+            states: Any = outputs.last_hidden_state
+            states._fused = Fused(*(outputs[name] for name in Fused._fields))
 
     def fuse(self, tokens: Tensor, real: Tensor) -> Fused:
         """From tokens ``b k v d`` of k images, of which ``real`` b k v are no padding."""
@@ -96,21 +109,16 @@ class Apart(nn.Module):
         )
 
     def of(self, states: Any) -> Fused:
-        """The visual tokens that belong to what a layer of the encoder works on, or to the encoder's result.
+        """The visual tokens that belong to what an encoder layer works on, or to the encoder's result.
 
-        They are kept with that very tensor, so that gradient checkpointing finds them when it runs a layer again.
-        Raises MethodError where nothing is known of it.
+        They are tied to that very tensor, so that gradient checkpointing finds them when it runs a layer again.
+        Raises MethodError where there are none, because the language model was called without its wrapper.
         """
-        if not hasattr(states, "_fused"):
-            states._fused = self._beams(states) if self._now is None else self._now
-        return states._fused
-
-    def _beams(self, states: Tensor) -> Fused:
-        """For generation, which repeats every example's states."""
-        times = 0 if self._last is None else len(states) // len(self._last)
-        if times and torch.equal(states[::times], self._last):
-            return self._last._fused.repeated(times)
-        raise MethodError("the visual tokens of these encoder states are unknown: run the whole vision-language model")
+        fused = getattr(states, "_fused", self._now)
+        if fused is None:
+            raise MethodError("where visual tokens are fused call the wrapper (model, model.generate), not its model")
+        states._fused = fused
+        return fused
 
 
 class Fusion(nn.Module):
@@ -131,9 +139,9 @@ class Fusion(nn.Module):
         """``b n d -> b n d``."""
         fused, self.fused = self.fused, None
         assert fused is not None
-        scores = F.silu(u.to(fused.keys.dtype)) @ fused.keys.transpose(1, 2)
+        scores = F.silu(u.to(fused.key.dtype)) @ fused.key.transpose(1, 2)
         if self._apart[0].drop and scores.shape[2]:
             ranked = scores.detach().masked_fill(~fused.seen.unsqueeze(1), torch.inf).sort(dim=2).values
             least = ranked.gather(2, fused.cut.view(-1, 1, 1).expand(-1, scores.shape[1], 1))
             scores = scores * (scores >= least)
-        return self.alpha * (scores @ fused.values)
+        return self.alpha * (scores @ fused.value)
