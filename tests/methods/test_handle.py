@@ -189,10 +189,3 @@ def test_explain_accounts_for_every_trained_parameter(family):
     assert "gate.body.weight [1 x 64]" in text
     assert f"visual projector: {handle.count().projector:,}" in text
     assert f"norms: {handle.count().unfrozen:,}" in text
-
-
-@pytest.mark.parametrize("name", BARE)
-def test_every_method_can_be_explained(family, name):
-    """Also those with modules that are in no layer."""
-    handle = methods.attach(wrapper(family), name)
-    assert f"trainable {handle.count().trainable:,} of" in methods.explain(handle)
