@@ -41,6 +41,12 @@ class Delta(Model):
         """Whether it holds weights per task."""
         return self.share != "all"
 
+    @property
+    def masked(self) -> bool:
+        """Whether a token's ΔH depends on other tokens: it is called with what tells tokens from padding, ``b n`` bool
+        or None, as its second argument, and stands in encoder layers only."""
+        return False
+
     def check(self, d_in: int, d_out: int) -> None:
         """Raise MethodError where these widths cannot be had."""
 

@@ -4,7 +4,6 @@ Modules go into a ModuleDict ``pet`` at the top of the model, never inside HF's 
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -52,10 +51,26 @@ class Placement:
         """Plan ``hook(module, args, kwargs)`` before each call of ``module``."""
         self.hooks.append(lambda: module.register_forward_pre_hook(hook, with_kwargs=True))
 
+    def watch(self, module: nn.Module, see: Callable[[Tensor], None], keyword: str | None = None) -> None:
+        """Plan ``see(tensor)`` before each call of ``module``, with its first argument or the one called so."""
+        self.before(module, Watch(see, keyword))
+
     def after(self, module: nn.Module, hook: Callable[..., Any], *, always: bool = False) -> None:
         """Plan ``hook(module, args, kwargs, output)`` after each call of ``module``; with ``always`` also, its output
         None, where that raises."""
         self.hooks.append(lambda: module.register_forward_hook(hook, with_kwargs=True, always_call=always))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A hook that shows one argument of a module; not a closure, so that a copied model watches its own modules."""
+
+    see: Callable[[Tensor], None]
+    keyword: str | None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Show it."""
+        self.see(first(args, kwargs) if self.keyword is None else kwargs[self.keyword])
 
 
 def attach(model: Any, method: str | Chosen | Spec, *, tasks: tuple[str, ...] = context.TASKS) -> Handle:
@@ -133,6 +148,7 @@ def place_projector(projector: Projector, placement: Placement) -> None:
 def place_patch(patch: Patch, placement: Placement) -> None:
     """Build a patch's module at each of its sites and plan the hooks that feed it."""
     shape, make = placement.sites.shape, placement.make
+    delta_masked = patch.delta is not None and patch.delta.masked
     for site in patch.at:
         d_x, d_h = shape.widths(site)
         for port in placement.sites.ports(site, patch.layers):
@@ -144,9 +160,10 @@ def place_patch(patch: Patch, placement: Placement) -> None:
                 h_scale=patch.h_scale,
                 scale=patch.scale,
                 plus_x=patch.plus_x,
+                masked=delta_masked,
             )
             reads = patch.delta.input if patch.delta else "h"
-            masked = patch.gate is not None and patch.gate.pool == "masked_mean"
+            masked = delta_masked or (patch.gate is not None and patch.gate.pool == "masked_mean")
             feed = Hook(module, port, reads=reads, reads_x=patch.reads_x, masked=masked, routed=patch.routed)
             placement.add(port.key, module)
             if not patch.unused:
@@ -159,7 +176,7 @@ class Hook:
     """Feeds one port's module; what it sees on the way is held only until H of the same call is there.
 
     ``reads`` is what the delta reads (:class:`~methods.deltas.Delta`), ``reads_x`` whether X is wanted besides,
-    ``masked`` the attention mask, ``routed`` the task.
+    ``masked`` the attention mask, ``routed`` what the context says: the task, and how many tokens are visual.
     """
 
     def __init__(
@@ -182,6 +199,7 @@ class Hook:
         self.normed: Tensor | None = None
         self.seen: Tensor | None = None
         self.task: str | None = None
+        self.visual = 0
 
     def plan(self, placement: Placement) -> None:
         """Plan the hooks that this port needs."""
@@ -190,10 +208,10 @@ class Hook:
             placement.before(port.x, self.see_x)
         if self.reads == "x_norm" and port.normed is not None and port.normed is not port.module:
             placement.before(port.normed, self.see_normed)
-        if self.masked and port.layer is not None:
-            placement.before(port.layer, self.see_mask)
-        if self.routed and port.layer is not None:
-            placement.before(port.layer, self.see_task)
+        if self.masked and port.start is not None:
+            placement.before(port.start, self.see_mask)
+        if self.routed and port.start is not None:
+            placement.watch(port.start, self.see_context)
         if port.ahead:
             placement.before(port.module, self.change_input)
         else:
@@ -208,12 +226,12 @@ class Hook:
         self.normed = first(args, kwargs)
 
     def see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take the layer's attention mask, its second argument."""
-        self.seen = _tokens(args[1] if len(args) > 1 else kwargs.get("attention_mask"))
+        """Take the layer's attention mask."""
+        self.seen = _tokens(kwargs.get("attention_mask"))
 
-    def see_task(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take the current task."""
-        self.task, _ = remembered(first(args, kwargs))
+    def see_context(self, states: Tensor) -> None:
+        """Take the current task and number of visual tokens."""
+        self.task, self.visual = remembered(states)
 
     def change_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """H' in place of H, where H goes into ``module``."""
@@ -238,7 +256,9 @@ class Hook:
         elif self.reads == "block":
             u = h + x if self.port.norm is None else self.port.norm(h + x)
         self.x = self.normed = None
-        with context.task(self.task) if self.routed else nullcontext():
+        if not self.routed:
+            return self.module(x, h, u, self.seen)
+        with context.task(self.task), context.visual(self.visual):
             return self.module(x, h, u, self.seen)
 
 
@@ -248,9 +268,8 @@ def remembered(states: Tensor) -> tuple[str | None, int]:
     Gradient checkpointing runs a layer again in the backward pass, outside of the context, on the tensors of the first
     time.
     """
-    now = context.current(), context.visual_tokens()
-    if now == (None, 0):
-        return getattr(states, "_seen_in", now)
+    task, visual = getattr(states, "_seen_in", (None, 0))
+    now = context.current() or task, context.visual_tokens() or visual
     states._seen_in = now  # type: ignore[attr-defined]
     return now
 

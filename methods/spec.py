@@ -192,9 +192,9 @@ class Patch(Part):
                 raise ValueError(f"{site} has no X: only its own output can be read there, by delta or gate")
             if self.delta is not None and self.delta.input in ("x_norm", "block") and not site.endswith(".out"):
                 raise ValueError(f"input {self.delta.input!r} is for the outputs of blocks, not for {site}")
-            if self.gate is not None and self.gate.pool != "none" and (site not in LAYER_SITES or site[:3] != "enc"):
+            if self.looks_along and (site not in LAYER_SITES or site[:3] != "enc"):
                 # Cached generation shows a decoder site one token at a time, so a mean would be of that one.
-                raise ValueError(f"a pooled gate cannot stand at {site}; put it into encoder layers")
+                raise ValueError(f"{self.looks_along} cannot stand at {site}; put it into encoder layers")
         return self
 
     @property
@@ -217,6 +217,13 @@ class Patch(Part):
         """Whether delta, gate or sum take what enters the block."""
         delta = self.delta is not None and self.delta.input == "x"
         return delta or self.keep == "x" or self.plus_x or (self.gate is not None and self.gate.reads_x)
+
+    @property
+    def looks_along(self) -> str:
+        """What of it looks beyond one token, in words; empty where nothing does."""
+        if self.gate is not None and self.gate.pool != "none":
+            return "a pooled gate"
+        return f"a {type(self.delta).__name__}" if self.delta is not None and self.delta.masked else ""
 
     @property
     def routed(self) -> bool:
