@@ -178,7 +178,7 @@ class LoRA(Delta):
 
 
 class Bias(Delta):
-    """``ΔH`` = a trained vector, zero at the start: a bias for a module that has none."""
+    """A trained vector, zero at the start: a bias for a module that has none."""
 
     def build(self, d_in: int, d_out: int, make: "Maker") -> "nn.Module":
         """The bias ``d_out``, whatever the input."""
