@@ -23,7 +23,7 @@ OPTIM = {"bart image-text": Optim(1e-3), "bart video-text": Optim(3e-4), "t5": O
 
 
 class AdemVL(Part):
-    """``H + alpha · S̃ · (V + e_2)``, S̃ the higher ones of the scores ``S = silu(n) · silu(V + e_1)ᵀ``, n the FFN's input.
+    """``H + alpha · S̃ · (V + e_2)``, S̃ the higher of the scores ``S = silu(n) · silu(V + e_1)ᵀ``, n the FFN's input.
 
     V are ``beta`` times the projector's tokens, which do not enter the encoder; ``grids`` are the sides of an image's
     grids, its own first. A token's scores below the one of ascending rank ``int(drop · m)`` of its m are set to 0.

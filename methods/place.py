@@ -208,9 +208,10 @@ class Hook:
             placement.before(port.x, self.see_x)
         if self.reads == "x_norm" and port.normed is not None and port.normed is not port.module:
             placement.before(port.normed, self.see_normed)
-        if self.masked and port.start is not None:
+        if self.masked and port.layer is not None:
             placement.before(port.start, self.see_mask)
-        if self.routed and port.start is not None:
+        if self.routed and port.layer is not None:
+            placement.watch(port.layer, remember)
             placement.watch(port.start, self.see_context)
         if port.ahead:
             placement.before(port.module, self.change_input)
@@ -230,8 +231,8 @@ class Hook:
         self.seen = _tokens(kwargs.get("attention_mask"))
 
     def see_context(self, states: Tensor) -> None:
-        """Take the current task and number of visual tokens."""
-        self.task, self.visual = remembered(states)
+        """Take the task and number of visual tokens of the layer's own forward pass."""
+        self.task, self.visual = getattr(states, "_seen_in", (context.current(), context.visual_tokens()))
 
     def change_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """H' in place of H, where H goes into ``module``."""
@@ -262,16 +263,14 @@ class Hook:
             return self.module(x, h, u, self.seen)
 
 
-def remembered(states: Tensor) -> tuple[str | None, int]:
-    """The current task and number of visual tokens, or those at the time when this very tensor was seen first.
+def remember(states: Tensor) -> None:
+    """Tie the current task and number of visual tokens to the tensor that a layer is given.
 
-    Gradient checkpointing runs a layer again in the backward pass, outside of the context, on the tensors of the first
-    time.
+    Gradient checkpointing runs a layer again in the backward pass, outside of this context or in another, on the very
+    tensors of the forward pass. Where it runs hooks on the layer again as well, nothing known is forgotten.
     """
     task, visual = getattr(states, "_seen_in", (None, 0))
-    now = context.current() or task, context.visual_tokens() or visual
-    states._seen_in = now  # type: ignore[attr-defined]
-    return now
+    states._seen_in = context.current() or task, context.visual_tokens() or visual  # type: ignore[attr-defined]
 
 
 def first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

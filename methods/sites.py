@@ -21,20 +21,25 @@ class Port:
 
     With ``ahead`` H is what goes into ``module`` instead: its first argument, or the one called ``keyword``. ``normed``
     is the module whose first argument is X after the block's norm, ``norm`` the norm that ends a block (BART).
-    ``start`` is the first block of the transformer layer around them, where there is one: its first argument is what
-    the layer was given, and its attention mask tells tokens from padding. (Gradient checkpointing runs again what is in
-    a layer, but not the hooks on the layer itself.)
+    ``layer`` is the whole transformer layer around them, where there is one.
     """
 
     site: str
     index: int
     module: nn.Module
     x: nn.Module
-    start: nn.Module | None = None
+    layer: nn.Module | None = None
     ahead: bool = False
     keyword: str | None = None
     normed: nn.Module | None = None
     norm: nn.Module | None = None
+
+    @property
+    def start(self) -> Any:
+        """The first block of the layer: its first argument is what the layer was given, its attention mask tells tokens
+        from padding. Other than hooks on the layer itself, gradient checkpointing runs its hooks again."""
+        layer: Any = self.layer
+        return layer.self_attn if hasattr(layer, "self_attn") else layer.layer[0]
 
     @property
     def key(self) -> str:
@@ -160,57 +165,56 @@ def position_bias(layer: Any, length: int) -> Tensor:
 
 def _bart(site: str, index: int, layer: Any) -> list[Port]:
     _, block, point = site.split(".")
-    start = layer.self_attn
     if point == "ln":
         names = {"sa": "self_attn_layer_norm", "xa": "encoder_attn_layer_norm", "ff": "final_layer_norm"}
-        return [_whole(site, index, getattr(layer, names[block]), start)]
+        return [_whole(site, index, getattr(layer, names[block]), layer)]
     if block == "ff":
         modules = {"x": layer.fc1, "up": [layer.fc1], "down": layer.fc2, "out": layer.fc2, "normed": layer.fc1}
-        return _feed_forward(site, index, start, **modules, norm=layer.final_layer_norm)
+        return _feed_forward(site, index, layer, **modules, norm=layer.final_layer_norm)
     attention = layer.self_attn if block == "sa" else layer.encoder_attn
     if point == "out":
         norm = layer.self_attn_layer_norm if block == "sa" else layer.encoder_attn_layer_norm
-        return [Port(site, index, module=attention, x=attention, start=start, normed=attention, norm=norm)]
+        return [Port(site, index, module=attention, x=attention, layer=layer, normed=attention, norm=norm)]
     if point == "kv":
-        return [_into_cross_attention(site, index, attention, start)]
-    return [_whole(site, index, getattr(attention, {"o": "out_proj"}.get(point, f"{point}_proj")), start)]
+        return [_into_cross_attention(site, index, attention, layer)]
+    return [_whole(site, index, getattr(attention, {"o": "out_proj"}.get(point, f"{point}_proj")), layer)]
 
 
 def _t5(site: str, index: int, layer: Any) -> list[Port]:
     _, block, point = site.split(".")
-    start, around = layer.layer[0], layer.layer[{"sa": 0, "xa": 1, "ff": -1}[block]]
+    around = layer.layer[{"sa": 0, "xa": 1, "ff": -1}[block]]
     if point == "ln":
-        return [_whole(site, index, around.layer_norm, start)]
+        return [_whole(site, index, around.layer_norm, layer)]
     if block == "ff":
         ff = around.DenseReluDense
         up = [ff.wi_0, ff.wi_1] if hasattr(ff, "wi_0") else [ff.wi]
-        return _feed_forward(site, index, start, x=around, up=up, down=ff.wo, out=ff, normed=ff)
+        return _feed_forward(site, index, layer, x=around, up=up, down=ff.wo, out=ff, normed=ff)
     attention = around.SelfAttention if block == "sa" else around.EncDecAttention
     if point == "out":
-        return [Port(site, index, module=attention, x=around, start=start, normed=attention)]
+        return [Port(site, index, module=attention, x=around, layer=layer, normed=attention)]
     if point == "kv":
-        return [_into_cross_attention(site, index, attention, start)]
-    return [_whole(site, index, getattr(attention, point), start)]
+        return [_into_cross_attention(site, index, attention, layer)]
+    return [_whole(site, index, getattr(attention, point), layer)]
 
 
-def _into_cross_attention(site: str, index: int, attention: nn.Module, start: nn.Module) -> Port:
-    return Port(site, index, module=attention, x=attention, start=start, ahead=True, keyword="key_value_states")
+def _into_cross_attention(site: str, index: int, attention: nn.Module, layer: nn.Module) -> Port:
+    return Port(site, index, module=attention, x=attention, layer=layer, ahead=True, keyword="key_value_states")
 
 
-def _feed_forward(site: str, index: int, start: nn.Module, **of: Any) -> list[Port]:
+def _feed_forward(site: str, index: int, layer: nn.Module, **of: Any) -> list[Port]:
     """``of``: the block's entrance ``x``, its ``up`` Linears, its ``down`` Linear, the ``out`` module, where X is
     ``normed``, and the ``norm`` at its end."""
     if site.endswith(".up"):
-        return [_whole(site, index, linear, start) for linear in of["up"]]
+        return [_whole(site, index, linear, layer) for linear in of["up"]]
     if site.endswith(".mid"):
         # What goes into the down-projection, because in a gated FFN the activation's output is but one factor of it.
-        return [Port(site, index, module=of["down"], x=of["down"], start=start, ahead=True)]
-    return [Port(site, index, module=of["out"], x=of["x"], start=start, normed=of["normed"], norm=of.get("norm"))]
+        return [Port(site, index, module=of["down"], x=of["down"], layer=layer, ahead=True)]
+    return [Port(site, index, module=of["out"], x=of["x"], layer=layer, normed=of["normed"], norm=of.get("norm"))]
 
 
-def _whole(site: str, index: int, module: Any, start: nn.Module | None = None) -> Port:
+def _whole(site: str, index: int, module: Any, layer: nn.Module | None = None) -> Port:
     """The port of a Linear or a norm: X and H are its own input and output."""
-    return Port(site, index, module=module, x=module, start=start)
+    return Port(site, index, module=module, x=module, layer=layer)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -528,7 +528,7 @@ def test_generation_with_and_without_cache_together_and_alone(family, name):
 
 @each
 def test_gradient_checkpointing_gives_the_same_gradients(family, name):
-    """Also of two batches with different numbers of tokens before one backward pass, which is outside any context."""
+    """Also of two batches with different numbers of tokens before one backward pass."""
     gradients = []
     for checkpointing in (False, True):
         built, _ = attached(family, name)
@@ -540,11 +540,30 @@ def test_gradient_checkpointing_gives_the_same_gradients(family, name):
         for ids, feats in ((padded(text(), 4, built), seen(images=2)), (text(length=5), seen(count=4))):
             losses.append(built(ids, feats, labels=text(length=3)).loss)
             losses += [m.penalty() for m in built.modules() if hasattr(m, "penalty")]
-        with context.task(None):
-            sum(losses).backward()
+        sum(losses).backward()
         gradients.append({n: p.grad for n, p in built.named_parameters() if p.grad is not None and p.requires_grad})
     assert len(gradients[0]) > 5 and any("visual_embedding" in n for n in gradients[0])
     assert gradients[0].keys() == gradients[1].keys()
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("ambient", [None, "vqa", "gqa"])
+def test_gradient_checkpointing_of_two_tasks_before_one_backward_pass(family, ambient):
+    """Every layer that is run again has the task of its own forward pass, whatever the method and the task by then."""
+    gradients = []
+    for checkpointing in (False, True):
+        built = model(family).train()
+        methods.attach(built, methods.get("vl-adapter-multiple", rank=4), tasks=("vqa", "gqa"))
+        torch.manual_seed(1)
+        perturb(built.pet, 0.2)
+        built.set_dropout(0.0)
+        if checkpointing:
+            getattr(built.lm, "activation_checkpointing_enable", built.lm.gradient_checkpointing_enable)()
+        losses = [built(text(), seen(), labels=text(length=3), task=task).loss for task in ("vqa", "gqa")]
+        with context.task(ambient):
+            sum(losses).backward()
+        gradients.append({n: p.grad for n, p in built.named_parameters() if p.grad is not None})
+    assert any(".gqa." in name for name in gradients[0])
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
