@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from methods import context
@@ -21,6 +22,7 @@ from methods.sites import Port, Sites
 from methods.spec import Patch, Projector, Spec
 
 MASKED = -1e3  # scores are masked by adding a far lower number
+NO_BACKWARD = -1  # the id of the current backward pass where there is none, as torch's own checkpointing asks for it
 
 
 @dataclass
@@ -256,20 +258,21 @@ class Hook:
         elif self.reads == "block":
             u = h + x if self.port.norm is None else self.port.norm(h + x)
         self.x = self.normed = None
-        if not self.routed:
+        if not self.routed or self.port.start is None:  # outside of layers nothing is run again
             return self.module(x, h, u, self.seen)
         with context.task(self.task), context.visual(self.visual):
             return self.module(x, h, u, self.seen)
 
 
 def remembered(states: Tensor) -> tuple[str | None, int]:
-    """The current task and number of visual tokens, or those at the time when this very tensor was seen first.
+    """The current task and number of visual tokens; in a backward pass those at the time of this tensor's forward pass.
 
-    Gradient checkpointing runs a layer again in the backward pass, outside of the context, on the tensors of the first
-    time.
+    Gradient checkpointing runs a layer again in the backward pass, outside of the context or inside of another one, on
+    the tensors of the first time.
     """
-    task, visual = getattr(states, "_seen_in", (None, 0))
-    now = context.current() or task, context.visual_tokens() or visual
+    now = context.current(), context.visual_tokens()
+    if torch._C._current_graph_task_id() != NO_BACKWARD:
+        return getattr(states, "_seen_in", now)
     states._seen_in = now  # type: ignore[attr-defined]
     return now
 
