@@ -353,9 +353,8 @@ def test_adalora_trains_as_the_library_does(family):
     for step in range(1, 11):
         train(model, optimizers[0], range(step, step + 1), 10)
         given = batch(target=4 + step % 2)
-        joint = torch.cat([theirs.lm.get_input_embeddings()(given["input_ids"]),
-                           theirs.visual_embedding(given["feats"], given["boxes"])], dim=1)  # fmt: skip
-        loss = library(inputs_embeds=joint, attention_mask=torch.ones(joint.shape[:2]), labels=given["labels"]).loss
+        states, mask = theirs.encode(given["input_ids"], given["vis_feats"], given["boxes"])
+        loss = library(encoder_outputs=states, attention_mask=mask, labels=given["labels"]).loss
         loss.backward()
         optimizers[1].step()
         library.base_model.update_and_allocate(step)

@@ -81,8 +81,10 @@ def test_checkpointing_gives_the_same_gradients(configuration: Configuration):
             assert "checkpointing" in str(refusal)
             return
         gradients.append({name: p.grad for name, p in handle.trained().items() if p.grad is not None})
-    assert gradients[0]
-    torch.testing.assert_close(*gradients, atol=1e-5, rtol=5e-4)
+    exact, again = gradients
+    assert exact.keys() == again.keys() != set()
+    for name, gradient in exact.items():  # by norm: single entries of PEFT's larger matrices differ by rounding
+        assert (again[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-5, name
 
 
 def close(rough: torch.Tensor, exact: torch.Tensor) -> bool:
