@@ -68,12 +68,16 @@ def check_data(cells: list[Any], where: Any) -> None:
 
 def _run(cells: list[Any], where: Any, arguments: argparse.Namespace) -> None:
     from bench.cli.progress import Progress
-    from bench.sweep.execute import work_through
+    from bench.config import is_mini
+    from bench.sweep.execute import try_again, work_through
     from bench.sweep.states import state
     from bench.sweep.workers import local
 
-    states = {cell.run.id: state(arguments.results, cell.run) for cell in cells if cell.run}
-    todo = [c.run for c in cells if c.run and not states[c.run_id].settled(arguments.retry_failed)]
+    runs = [cell.run for cell in cells if cell.run]
+    states = {run.id: state(arguments.results, run) for run in runs}
+    begin_anew = ("cancelled", "failed", "parked") if arguments.retry_failed else ("cancelled",)
+    anew = [run for run in runs if states[run.id].name in begin_anew]
+    todo = [run for run in runs if run in anew or not states[run.id].settled()]
     for now in states.values():
         if now.name == "corrupt":
             print(f"warning: {now.note}; the run is done again", file=sys.stderr)
@@ -81,28 +85,23 @@ def _run(cells: list[Any], where: Any, arguments: argparse.Namespace) -> None:
         print(_counts([*states.values()], len(cells), len(todo), arguments.retry_failed), file=sys.stderr)
     if not todo:
         return
+    for run in anew:
+        try_again(run, arguments.results)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
-            if not where.threads:  # lanes share the cores
+            if not where.threads and not all(is_mini(run.backbone) for run in todo):  # lanes share the cores
                 where = where.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // arguments.jobs)})
-            local(
-                todo,
-                where,
-                arguments.results,
-                jobs=arguments.jobs,
-                report=progress,
-                retry_failed=arguments.retry_failed,
-            )
+            local(todo, where, arguments.results, jobs=arguments.jobs, report=progress)
         else:
-            work_through(todo, where, arguments.results, progress, arguments.retry_failed)
+            work_through(todo, where, arguments.results, progress)
 
 
 def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str:
     """Say what a sweep is about to do, and what it leaves alone."""
     count = Counter(now.name for now in states)
-    parts = [f"{cells} runs: {todo} to do", f"{count['done']} already done"]
-    if count["failed"] and not retry_failed:
-        parts.append(f"{count['failed']} failed before (--retry-failed runs them again)")
+    parts = [f"{cells} runs: {todo - count['running']} to do", f"{count['done']} already done"]
+    if (failed := count["failed"] + count["parked"]) and not retry_failed:
+        parts.append(f"{failed} failed before (--retry-failed runs them again)")
     if count["running"]:
         parts.append(f"{count['running']} being run by another process")
     if cells > len(states):
