@@ -9,7 +9,8 @@ class Event:
     """One piece of progress of a run.
 
     ``kind`` is start, phase, step, score, end, or note; ``message`` says the phase, the scores, the cause of a failure,
-    or what else a person should know. At a step, ``epoch`` counts passes over the data, ``examples`` those of the update.
+    or what else a person should know. At a step, ``epoch`` counts passes over the data, ``examples`` those of this
+    update.
     """
 
     kind: str

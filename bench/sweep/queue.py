@@ -1,0 +1,138 @@
+"""What was submitted, and what Slurm says of it. Slurm may be down, or not be there at all: then it says nothing."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.records import Open
+
+COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
+ANSWER_SECONDS = 30  # squeue itself tries for some time to reach its controller
+
+
+class Submission(Open):
+    """What one call of a sweep has submitted: for every job, its runs and how many attempts each had made before.
+
+    ``name`` is the name of its jobs in Slurm; no other submission has it, whereas job ids come again.
+    """
+
+    name: str
+    sweep: str
+    command: str
+    submitted: str
+    jobs: dict[str, dict[str, int]]
+    report: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in Slurm's queue, as squeue prints it; ``reason`` is why it waits."""
+
+    id: str
+    state: str
+    reason: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run was submitted last."""
+
+    submission: Submission
+    job: str
+    attempts: int
+
+
+def folder(results: Path) -> Path:
+    """Return the folder of the submissions made for a results folder."""
+    return results / "slurm"
+
+
+def submissions(results: Path) -> list[Submission]:
+    """Return what was submitted, the oldest first; what cannot be read is left out."""
+    found = []
+    for path in folder(results).glob("*/submission.json"):
+        try:
+            found.append(Submission.model_validate(json.loads(path.read_bytes())))
+        except (OSError, ValueError):
+            continue
+    return sorted(found, key=lambda one: one.submitted)
+
+
+def places(results: Path) -> dict[str, Place]:
+    """Return where every run was submitted last."""
+    found: dict[str, Place] = {}
+    for submission in submissions(results):
+        for job, runs in submission.jobs.items():
+            found |= {run: Place(submission, job, attempts) for run, attempts in runs.items()}
+    return found
+
+
+def missing() -> list[str]:
+    """Return the commands of Slurm that are not here."""
+    return [name for name in COMMANDS if shutil.which(name) is None]
+
+
+def require() -> None:
+    """Raise UsageError where this machine has no Slurm, or none that answers."""
+    hint = 'for a Slurm on this machine: slurm/dev-cluster up 4, then eval "$(slurm/dev-cluster env)"'
+    if gone := missing():
+        raise UsageError(f"--executor slurm: no {', '.join(gone)} on this machine; {hint}; or use --executor local")
+    if (said := _ask("sinfo", "--noheader")) is None:
+        raise UsageError(f"--executor slurm: Slurm does not answer here (try sinfo); {hint}; or use --executor local")
+    if not said.strip():
+        raise UsageError("--executor slurm: this Slurm has no partition (try sinfo)")
+
+
+def jobs(names: Collection[str]) -> dict[str, Job] | None:
+    """Return the jobs in the queue that have one of these names, by id; None where Slurm does not answer."""
+    if not names:
+        return {}
+    words = ("--noheader", "--array", "--all", f"--name={','.join(names)}", "--format=%i|%T|%r|%N")
+    said = _ask("squeue", *words)
+    if said is None:
+        return None
+    found = [Job(*line.strip().split("|", 3)) for line in said.splitlines() if line.count("|") == 3]
+    return {job.id: job for job in found}
+
+
+def queued(where: Iterable[Place]) -> dict[str, Job] | None:
+    """Return the jobs of these places that are in the queue."""
+    return jobs({place.submission.name for place in where})
+
+
+def endings(ids: Collection[str]) -> dict[str, str]:
+    """Return what Slurm's accounting says of jobs, as far as there is one: FAILED, CANCELLED, TIMEOUT, ..."""
+    arrays = sorted({job.partition("_")[0] for job in ids})
+    said = _ask(
+        "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(arrays)}"
+    )
+    rows = [line.split("|") for line in (said or "").splitlines() if line.count("|") == 1]
+    return {job: state.split()[0] for job, state in rows if job in ids and state}
+
+
+def setting(name: str) -> int | None:
+    """Return a number from Slurm's configuration; None where it does not tell."""
+    for line in (_ask("scontrol", "show", "config") or "").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == name and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+def cancel(ids: Collection[str]) -> None:
+    """Take jobs out of the queue, running or not."""
+    if ids:
+        _ask("scancel", *sorted(ids))
+
+
+def _ask(*words: str) -> str | None:
+    try:
+        asked = subprocess.run(words, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout

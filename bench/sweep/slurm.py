@@ -1,0 +1,265 @@
+"""Sweeps as job arrays of Slurm, through Submitit.
+
+Submitit renders and submits; what has become of a run is read off the results folder, never off Submitit's pickles or
+Slurm's states. A job works through its runs and asks Slurm to start it again where it was told to stop or was killed.
+"""
+
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from bench.config import Execution, Run, is_mini
+from bench.errors import UsageError
+from bench.events import Event, Report
+from bench.records import Folder, explained, now, write_json
+from bench.sweep import attempts, queue
+from bench.sweep.claims import Observer, acquire
+from bench.sweep.estimate import gpus, memory_gb
+from bench.sweep.follow import Follow
+from bench.sweep.profile import Profile
+from bench.sweep.queue import Place, Submission
+from bench.sweep.states import Name, state
+from bench.sweep.workers import Task, interrupt
+
+POLL_SECONDS = 2.0
+QUEUE_SECONDS = 10.0  # between two questions to Slurm
+AGAIN = 75  # exit code of a job that was told to stop, made its checkpoints and wants to go on (EX_TEMPFAIL)
+TERMINATED = 128 + signal.SIGTERM
+TIDY_LOOKS = 10  # at the queue, before a job that has nothing to do is ended
+REPORT_MINUTES = 30
+REPORT_MEMORY = "2048M"
+
+
+class SlurmTask(Task):
+    """What a job executes."""
+
+    def __call__(self) -> None:
+        """Work through the runs. SIGUSR2 (preemption, time limit) and SIGTERM make checkpoints and end the job."""
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            signal.signal(number, interrupt)
+        try:
+            self.work(again=True)
+        except KeyboardInterrupt as stop:
+            # SIGTERM is Slurm ending the job by itself: a cancelled one must not come back, a requeued one does.
+            sys.exit(TERMINATED if str(stop) == "SIGTERM" else AGAIN)
+
+
+class Executor(submitit.SlurmExecutor):
+    """Submitit's, which also renders scripts where there is no Slurm."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        """Say that Slurm is here; :func:`bench.sweep.queue.require` has the better error."""
+        return 2
+
+    def script(self, jobs: int) -> str:
+        """Return the sbatch script of an array of jobs."""
+        self.parameters["map_count"] = jobs
+        return self._make_submission_file_text(self._submitit_command_str, "")
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Submits runs: to which folder, with which profile, under whose name.
+
+    ``report`` becomes a job of its own, once the others have ended.
+    """
+
+    sweep: str
+    command: str
+    results: Path
+    profile: Profile
+    execution: Execution
+    report: Callable[[], None] | None = None
+
+    def script(self, runs: Sequence[Run]) -> str:
+        """Return the sbatch script with which these runs would be submitted."""
+        packs = _packs(runs, self.profile.pack)
+        return self._executor("NAME", runs).script(len(packs))
+
+    def send(self, runs: Sequence[Run]) -> list[Submission]:
+        """Submit those runs that nobody has submitted and nobody is working on, as one job array.
+
+        Raises:
+            UsageError: Slurm refuses them, or the results folder cannot be written.
+        """
+        with _alone(self.results):
+            free = self._free(runs)
+            limit = _array_limit() * self.profile.pack
+            return [self._submit(free[i : i + limit]) for i in range(0, len(free), limit)]
+
+    def _free(self, runs: Sequence[Run]) -> list[Run]:
+        observer = Observer()
+        open_ = [run for run in runs if not state(self.results, run, observer).settled(again=True)]
+        placed = {run: place for run, place in queue.places(self.results).items() if run in {r.id for r in open_}}
+        known = queue.queued(placed.values())
+        if known is None:
+            raise UsageError("Slurm does not answer (try sinfo); what runs goes on, run the command again later")
+        waiting = {run for run, place in placed.items() if place.job in known}
+        return [r for r in open_ if r.id not in waiting and state(self.results, r, observer).name != "running"]
+
+    def _submit(self, runs: Sequence[Run]) -> Submission:
+        name = f"{self.sweep}-{time.strftime('%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        executor = self._executor(name, runs)
+        packs = _packs(runs, self.profile.pack)
+        with explained(executor.folder), _refused():
+            executor.folder.mkdir(parents=True)
+            sent = executor.submit_array([SlurmTask(pack, self._where(pack), self.results) for pack in packs])
+            before = [{run.id: len(attempts.read(Folder(self.results, run.id))) for run in pack} for pack in packs]
+            submission = Submission(
+                name=name,
+                sweep=self.sweep,
+                command=self.command,
+                submitted=now(),
+                jobs=dict(zip((job.job_id for job in sent), before, strict=True)),
+            )
+            if self.report:
+                report = self._send_report(self.report, executor, name, sent)
+                submission = submission.model_copy(update={"report": report})
+            write_json(executor.folder / "submission.json", submission.model_dump(mode="json"))
+        return submission
+
+    def _where(self, runs: Sequence[Run]) -> Execution:
+        """Return the execution of a job: as many threads as it has CPUs, except for miniature models."""
+        if self.execution.threads or all(is_mini(run.backbone) for run in runs):
+            return self.execution
+        return self.execution.model_copy(update={"threads": self.profile.cpus})
+
+    def _executor(self, name: str, runs: Sequence[Run]) -> Executor:
+        executor = Executor(queue.folder(self.results) / name, python=self.profile.python)
+        wanted = self.profile.submitit_parameters(name)
+        if self.profile.gpus is None and (count := gpus(runs, self.execution)):
+            wanted["gpus_per_node"] = count
+        if self.profile.memory_gb is None:
+            wanted["mem"] = f"{memory_gb(runs, self.execution)}G"
+        if self.profile.requeue:
+            wanted["teardown"] = _start_again(self.profile.max_requeues)
+        executor.update_parameters(**wanted)
+        return executor
+
+    def _send_report(self, report: Callable[[], None], runs: Executor, name: str, sent: Sequence[Any]) -> str:
+        executor = Executor(runs.folder, python=self.profile.python)
+        wanted = {k: v for k, v in runs.parameters.items() if k not in ("gpus_per_node", "teardown", "map_count")}
+        wanted |= {"job_name": f"{name}-report", "time": min(self.profile.time_minutes, REPORT_MINUTES)}
+        wanted |= {"mem": REPORT_MEMORY, "dependency": f"afterany:{sent[0].job_id.partition('_')[0]}"}
+        executor.update_parameters(**wanted)
+        return str(executor.submit(report).job_id)
+
+
+def _packs(runs: Sequence[Run], size: int) -> list[Sequence[Run]]:
+    return [runs[i : i + size] for i in range(0, len(runs), size)]
+
+
+def _start_again(times: int) -> list[str]:
+    """Return the end of a job's script: a job that was told to stop, or was killed, is queued again so many times.
+
+    Exit codes above 128 are deaths by signal. SIGTERM comes from Slurm, which then knows itself what is next.
+    """
+    return [
+        "code=$?",
+        f"if {{ [ $code -eq {AGAIN} ] || [ $code -gt 128 ]; }} && [ $code -ne {TERMINATED} ] "
+        f'&& [ "${{SLURM_RESTART_COUNT:-0}}" -lt {times} ]; then',
+        '  for second in 1 5 15 60; do scontrol requeue "$SLURM_JOB_ID" && break; sleep $second; done',
+        "fi",
+        "exit $code",
+    ]
+
+
+def _array_limit() -> int:
+    """Return how many jobs one array may have."""
+    return queue.setting("MaxArraySize") or 1001
+
+
+@contextmanager
+def _alone(results: Path) -> Iterator[None]:
+    """Let one process at a time look what is queued and submit the rest."""
+    observer = Observer()
+    while (lease := acquire(queue.folder(results) / "submitting", observer)) is None:
+        time.sleep(0.5)
+    with lease:
+        yield
+
+
+class Attendance:
+    """Looks after submitted runs until they are settled: reports progress, submits again what Slurm has lost."""
+
+    def __init__(self, sender: Sender, runs: Sequence[Run], report: Report) -> None:
+        self._sender = sender
+        self._runs = {run.id: run for run in runs}
+        self._report = report
+        self._follow = Follow(runs, sender.results, report, again=True)
+        self._gone: set[str] = set()
+        self._asked = -QUEUE_SECONDS
+
+    def attend(self) -> None:
+        """Return when every run is settled, or is nowhere any more."""
+        while left := self._follow.look():
+            if time.monotonic() - self._asked > QUEUE_SECONDS:
+                self._asked = time.monotonic()
+                if not self._still_somewhere(left):
+                    return
+            time.sleep(POLL_SECONDS)
+        self._tidy()
+
+    def _still_somewhere(self, left: dict[str, Name]) -> bool:
+        """Whether there is anything to wait for; runs whose jobs have died are submitted again."""
+        placed = {run: place for run, place in queue.places(self._sender.results).items() if run in left}
+        known = queue.queued(placed.values())
+        if known is None:
+            return True
+        working = {run for run, name in left.items() if name == "running"}
+        gone = set(left) - working - {run for run, place in placed.items() if place.job in known}
+        twice, self._gone = gone & self._gone, gone  # a record may be seen later than the end of its job
+        if dead := lost(self._sender.results, [self._runs[run] for run in twice], placed):
+            self._report(Event("note", "", f"the jobs of {len(dead)} runs have died; submitting these again"))
+            self._sender.send(dead)
+            return True
+        return gone != set(left) or twice != gone
+
+    def _tidy(self) -> None:
+        """End what is left of our jobs: one whose step was killed hangs, the report is written here."""
+        ours = {
+            place.submission.name: place.submission
+            for run, place in queue.places(self._sender.results).items()
+            if run in self._runs
+        }
+        queue.cancel({one.report for one in ours.values() if one.report})
+        for name in ours:
+            known = {}
+            for _ in range(TIDY_LOOKS):
+                known = queue.jobs([name]) or {}
+                if not known:
+                    break
+                time.sleep(POLL_SECONDS)
+            done = {job for job in known if ours[name].jobs.get(job, {"?": 0}).keys() <= self._runs.keys()}
+            queue.cancel(done)
+
+
+def lost(results: Path, runs: Sequence[Run], placed: dict[str, Place]) -> list[Run]:
+    """Return those runs, of some without a job, whose last attempt died and which nobody has stopped on purpose.
+
+    Slurm's accounting tells a cancelled job from one that died; without it, one that got SIGTERM counts as cancelled. A
+    job that never made an attempt is not sent again: it would fare no better.
+    """
+    tried = {run.id: attempts.read(Folder(results, run.id)) for run in runs if run.id in placed}
+    died = {run for run, made in tried.items() if len(made) > placed[run].attempts and made[-1].outcome != "failed"}
+    said = queue.endings({placed[run].job for run in died})
+    stopped = {run for run in died if said.get(placed[run].job, tried[run][-1].reason) in ("CANCELLED", "SIGTERM")}
+    return [run for run in runs if run.id in died - stopped]
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except submitit.core.utils.FailedJobError as error:
+        lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error)]
+        raise UsageError(f"sbatch refuses the jobs: {' '.join(lines[-1].split())}; change the profile") from None
