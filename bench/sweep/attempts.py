@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from bench.records import Folder, Open, Record, now, write_json
-from bench.sweep.claims import Owner
+from bench.sweep.claims import Owner, node
 
 ALIKE = 2  # failures in the same way after which a run is parked
 KILLS = 3  # deaths in a row without a new checkpoint after which it is parked
@@ -53,7 +53,7 @@ def begin(folder: Folder, owner: Owner, log: str | None) -> Attempt:
     attempt = Attempt(
         number=before[-1].number + 1 if before else 1,
         begun=now(),
-        host=owner.host.partition("/")[0],
+        host=node(),
         pid=owner.pid,
         job=owner.job,
         log=log,
@@ -68,6 +68,12 @@ def end(folder: Folder, attempt: Attempt, outcome: str, reason: str = "", kind: 
     told: dict[str, Any] = {"ended": now(), "outcome": outcome, "reason": " ".join(reason.split())[:300], "kind": kind}
     folder.check()
     _write(folder, attempt.model_copy(update=told))
+
+
+def log(folder: Folder) -> str | None:
+    """Return the file that took the output of the last attempt, where it was a worker's."""
+    tried = read(folder)
+    return tried[-1].log if tried else None
 
 
 def kind(record: Record) -> str:

@@ -64,9 +64,14 @@ class Claim:
         return not self.owner.released
 
 
+def node() -> str:
+    """Return the name of this machine, or of the (perhaps virtual) node that Slurm takes it for."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
+
+
 def host() -> str:
-    """Name the place in which process ids mean something: host, its boot, its name space of processes, Slurm's node."""
-    return "/".join([platform.node(), *_place(), os.environ.get("SLURMD_NODENAME", "")])
+    """Name the place in which process ids mean something: node, boot of its host, name space of processes."""
+    return "/".join([node(), *_place()])
 
 
 @lru_cache

@@ -105,11 +105,11 @@ def _hold(run: Run, execution: Execution, results: Path, report: Report, lease: 
 
 def _attempt(run: Run, execution: Execution, results: Path, pulse: Pulse, lease: Lease, folder: Folder) -> None:
     """Make one attempt and write down how it ended."""
-    from bench.run import run_one
-
     with explained(folder.path):
         attempt = attempts.begin(folder, lease.owner, _log())
     try:
+        from bench.run import run_one
+
         record = run_one(run, execution, results, pulse, lease)
     except Lost:
         raise

@@ -1,8 +1,6 @@
 """How far a run is: ``progress.json`` in its folder, written by its owner at every beat of the claim."""
 
 import json
-import os
-import platform
 import sys
 import time
 from contextlib import suppress
@@ -10,6 +8,7 @@ from typing import Any
 
 from bench.events import Event, Report
 from bench.records import Folder, now, write_json
+from bench.sweep.claims import node
 
 
 class Pulse:
@@ -28,7 +27,7 @@ class Pulse:
             "loss": None,
             "samples_per_second": None,
             "steps_per_second": None,
-            "node": os.environ.get("SLURMD_NODENAME") or platform.node(),
+            "node": node(),
             "job": job,
         }
 

@@ -61,8 +61,9 @@ class Executor(submitit.SlurmExecutor):
         return 2
 
     def script(self, jobs: int) -> str:
-        """Return the sbatch script of an array of jobs."""
-        self.parameters["map_count"] = jobs
+        """Return the sbatch script of so many jobs."""
+        if jobs > 1:
+            self.parameters["map_count"] = jobs
         return self._make_submission_file_text(self._submitit_command_str, "")
 
 
