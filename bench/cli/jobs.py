@@ -95,12 +95,17 @@ def _unqueue(results: Path, placed: dict[str, Any]) -> None:
     from bench.sweep import queue
     from bench.sweep.states import outcome
 
-    waiting = {job.id for job in (queue.queued(placed.values()) or {}).values() if job.state == "PENDING"}
+    waiting = {
+        job.id
+        for job in (queue.queued(place.submission for place in placed.values()) or {}).values()
+        if job.state == "PENDING"
+    }
     for place in placed.values():
         others = place.submission.jobs[place.job]
         if not all(outcome(Folder(results, run)).settled() for run in others):
             waiting.discard(place.job)
-    queue.cancel(waiting & {place.job for place in placed.values()})
+    for conf in {place.submission.conf for place in placed.values()}:
+        queue.cancel(waiting & {place.job for place in placed.values() if place.submission.conf == conf}, conf)
 
 
 def _retry(arguments: argparse.Namespace) -> int:
@@ -110,10 +115,9 @@ def _retry(arguments: argparse.Namespace) -> int:
     if not arguments.failed and not arguments.run:
         raise UsageError("retry: say which: --failed, or --run RUN")
     number = 0
+    names = ("failed", "parked", "cancelled") if arguments.run else ("failed", "parked")
     for run in _runs(arguments):
-        if state(arguments.results, run).name in ("failed", "parked", "cancelled") and try_again(
-            run, arguments.results
-        ):
+        if state(arguments.results, run).name in names and try_again(run, arguments.results):
             print(f"{run.id}: will be tried again; what failed is kept beside it")
             number += 1
     print(f"{number} runs to try again; the same `sweep` command runs them" if number else "nothing to try again")

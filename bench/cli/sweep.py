@@ -80,6 +80,8 @@ def _sender(sweep: Any, where: Any, arguments: argparse.Namespace) -> Any:
     from bench.sweep.slurm import Sender
 
     profile = Profile.read(arguments.profile)
+    if profile.conf:
+        os.environ.setdefault("SLURM_CONF", str(profile.conf))
     if not arguments.dry_run:
         queue.require()
     results = arguments.results.resolve()

@@ -240,7 +240,7 @@ class Lease(Hold):
     def _beat(self) -> None:
         while not self._ended.wait(self.owner.lease / BEATS) and not self.lost:
             self.renew()
-            with suppress(OSError, UsageError):  # a full disk is no reason to stop
+            with suppress(Exception):  # whatever goes wrong there, the beats go on
                 self.stop = self.stop or self.on_beat()
         if self.lost:
             self.stop = self.stop or "lost"

@@ -44,7 +44,7 @@ class Observatory:
         states = {cell.run_id: state(self._results, cell.run, self._observer) for cell in self._cells if cell.run}
         open_ = {run for run, now in states.items() if not now.settled(again=True)}
         placed = {run: place for run, place in queue.places(self._results).items() if run in open_}
-        known = queue.queued(placed.values())
+        known = queue.queued(place.submission for place in placed.values())
         rows = []
         for cell in self._cells:
             row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported"}

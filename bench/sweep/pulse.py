@@ -59,9 +59,9 @@ class Pulse:
 
 def memory() -> int:
     """Return bytes in use: the peak of torch's allocator on a GPU, else the resident size of this process."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # none while torch is being imported
+    if cuda is not None and cuda.is_available():
+        return int(cuda.max_memory_allocated())
     import psutil
 
     return int(psutil.Process().memory_info().rss)

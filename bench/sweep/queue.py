@@ -1,6 +1,7 @@
 """What was submitted, and what Slurm says of it. Slurm may be down, or not be there at all: then it says nothing."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable
@@ -17,15 +18,18 @@ ANSWER_SECONDS = 30  # squeue itself tries for some time to reach its controller
 class Submission(Open):
     """What one call of a sweep has submitted: for every job, its runs and how many attempts each had made before.
 
-    ``name`` is the name of its jobs in Slurm; no other submission has it, whereas job ids come again.
+    ``number`` counts the submissions of a results folder. ``name`` is the name of the jobs in Slurm; no other
+    submission has it, whereas job ids come again. ``conf`` is Slurm's configuration, where it is not the system's.
     """
 
+    number: int
     name: str
     sweep: str
     command: str
     submitted: str
     jobs: dict[str, dict[str, int]]
     report: str | None = None
+    conf: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def submissions(results: Path) -> list[Submission]:
             found.append(Submission.model_validate(json.loads(path.read_bytes())))
         except (OSError, ValueError):
             continue
-    return sorted(found, key=lambda one: one.submitted)
+    return sorted(found, key=lambda one: one.number)
 
 
 def places(results: Path) -> dict[str, Place]:
@@ -88,31 +92,38 @@ def require() -> None:
         raise UsageError("--executor slurm: this Slurm has no partition (try sinfo)")
 
 
-def jobs(names: Collection[str]) -> dict[str, Job] | None:
-    """Return the jobs in the queue that have one of these names, by id; None where Slurm does not answer."""
-    if not names:
-        return {}
-    words = ("--noheader", "--array", "--all", f"--name={','.join(names)}", "--format=%i|%T|%r|%N")
-    said = _ask("squeue", *words)
-    if said is None:
-        return None
-    found = [Job(*line.strip().split("|", 3)) for line in said.splitlines() if line.count("|") == 3]
-    return {job.id: job for job in found}
+def queued(where: Iterable[Submission]) -> dict[str, Job] | None:
+    """Return the jobs of these submissions that are in the queue, by id; None where Slurm does not answer."""
+    names: dict[str | None, set[str]] = {}
+    for submission in where:
+        names.setdefault(submission.conf, set()).add(submission.name)
+    found: dict[str, Job] = {}
+    for conf, some in names.items():
+        words = ("--noheader", "--array", "--all", f"--name={','.join(sorted(some))}", "--format=%i|%T|%r|%N")
+        if (said := _ask("squeue", *words, conf=conf)) is None:
+            return None
+        jobs = [Job(*line.strip().split("|", 3)) for line in said.splitlines() if line.count("|") == 3]
+        found |= {job.id: job for job in jobs}
+    return found
 
 
-def queued(where: Iterable[Place]) -> dict[str, Job] | None:
-    """Return the jobs of these places that are in the queue."""
-    return jobs({place.submission.name for place in where})
-
-
-def endings(ids: Collection[str]) -> dict[str, str]:
+def endings(where: Iterable[Place]) -> dict[str, str]:
     """Return what Slurm's accounting says of jobs, as far as there is one: FAILED, CANCELLED, TIMEOUT, ..."""
-    arrays = sorted({job.partition("_")[0] for job in ids})
-    said = _ask(
-        "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(arrays)}"
-    )
-    rows = [line.split("|") for line in (said or "").splitlines() if line.count("|") == 1]
-    return {job: state.split()[0] for job, state in rows if job in ids and state}
+    found: dict[str, str] = {}
+    jobs: dict[str | None, set[str]] = {}
+    for place in where:
+        jobs.setdefault(place.submission.conf, set()).add(place.job.partition("_")[0])
+    for conf, arrays in jobs.items():
+        words = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(arrays)}")
+        rows = [line.split("|") for line in (_ask("sacct", *words, conf=conf) or "").splitlines() if "|" in line]
+        found |= {job: state.split()[0] for job, state in rows if state}
+    return found
+
+
+def cancel(ids: Collection[str], conf: str | None) -> None:
+    """Take jobs out of the queue, running or not."""
+    if ids:
+        _ask("scancel", *sorted(ids), conf=conf)
 
 
 def setting(name: str) -> int | None:
@@ -124,15 +135,10 @@ def setting(name: str) -> int | None:
     return None
 
 
-def cancel(ids: Collection[str]) -> None:
-    """Take jobs out of the queue, running or not."""
-    if ids:
-        _ask("scancel", *sorted(ids))
-
-
-def _ask(*words: str) -> str | None:
+def _ask(*words: str, conf: str | None = None) -> str | None:
+    env = os.environ | ({"SLURM_CONF": conf} if conf else {})
     try:
-        asked = subprocess.run(words, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS)
+        asked = subprocess.run(words, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS, env=env)
     except (OSError, subprocess.SubprocessError):
         return None
     return asked.stdout

@@ -4,6 +4,7 @@ Submitit renders and submits; what has become of a run is read off the results f
 Slurm's states. A job works through its runs and asks Slurm to start it again where it was told to stop or was killed.
 """
 
+import os
 import signal
 import sys
 import time
@@ -101,7 +102,7 @@ class Sender:
         observer = Observer()
         open_ = [run for run in runs if not state(self.results, run, observer).settled(again=True)]
         placed = {run: place for run, place in queue.places(self.results).items() if run in {r.id for r in open_}}
-        known = queue.queued(placed.values())
+        known = queue.queued(place.submission for place in placed.values())
         if known is None:
             raise UsageError("Slurm does not answer (try sinfo); what runs goes on, run the command again later")
         waiting = {run for run, place in placed.items() if place.job in known}
@@ -115,12 +116,15 @@ class Sender:
             executor.folder.mkdir(parents=True)
             sent = executor.submit_array([SlurmTask(pack, self._where(pack), self.results) for pack in packs])
             before = [{run.id: len(attempts.read(Folder(self.results, run.id))) for run in pack} for pack in packs]
+            before_this = queue.submissions(self.results)
             submission = Submission(
+                number=before_this[-1].number + 1 if before_this else 1,
                 name=name,
                 sweep=self.sweep,
                 command=self.command,
                 submitted=now(),
                 jobs=dict(zip((job.job_id for job in sent), before, strict=True)),
+                conf=os.environ.get("SLURM_CONF"),
             )
             if self.report:
                 report = self._send_report(self.report, executor, name, sent)
@@ -213,7 +217,7 @@ class Attendance:
     def _still_somewhere(self, left: dict[str, Name]) -> bool:
         """Whether there is anything to wait for; runs whose jobs have died are submitted again."""
         placed = {run: place for run, place in queue.places(self._sender.results).items() if run in left}
-        known = queue.queued(placed.values())
+        known = queue.queued(place.submission for place in placed.values())
         if known is None:
             return True
         working = {run for run, name in left.items() if name == "running"}
@@ -232,16 +236,16 @@ class Attendance:
             for run, place in queue.places(self._sender.results).items()
             if run in self._runs
         }
-        queue.cancel({one.report for one in ours.values() if one.report})
-        for name in ours:
-            known = {}
+        for one in ours.values():
+            queue.cancel({one.report} if one.report else set(), one.conf)
+            left: set[str] = set()
             for _ in range(TIDY_LOOKS):
-                known = queue.jobs([name]) or {}
-                if not known:
+                known = queue.queued([one]) or {}
+                left = {job for job in known if job in one.jobs and one.jobs[job].keys() <= self._runs.keys()}
+                if not left:
                     break
                 time.sleep(POLL_SECONDS)
-            done = {job for job in known if ours[name].jobs.get(job, {"?": 0}).keys() <= self._runs.keys()}
-            queue.cancel(done)
+            queue.cancel(left, one.conf)
 
 
 def lost(results: Path, runs: Sequence[Run], placed: dict[str, Place]) -> list[Run]:
@@ -252,7 +256,7 @@ def lost(results: Path, runs: Sequence[Run], placed: dict[str, Place]) -> list[R
     """
     tried = {run.id: attempts.read(Folder(results, run.id)) for run in runs if run.id in placed}
     died = {run for run, made in tried.items() if len(made) > placed[run].attempts and made[-1].outcome != "failed"}
-    said = queue.endings({placed[run].job for run in died})
+    said = queue.endings(placed[run] for run in died)
     stopped = {run for run in died if said.get(placed[run].job, tried[run][-1].reason) in ("CANCELLED", "SIGTERM")}
     return [run for run in runs if run.id in died - stopped]
 

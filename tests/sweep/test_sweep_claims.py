@@ -225,7 +225,14 @@ def test_beats_go_on_by_themselves_and_carry_messages(folder: Path, monkeypatch:
     monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "0.3")
     lease = acquire(folder, Observer())
     assert lease is not None
-    lease.on_beat = lambda: "cancelled"
+    said = iter([RuntimeError("out of order"), None, "cancelled"])
+
+    def on_beat() -> str | None:
+        if isinstance(what := next(said), Exception):
+            raise what
+        return what
+
+    lease.on_beat = on_beat
     observer = Observer()
     with lease:
         for _ in range(8):

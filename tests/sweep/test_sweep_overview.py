@@ -37,7 +37,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.path.mkdir(parents=True)
     folder.cancelled.touch()
     jobs = {f"9_{index}": {run.id: 0} for index, run in enumerate(RUNS[3:])}
-    one = Submission(name="try-1", sweep="try", command="", submitted="2026", jobs=jobs)
+    one = Submission(number=1, name="try-1", sweep="try", command="", submitted="2026", jobs=jobs)
     (results / "slurm" / "try-1").mkdir(parents=True)
     (results / "slurm" / "try-1" / "submission.json").write_text(one.model_dump_json())
     slurm = tmp_path / "bin"

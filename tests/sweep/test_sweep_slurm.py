@@ -200,6 +200,6 @@ def test_a_slurm_that_does_not_answer_is_not_an_empty_queue(tmp_path: Path, slur
     sends = sender(tmp_path)
     sends.send([make()])
     (slurm / "squeue").write_text("#!/bin/sh\nexit 1\n")
-    assert queue.queued(queue.places(tmp_path).values()) is None
+    assert queue.queued(queue.submissions(tmp_path)) is None
     with pytest.raises(UsageError, match="does not answer"):
         sends.send([make()])
