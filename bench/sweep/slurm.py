@@ -225,7 +225,10 @@ class Attendance:
         twice, self._gone = gone & self._gone, gone  # a record may be seen later than the end of its job
         if dead := lost(self._sender.results, [self._runs[run] for run in twice], placed):
             self._report(Event("note", "", f"the jobs of {len(dead)} runs have died; submitting these again"))
-            self._sender.send(dead)
+            try:
+                self._sender.send(dead)
+            except UsageError as fault:  # Slurm has gone away since; the next look may find it back
+                self._report(Event("note", "", str(fault)))
             return True
         return gone != set(left) or twice != gone
 
@@ -252,12 +255,15 @@ def lost(results: Path, runs: Sequence[Run], placed: dict[str, Place]) -> list[R
     """Return those runs, of some without a job, whose last attempt died and which nobody has stopped on purpose.
 
     Slurm's accounting tells a cancelled job from one that died; without it, one that got SIGTERM counts as cancelled. A
-    job that never made an attempt is not sent again: it would fare no better.
+    job that never made an attempt is not sent again: it would fare no better. A run without a place was another
+    executor's.
     """
-    tried = {run.id: attempts.read(Folder(results, run.id)) for run in runs if run.id in placed}
-    died = {run for run, made in tried.items() if len(made) > placed[run].attempts and made[-1].outcome != "failed"}
-    said = queue.endings(placed[run] for run in died)
-    stopped = {run for run in died if said.get(placed[run].job, tried[run][-1].reason) in ("CANCELLED", "SIGTERM")}
+    tried = {run.id: attempts.read(Folder(results, run.id)) for run in runs}
+    before = {run: placed[run].attempts if run in placed else 0 for run in tried}
+    died = {run for run, made in tried.items() if len(made) > before[run] and made[-1].outcome != "failed"}
+    said = queue.endings(placed[run] for run in died if run in placed)
+    jobs = {run: placed[run].job if run in placed else "" for run in died}
+    stopped = {run for run in died if said.get(jobs[run], tried[run][-1].reason) in ("CANCELLED", "SIGTERM", "SIGINT")}
     return [run for run in runs if run.id in died - stopped]
 
 
