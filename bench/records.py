@@ -230,9 +230,10 @@ def check_weights(path: Path) -> None:
         raise Corrupt(f"{path}: {_one_line(error)}") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is whole or as before."""
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+def write_json(path: Path, content: Any, *, keep: bool = True) -> None:
+    """Write JSON so that the file is whole or as before; what need not outlive a crash of the machine costs no wait."""
+    with whole(path, keep=keep) as file:
+        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -242,14 +243,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing so that it is whole or as before: a draft, flushed to disk, then renamed."""
+def whole(path: Path, *, keep: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file for writing so that it is whole or as before: a draft, flushed to disk (``keep``), then renamed."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")  # no process of any host has the same
     try:
         with draft.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if keep:
+                os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -104,8 +104,8 @@ def test_makespan(benchmark, on_cluster: Path, pack: int) -> None:
 
     def work() -> None:
         sends = sender(on_cluster, array_parallelism=NODES, pack=pack)
-        sends.send(runs)
-        Attendance(sends, runs, lambda event: ends.append(time.monotonic())).attend()
+        sent = sends.send(runs)
+        Attendance(sends, runs, sent, lambda event: ends.append(time.monotonic())).attend()
 
     benchmark.pedantic(work, rounds=1)
     assert len(fake_runs.ledger(on_cluster)) == RUNS

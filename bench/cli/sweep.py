@@ -156,7 +156,7 @@ def _on_slurm(sender: Any, todo: list[Any], progress: Any) -> None:
     if rest := len(todo) - sum(len(runs) for one in sent for runs in one.jobs.values()):
         progress(Event("note", "", f"{rest} runs are queued or being run already; looking on"))
     try:
-        Attendance(sender, todo, progress).attend()
+        Attendance(sender, todo, sent, progress).attend()
     except KeyboardInterrupt:
         print("the jobs go on in Slurm; `python -m bench watch` shows them, `cancel` stops them", file=sys.stderr)
         raise

@@ -248,7 +248,7 @@ class Lease(Hold):
     def _release(self) -> None:
         """Mark the claim as given back. The file stays, so that its number does not come again."""
         try:
-            write_json(self.path, asdict(self.owner) | {"released": True})
+            write_json(self.path, asdict(self.owner) | {"released": True}, keep=False)
         except OSError:  # a full disk; the number may come again, which only matters to a process asleep right now
             with suppress(OSError):
                 self.path.unlink()

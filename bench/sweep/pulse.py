@@ -54,7 +54,7 @@ class Pulse:
     def write(self) -> None:
         """Write progress.json; a full disk is no reason to stop."""
         with suppress(OSError):
-            write_json(self._folder.progress, self._said | {"memory_bytes": memory(), "written": now()})
+            write_json(self._folder.progress, self._said | {"memory_bytes": memory(), "written": now()}, keep=False)
 
 
 def memory() -> int:

@@ -196,8 +196,9 @@ def _alone(results: Path) -> Iterator[None]:
 class Attendance:
     """Looks after submitted runs until they are settled: reports progress, submits again what Slurm has lost."""
 
-    def __init__(self, sender: Sender, runs: Sequence[Run], report: Report) -> None:
+    def __init__(self, sender: Sender, runs: Sequence[Run], sent: Sequence[Submission], report: Report) -> None:
         self._sender = sender
+        self._sent = list(sent)
         self._runs = {run.id: run for run in runs}
         self._report = report
         self._follow = Follow(runs, sender.results, report, again=True)
@@ -226,21 +227,18 @@ class Attendance:
         if dead := lost(self._sender.results, [self._runs[run] for run in twice], placed):
             self._report(Event("note", "", f"the jobs of {len(dead)} runs have died; submitting these again"))
             try:
-                self._sender.send(dead)
+                self._sent += self._sender.send(dead)
             except UsageError as fault:  # Slurm has gone away since; the next look may find it back
                 self._report(Event("note", "", str(fault)))
             return True
         return gone != set(left) or twice != gone
 
     def _tidy(self) -> None:
-        """End what is left of our jobs: one whose step was killed hangs, the report is written here."""
-        ours = {
-            place.submission.name: place.submission
-            for run, place in queue.places(self._sender.results).items()
-            if run in self._runs
-        }
-        for one in ours.values():
+        """End jobs with nothing to do: our reports, which are written here, and one that hangs without its step."""
+        for one in self._sent:
             queue.cancel({one.report} if one.report else set(), one.conf)
+        placed = [place for run, place in queue.places(self._sender.results).items() if run in self._runs]
+        for one in {place.submission.name: place.submission for place in placed}.values():
             left: set[str] = set()
             for _ in range(TIDY_LOOKS):
                 known = queue.queued([one]) or {}

@@ -181,10 +181,10 @@ def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
     monkeypatch.setattr("bench.sweep.slurm.QUEUE_SECONDS", 0.02)
     runs = [make(seed) for seed in (1, 2)]
     sends = sender(tmp_path)
-    sends.send(runs)
+    sent = sends.send(runs)
     tried(tmp_path, runs[0])  # killed; the other's job has vanished without a trace
     notes: list[str] = []
-    Attendance(sends, runs, lambda event: notes.append(event.message)).attend()
+    Attendance(sends, runs, sent, lambda event: notes.append(event.message)).attend()
     assert [note for note in notes if "submitting" in note] == ["the jobs of 1 runs have died; submitting these again"]
     assert [list(one.jobs.values()) for one in queue.submissions(tmp_path)][1] == [{runs[0].id: 1}]
 
