@@ -133,7 +133,9 @@ def test_what_is_killed_is_started_again(on: Sweeping, reference: Path) -> None:
     os.kill(on.attempts(worker)[-1].pid, signal.SIGKILL)
     parent_named(on.attempts(step)[-1].pid, "slurmstepd").kill()
     job = on.cluster.shown(on.job(script), "JobId")
-    shells = [p for p in psutil.process_iter(["cmdline"]) if f"job{job}/slurm_script" in " ".join(p.info["cmdline"])]
+    shells = [
+        p for p in psutil.process_iter(["cmdline"]) if f"job{job}/slurm_script" in " ".join(p.info["cmdline"] or ())
+    ]
     assert shells
     for shell in shells:
         shell.kill()
