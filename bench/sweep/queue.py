@@ -15,6 +15,10 @@ COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 ANSWER_SECONDS = 30  # squeue itself tries for some time to reach its controller
 
 
+class Silent(UsageError):
+    """Slurm does not answer just now."""
+
+
 class Submission(Open):
     """What one call of a sweep has submitted: for every job, its runs and how many attempts each had made before.
 
@@ -116,8 +120,21 @@ def endings(where: Iterable[Place]) -> dict[str, str]:
     for conf, arrays in jobs.items():
         words = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(arrays)}")
         rows = [line.split("|") for line in (_ask("sacct", *words, conf=conf) or "").splitlines() if "|" in line]
-        found |= {job: state.split()[0] for job, state in rows if state}
+        found |= {job: state.split()[0] for ids, state in rows if state for job in elements(ids)}
     return found
+
+
+def elements(ids: str) -> list[str]:
+    """Return the jobs that Slurm writes as one.
+
+    >>> elements("7_[0-2,5%4]"), elements("7_3"), elements("8")
+    (['7_0', '7_1', '7_2', '7_5'], ['7_3'], ['8'])
+    """
+    array, bracket, rest = ids.partition("_[")
+    if not bracket:
+        return [ids]
+    ranges = [part.partition("-") for part in rest.rstrip("]").partition("%")[0].split(",")]
+    return [f"{array}_{i}" for first, _, last in ranges for i in range(int(first), int(last or first) + 1)]
 
 
 def cancel(ids: Collection[str], conf: str | None) -> None:

@@ -35,6 +35,7 @@ QUEUE_SECONDS = 10.0  # between two questions to Slurm
 AGAIN = 75  # exit code of a job that was told to stop, made its checkpoints and wants to go on (EX_TEMPFAIL)
 TERMINATED = 128 + signal.SIGTERM
 TIDY_LOOKS = 10  # at the queue, before a job that has nothing to do is ended
+STOPPED = ("CANCELLED", "SIGTERM", "SIGINT")  # on purpose, as Slurm says it, or the reason of an attempt
 REPORT_MINUTES = 30
 REPORT_MEMORY = "2048M"
 
@@ -104,7 +105,7 @@ class Sender:
         placed = {run: place for run, place in queue.places(self.results).items() if run in {r.id for r in open_}}
         known = queue.queued(place.submission for place in placed.values())
         if known is None:
-            raise UsageError("Slurm does not answer (try sinfo); what runs goes on, run the command again later")
+            raise queue.Silent("Slurm does not answer (try sinfo); what runs goes on, run the command again later")
         waiting = {run for run, place in placed.items() if place.job in known}
         return [r for r in open_ if r.id not in waiting and state(self.results, r, observer).name != "running"]
 
@@ -228,7 +229,7 @@ class Attendance:
             self._report(Event("note", "", f"the jobs of {len(dead)} runs have died; submitting these again"))
             try:
                 self._sent += self._sender.send(dead)
-            except UsageError as fault:  # Slurm has gone away since; the next look may find it back
+            except queue.Silent as fault:  # since the last question; the next look may find it back
                 self._report(Event("note", "", str(fault)))
             return True
         return gone != set(left) or twice != gone
@@ -250,19 +251,23 @@ class Attendance:
 
 
 def lost(results: Path, runs: Sequence[Run], placed: dict[str, Place]) -> list[Run]:
-    """Return those runs, of some without a job, whose last attempt died and which nobody has stopped on purpose.
+    """Return those runs, of some without a job, that nobody has stopped on purpose and that may fare better next time.
 
-    Slurm's accounting tells a cancelled job from one that died; without it, one that got SIGTERM counts as cancelled. A
-    job that never made an attempt is not sent again: it would fare no better. A run without a place was another
-    executor's.
+    A run whose attempt since its submission has died; one that has no attempt only where Slurm's accounting still
+    thinks that its job is to come, for then the controller has forgotten it. The accounting also tells a cancelled job
+    from one that died; without it, an attempt that got SIGTERM counts as cancelled. A run that was never submitted was
+    another executor's.
     """
-    tried = {run.id: attempts.read(Folder(results, run.id)) for run in runs}
-    before = {run: placed[run].attempts if run in placed else 0 for run in tried}
-    died = {run for run, made in tried.items() if len(made) > before[run] and made[-1].outcome != "failed"}
-    said = queue.endings(placed[run] for run in died if run in placed)
-    jobs = {run: placed[run].job if run in placed else "" for run in died}
-    stopped = {run for run in died if said.get(jobs[run], tried[run][-1].reason) in ("CANCELLED", "SIGTERM", "SIGINT")}
-    return [run for run in runs if run.id in died - stopped]
+    said = queue.endings(placed[run.id] for run in runs if run.id in placed)
+    return [run for run in runs if _died(results, run, placed.get(run.id), said)]
+
+
+def _died(results: Path, run: Run, place: Place | None, said: dict[str, str]) -> bool:
+    made = attempts.read(Folder(results, run.id))
+    ending = said.get(place.job, "") if place else ""
+    if len(made) > (place.attempts if place else 0):
+        return made[-1].outcome != "failed" and (ending or made[-1].reason) not in STOPPED
+    return ending in ("PENDING", "RUNNING", "REQUEUED")
 
 
 @contextmanager

@@ -172,6 +172,10 @@ def test_runs_whose_jobs_died_are_sent_again_and_cancelled_ones_are_not(tmp_path
     assert lost(tmp_path, runs, placed) == [runs[0], runs[1], runs[3]]
     (slurm / "sacct.says").write_text("77_0|CANCELLED by 1000\n")
     assert lost(tmp_path, runs, placed) == [runs[3]]
+    (slurm / "sacct.says").write_text("77_[4-5%2]|PENDING\n")  # and yet they are not in the queue
+    assert lost(tmp_path, runs, placed) == [runs[0], runs[3], runs[4], runs[5]]
+    (slurm / "sacct.says").write_text("77_4|FAILED\n77_5|COMPLETED\n")
+    assert lost(tmp_path, runs, placed) == [runs[0], runs[3]]
 
 
 def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
