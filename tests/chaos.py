@@ -6,11 +6,13 @@ that is so. Needs root and Slurm's packages (``slurm/dev-cluster install``).
 """
 
 import argparse
+import os
 import random
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,17 +34,22 @@ class Chaos:
         self.on = sweeping
         self.runs = runs
         self.random = random.Random(seed)
+        self.deck: list[Callable[[], str]] = []
         self.down: set[str] = set()
         self.done: dict[str, int] = {}
 
     def strike(self) -> None:
         """Do one fault, and say which."""
-        faults = [self.kill_worker, self.kill_worker, self.requeue, self.requeue, self.kill_node, self.kill_controller]
-        fault = self.random.choice(faults)
-        with suppress(AssertionError, OSError):  # there was nothing to break, or Slurm was just not there
-            if said := fault():
-                self.done[fault.__name__] = self.done.get(fault.__name__, 0) + 1
-                print(f"{time.strftime('%H:%M:%S')} {said}", flush=True)
+        if not self.deck:  # a deck of cards, so that every kind comes
+            self.deck = [*[self.kill_worker, self.requeue] * 2, self.kill_node, self.kill_controller]
+            self.random.shuffle(self.deck)
+        fault = self.deck.pop()
+        try:
+            said = fault()
+            self.done[fault.__name__] = self.done.get(fault.__name__, 0) + bool(said)
+        except (AssertionError, OSError) as error:  # nothing to break any more, or Slurm was just not there
+            said = f"{fault.__name__}: {' '.join(str(error).split())[:150]}"
+        print(f"{time.strftime('%H:%M:%S')} {said or fault.__name__ + ': nothing to break'}", flush=True)
         for node in sorted(self.down):
             if self.random.random() < 0.5:
                 with suppress(AssertionError):
@@ -58,8 +65,6 @@ class Chaos:
         if not working:
             return ""
         one, attempt = self.random.choice(working)
-        import os
-
         os.kill(attempt.pid, signal.SIGKILL)
         return f"killed the worker of {one.id}"
 
@@ -81,8 +86,6 @@ class Chaos:
         return f"{node} lost power"
 
     def kill_controller(self) -> str:
-        import os
-
         os.kill(int((self.on.cluster.folder / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
         time.sleep(self.random.uniform(0, 3))
         self.on.cluster.control("restart-controller")
@@ -125,7 +128,12 @@ def _shake(on: Sweeping, runs: list, reference: Path, seed: int, seconds: float)
     while time.monotonic() - begun < seconds and sweep.poll() is None:
         time.sleep(chaos.random.uniform(*PAUSE))
         chaos.strike()
-    on.cluster.control("up")
+    for _ in range(5):
+        try:
+            on.cluster.control("up")
+            break
+        except AssertionError as error:
+            print(error, on.cluster.run("sinfo", "--Node", "--format=%N %T %E"), flush=True)
     first = sweep.communicate(timeout=900)[0]
     done = sum(on.at(one).record.exists() for one in runs)
     print(f"{chaos.done}; the sweep ended with code {sweep.returncode} and {done} of {len(runs)} records", flush=True)
