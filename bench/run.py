@@ -107,7 +107,7 @@ class Work:
     execution: Execution
     folder: Folder
     report: Report
-    hold: Hold
+    hold: Hold = field(default_factory=Hold)
     phase: str = "set-up"
     step: int = 0
     stop: str | None = None

@@ -39,9 +39,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 def _runs(arguments: argparse.Namespace) -> list[Any]:
     """Return the runs of the sweep, or those of them that were named."""
-    from bench.sweep import spec
+    from bench.sweep.expand import expand
 
-    runs = [cell.run for cell in spec.expand(selected(arguments)) if cell.run]
+    runs = [cell.run for cell in expand(selected(arguments)) if cell.run]
     for wanted in arguments.run:
         if not any(run.id.startswith(wanted) for run in runs):
             raise UsageError(f"--run {wanted}: no run of the sweep {arguments.spec!r} is called so; see status")
