@@ -1,4 +1,4 @@
-"""What a run reports while it works; whoever started it renders it."""
+"""What a run tells whoever started it, and what it is told while it works."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ class Event:
     """One piece of progress of a run.
 
     ``kind`` is start, phase, step, score, end, or note; ``message`` says the phase, the scores, the cause of a failure,
-    or what else a person should know.
+    or what else a person should know. At a step, ``epoch`` counts passes over the data, ``examples`` those of this
+    update.
     """
 
     kind: str
@@ -18,6 +19,8 @@ class Event:
     step: int = 0
     steps: int = 0
     loss: float | None = None
+    epoch: float = 0.0
+    examples: int = 0
 
 
 Report = Callable[[Event], None]
@@ -25,3 +28,15 @@ Report = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Report to nobody."""
+
+
+class Hold:
+    """A run's hold on its folder: this one is for good, that of a sweep is a lease (:mod:`bench.sweep.claims`).
+
+    ``stop`` is why the run is to make a checkpoint and end, if it is.
+    """
+
+    stop: str | None = None
+
+    def check(self) -> None:
+        """Raise :class:`bench.records.Lost` where the folder has become another process's."""

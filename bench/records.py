@@ -2,18 +2,21 @@
 
 Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its
 presence is the end of the run), ``curve.jsonl``, ``predictions/<task>.jsonl.gz``, ``weights.safetensors`` (trained
-tensors only), ``segments.jsonl``, ``log.txt``, and while it runs ``claim.json`` and ``checkpoint.pt``. A run made of a
-released checkpoint has ``imported.json`` (which one) and ``backbone/`` (its language model and tokeniser) besides.
+tensors only), ``segments.jsonl``, ``log.txt``, ``attempts/`` (who tried, and how it ended), ``claim/`` (who works on
+it), and while it runs ``progress.json`` and ``checkpoint.pt``. ``cancelled`` is there where a person stopped it. A run
+made of a released checkpoint has ``imported.json`` (which one) and ``backbone/`` (its language model and tokeniser)
+besides.
 """
 
 import gzip
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -97,12 +100,20 @@ class Corrupt(UsageError):
     """A record, weight or prediction file that cannot be what was written; the message names it."""
 
 
-class Folder:
-    """The directory of one run."""
+class Lost(KeyboardInterrupt):
+    """The run is no longer ours: its owner was thought dead, and another took over. Nothing may be written any more."""
 
-    def __init__(self, results: Path, run_id: str) -> None:
+
+class Folder:
+    """The directory of one run.
+
+    ``check`` is called before every write; it raises :class:`Lost` where the run has become another process's.
+    """
+
+    def __init__(self, results: Path, run_id: str, check: Callable[[], None] = lambda: None) -> None:
         self.id = run_id
         self.path = results / "runs" / run_id
+        self.check = check
 
     def __getattr__(self, name: str) -> Path:
         files = {
@@ -112,7 +123,10 @@ class Folder:
             "segments": "segments.jsonl",
             "weights": "weights.safetensors",
             "log": "log.txt",
-            "claim": "claim.json",
+            "claim": "claim",
+            "attempts": "attempts",
+            "cancelled": "cancelled",
+            "progress": "progress.json",
             "checkpoint": "checkpoint.pt",
         }
         if name not in files:
@@ -125,23 +139,27 @@ class Folder:
 
     def begin(self, run: Run) -> None:
         """Make the directory and write the configuration; the files of a corrupt or failed attempt are put aside."""
+        self.check()
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if self.record.exists():
-                self._put_aside()
+                self.put_aside(keep=(self.claim, self.attempts))
+            for draft in self.path.glob(".*"):  # of a process that was killed while it wrote
+                draft.unlink(missing_ok=True)
             write_json(self.run, run.model_dump(mode="json", by_alias=True))
 
-    def _put_aside(self) -> None:
-        """Move the files of an earlier attempt into ``attempt-N``: nothing is overwritten."""
+    def put_aside(self, keep: tuple[Path, ...]) -> None:
+        """Move the files of earlier attempts into ``attempt-N``: nothing is overwritten."""
         taken = [int(path.name.removeprefix("attempt-")) for path in self.path.glob("attempt-[0-9]*")]
         aside = self.path / f"attempt-{max(taken, default=0) + 1}"
         aside.mkdir()
         for item in list(self.path.iterdir()):
-            if item != self.claim and not item.name.startswith("attempt-"):
+            if item not in keep and not item.name.startswith("attempt-"):
                 item.rename(aside / item.name)
 
     def finish(self, record: Record) -> None:
         """Write record.json: from here on the run is done, or has failed."""
+        self.check()
         with explained(self.record):
             content = record.model_dump(mode="json", by_alias=True)
             content["schema"] = content.pop("schema_")
@@ -172,6 +190,7 @@ class Folder:
 
     def write_predictions(self, task: str, rows: Sequence[dict[str, Any]]) -> None:
         """Keep ``{"id", "prediction", "reference"}`` of every example of a task."""
+        self.check()
         path = self.predictions(task)
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,9 +206,15 @@ class Folder:
             raise Corrupt(f"{path}: {_one_line(error)}") from error
 
     def append(self, path: Path, row: dict[str, Any]) -> None:
-        """Append one JSON line to the curve or the segments."""
-        with explained(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Append one JSON line to the curve or the segments, after whatever a crash left there."""
+        self.check()
+        with explained(path), path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+            else:
+                torn = False
+            file.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
 
 
 def check_weights(path: Path) -> None:
@@ -205,19 +230,28 @@ def check_weights(path: Path) -> None:
         raise Corrupt(f"{path}: {_one_line(error)}") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is whole or as before."""
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+def write_json(path: Path, content: Any, *, keep: bool = True) -> None:
+    """Write JSON so that the file is whole or as before; what need not outlive a crash of the machine costs no wait."""
+    with whole(path, keep=keep) as file:
+        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole or as before: to a draft, flushed to disk, then renamed."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file so that it is whole or as before."""
+    with whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole(path: Path, *, keep: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file for writing so that it is whole or as before: a draft, flushed to disk (``keep``), then renamed."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")  # no process of any host has the same
     try:
         with draft.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            if keep:
+                os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -234,14 +268,12 @@ def explained(path: Path, flag: str = "--results") -> Iterator[None]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSON-lines file; a last line torn by a crash is dropped, a missing file has no rows."""
+    """Return the rows of a JSON-lines file; a line torn by a crash is dropped, a missing file has no rows."""
     rows = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
     return rows
 
 

@@ -17,7 +17,7 @@ import torch
 import methods
 from bench import backbones, evaluate, records, train
 from bench import device as dev
-from bench.config import Execution, Run
+from bench.config import Execution, Run, is_mini
 from bench.curve import Curve
 from bench.data import heldout
 from bench.data.batches import Prepared
@@ -26,12 +26,14 @@ from bench.data.features import FeatureStore
 from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
-from bench.events import Event, Report, silent
-from bench.records import Failure, Folder, Record, Score
+from bench.events import Event, Hold, Report, silent
+from bench.records import Failure, Folder, Lost, Record, Score
 from bench.tasks import Task
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # USR2: from Slurm, before preemption and the time limit
 
-def run_one(run: Run, execution: Execution, results: Path, report: Report = silent) -> Record:
+
+def run_one(run: Run, execution: Execution, results: Path, report: Report = silent, hold: Hold | None = None) -> Record:
     """Train, evaluate, measure and record one run; continue it where an interrupted attempt left a checkpoint.
 
     Args:
@@ -39,20 +41,25 @@ def run_one(run: Run, execution: Execution, results: Path, report: Report = sile
         execution: where: device, threads, folders of data roots.
         results: the results folder.
         report: receives the progress.
+        hold: says when the run is to stop, and when it has been lost to another process.
 
     Returns:
         The record, which has been written. A run that fails has a record too, with its cause.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; its checkpoint is kept and no record is written.
+        Lost: another process has taken the run over; nothing more was written.
         UsageError: the results folder cannot be written.
     """
-    work = Work(run, execution, Folder(results, run.id), report)
+    hold = hold or Hold()
+    work = Work(run, execution, Folder(results, run.id, hold.check), report, hold)
     work.folder.begin(run)
     report(Event("start", run.id))
     try:
         with _signals(work):
             record = work.record()
+    except Lost:
+        raise
     except KeyboardInterrupt as stop:
         work.end_segment(str(stop) or "interrupted")
         report(Event("end", run.id, "interrupted"))
@@ -66,11 +73,11 @@ def run_one(run: Run, execution: Execution, results: Path, report: Report = sile
 
 @contextmanager
 def _signals(work: "Work") -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask the run to stop at its next update, where signals can be handled at all."""
+    """Let signals ask the run to stop at its next update, where signals can be handled at all."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {s: signal.signal(s, work.ask_to_stop) for s in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, work.ask_to_stop) for number in STOPS}
     try:
         yield
     finally:
@@ -100,6 +107,7 @@ class Work:
     execution: Execution
     folder: Folder
     report: Report
+    hold: Hold = field(default_factory=Hold)
     phase: str = "set-up"
     step: int = 0
     stop: str | None = None
@@ -137,6 +145,7 @@ class Work:
             "phases": memory.phases,
             "analytic": dev.analytic(model, done.optimizer_bytes, activations),
         }
+        self.hold.check()
         handle.save(self.folder.weights)
         self.end_segment("done")
         scores = self.evaluate(model, root, device, memory)
@@ -146,8 +155,9 @@ class Work:
     def begin(self) -> tuple[torch.device, dev.Memory]:
         """Choose the device and note where this is."""
         device = dev.pick(self.execution.device)
-        if self.execution.threads:
-            torch.set_num_threads(self.execution.threads)
+        # A miniature model gains nothing from threads, and sums in another order where there are more of them.
+        if threads := self.execution.threads or (1 if is_mini(self.run.backbone) else 0):
+            torch.set_num_threads(threads)
         self.facts["environment"] = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
         return device, dev.Memory(device)
 
@@ -223,11 +233,13 @@ class Work:
         def on_step(step: int, point: dict[str, Any]) -> None:
             self.step = step
             curve.add(step, point)
-            self.report(Event("step", self.run.id, point["task"], step, plan.steps, point["loss"]))
+            now = (step, plan.steps, point["loss"], step / per_epoch, point["examples"])
+            self.report(Event("step", self.run.id, point["task"], *now))
             if recipe.validate_ == "epoch" and (step % per_epoch == 0 or step == plan.steps):
                 mean = self.validate(model, root, device, step)
                 model.train()
                 if recipe.select == "best" and mean > (records.read_lines(marks) or [{"mean": -1.0}])[-1]["mean"]:
+                    self.hold.check()
                     handle.save(best)
                     self.folder.append(marks, {"step": step, "mean": mean})
 
@@ -241,7 +253,8 @@ class Work:
                 checkpoint=self.folder.checkpoint,
                 on_step=on_step,
                 on_resume=self.resumed,
-                should_stop=lambda: self.stop,
+                should_stop=lambda: self.stop or self.hold.stop,
+                before_save=self.hold.check,
             )
         if best.exists():
             handle.load(best)
@@ -251,8 +264,12 @@ class Work:
     def resumed(self, step: int) -> None:
         """Go on from an earlier attempt's checkpoint: forget what it wrote after it, note the piece that it did."""
         self.start_step = self.step = step
-        rows = [row for row in records.read_lines(self.folder.curve) if row["step"] <= step]
-        records.write_bytes(self.folder.curve, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        for path in (self.folder.curve, self.folder.path / "validation.jsonl"):
+            rows = records.read_lines(path)
+            if kept := [row for row in rows if row["step"] <= step]:
+                records.write_bytes(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            elif rows:
+                path.unlink()
         before = records.read_lines(self.folder.segments)
         begun = before[-1]["end_step"] if before else 0
         if begun < step:  # it was killed before it could say so
@@ -264,7 +281,7 @@ class Work:
         points = {}
         for task in self.run.task_list:
             data = self.prepared(root, task, "validation")
-            said = evaluate.predict(model, task, data, _text(self.run.backbone), self.run.recipe, device)
+            said = self.predicted(model, task, data, device)
             points[task.name] = task.score(data.examples, said)[task.metric]
         mean = sum(points.values()) / len(points)
         self.folder.append(self.folder.path / "validation.jsonl", {"step": step, "mean": mean, "scores": points})
@@ -274,7 +291,7 @@ class Work:
         """Predict, keep the predictions, then score: a metric that fails loses nothing, it can be computed again from
         them."""
         data = self.prepared(root, task, task.report_split)
-        said = evaluate.predict(model, task, data, _text(self.run.backbone), self.run.recipe, device)
+        said = self.predicted(model, task, data, device)
         rows = [
             {"id": e.id, "prediction": p, "reference": e.reference} for e, p in zip(data.examples, said, strict=True)
         ]
@@ -284,6 +301,15 @@ class Work:
         shown = f"{score.metrics[task.metric]:.2f}" if score.status == "done" else f"failed ({score.error})"
         self.report(Event("score", self.run.id, f"{task.label} {task.metric} {shown}"))
         return score
+
+    def predicted(self, model: Any, task: Task, data: Prepared, device: torch.device) -> list[str]:
+        """Predict, and stop between two batches if the run is to."""
+
+        def stop(done: int, total: int) -> None:
+            if reason := self.stop or self.hold.stop:
+                raise KeyboardInterrupt(reason)
+
+        return evaluate.predict(model, task, data, _text(self.run.backbone), self.run.recipe, device, stop)
 
     def end_segment(self, reason: str) -> None:
         """Note the piece of training that this process did, once."""

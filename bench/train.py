@@ -1,7 +1,6 @@
 """The training loop: one optimiser step per task batch, in the official order, resumable bit for bit at any step."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench import device as dev
 from bench import losses, optim
 from bench.config import Recipe
 from bench.data.batches import Batch, Prepared, schedule
+from bench.records import whole
 from bench.tasks import Task
 
 
@@ -53,8 +53,8 @@ class Plan:
 
 @dataclass
 class Trained:
-    """What a training did in this process: updates made so far by all segments, examples seen, seconds of each update,
-    bytes of optimiser state."""
+    """What a training did, interrupted or not: updates, examples seen, seconds of each update, bytes of optimiser
+    state."""
 
     steps: int = 0
     examples: int = 0
@@ -81,6 +81,7 @@ def train(
     on_step: Hook = lambda step, point: None,
     on_resume: Callable[[int], None] = lambda step: None,
     should_stop: Callable[[], str | None] = lambda: None,
+    before_save: Callable[[], None] = lambda: None,
 ) -> Trained:
     """Train the parameters that require a gradient; continue from ``checkpoint`` where that file exists.
 
@@ -92,10 +93,12 @@ def train(
         device: where the batches go.
         checkpoint: file for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
             interruption.
-        on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr"}``; it may evaluate the
-            model.
-        on_resume: called with the number of updates already made, where a checkpoint is continued.
+        on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr", "examples"}``; it may
+            evaluate the model.
+        on_resume: called once before the first update, with the number of updates that a checkpoint had made (0 where
+            there is none).
         should_stop: asked before every update; a reason makes a checkpoint and raises KeyboardInterrupt with it.
+        before_save: called before a checkpoint is written; what it raises prevents that.
 
     Raises:
         NotFinite: the loss is NaN or infinite.
@@ -106,8 +109,8 @@ def train(
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
-        done.steps = _restore(checkpoint, model, optimiser, device)
-        on_resume(done.steps)
+        _restore(checkpoint, model, optimiser, done, device)
+    on_resume(done.steps)
     model.train()
     batches = plan.batches(done.steps, recipe, seed)
     try:
@@ -133,13 +136,18 @@ def train(
             done.examples += len(batch.ids)
             done.step_seconds.append(dev.clock(device) - begun)
             lr = recipe.lr * optim.rate(done.steps - 1, plan.steps, recipe.warmup)
-            on_step(done.steps, {"task": batch.task, "loss": value, "lr": lr})
+            on_step(done.steps, {"task": batch.task, "loss": value, "lr": lr, "examples": len(batch.ids)})
             if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0:
-                _save(checkpoint, model, optimiser, done.steps)
+                before_save()
+                _save(checkpoint, model, optimiser, done)
     except KeyboardInterrupt:
         if checkpoint is not None and done.steps:
-            _save(checkpoint, model, optimiser, done.steps)
+            before_save()
+            _save(checkpoint, model, optimiser, done)
         raise
+    if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every:
+        before_save()  # an interruption of the evaluation does not cost the training
+        _save(checkpoint, model, optimiser, done)
     done.optimizer_bytes = dev.size(v for s in optimiser.state.values() for v in s.values() if isinstance(v, Tensor))
     return done
 
@@ -158,20 +166,18 @@ def batch_loss(model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device
     return sum((p for m in penal if (p := m.penalty()) is not None), loss)
 
 
-def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    """Write what training changes, optimiser and random states, atomically."""
+def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: Trained) -> None:
+    """Write what training changes, optimiser and random states and what was measured, atomically."""
     state = {
-        "step": step,
+        "step": done.steps,
+        "examples": done.examples,
+        "step_seconds": torch.tensor(done.step_seconds, dtype=torch.float64),
         "tensors": {name: tensor.detach().cpu() for name, tensor in _changing(model).items()},
         "optimizer": optimiser.state_dict(),
         "rng": dev.rng_state(),
     }
-    draft = path.with_suffix(".tmp")
-    with draft.open("wb") as file:
+    with whole(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _changing(model: nn.Module) -> dict[str, Tensor]:
@@ -180,8 +186,10 @@ def _changing(model: nn.Module) -> dict[str, Tensor]:
     return trained | {name: buffer for name, buffer in model.named_buffers() if name.startswith("pet.")}
 
 
-def _restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device) -> int:
-    """Continue from a checkpoint of this run and return the number of updates it had made."""
+def _restore(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: Trained, device: torch.device
+) -> None:
+    """Continue from a checkpoint of this run."""
     state = torch.load(path, map_location=device, weights_only=True)
     own = _changing(model)
     with torch.no_grad():
@@ -189,4 +197,4 @@ def _restore(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, dev
             own[name].copy_(tensor)
     optimiser.load_state_dict(state["optimizer"])
     dev.set_rng_state(state["rng"])
-    return int(state["step"])
+    done.steps, done.examples, done.step_seconds = state["step"], state["examples"], state["step_seconds"].tolist()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.config import Execution, Run
-from bench.events import Event, Report, silent
+from bench.events import Event, Hold, Report, silent
 from bench.records import Failure, Folder, Record, Score, classify, now
 from methods.errors import MethodError
 
@@ -29,8 +29,8 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 WEIGHTS = b"\x02\0\0\0\0\0\0\0{}"  # a safetensors file without tensors
 
 
-def run_one(run: Run, execution: Execution, results: Path, report: Report = silent) -> Record:
-    folder = Folder(results, run.id)
+def run_one(run: Run, execution: Execution, results: Path, report: Report = silent, hold: Hold | None = None) -> Record:
+    folder = Folder(results, run.id, hold.check if hold else lambda: None)
     folder.begin(run)
     report(Event("start", run.id))
     begun = time.time()

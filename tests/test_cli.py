@@ -249,7 +249,7 @@ def test_an_interruption_is_130_and_says_how_to_go_on(
     assert main(words) == 130
     assert f"Go on with: python -m bench {' '.join(words)}" in capsys.readouterr().err
     assert main(["status", *GRID, "--seeds", "1,2", "--results", str(tmp_path / "r"), "--format", "json"]) == 0
-    states = {row["run"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+    states = {row["run"]: row["state"] for row in json.loads(capsys.readouterr().out)["runs"]}
     assert [states[run] for run in ids(1, 2)] == ["done", "interrupted"]
     assert main(["report", *place[: len(GRID) + 4], "--seeds", "2", "--format", "json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]

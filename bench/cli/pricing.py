@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-STATES = {"done": "cached", "failed": "failed", "running": "running"}  # of a run; every other one is still to run
+STATES = {
+    "done": "cached",
+    "failed": "failed",
+    "parked": "failed",
+    "running": "running",
+}  # of a run; every other one is still to run
 
 
 def priced(cells: Sequence[Any], results: Path, where: Any, *, retry_failed: bool = False) -> list[dict[str, Any]]:
@@ -34,7 +39,7 @@ def priced(cells: Sequence[Any], results: Path, where: Any, *, retry_failed: boo
         key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks], sort_keys=True)
         if key not in counted:
             counted[key] = count(cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks)
-        again = now.name == "failed" and retry_failed
+        again = now.name in ("failed", "parked") and retry_failed
         row |= {
             "state": "to run" if again else STATES.get(now.name, "to run"),
             "trainable": counted[key].trainable,

@@ -85,7 +85,8 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
         status, cause = "failed", "unsupported"
         if cell.run:
             now = state(results, cell.run)
-            status, cause = ("failed", now.name) if now.name == "interrupted" else (now.name, now.note)
+            stopped = now.name in ("interrupted", "cancelled")
+            status, cause = ("failed", "interrupted") if stopped else (now.name.replace("parked", "failed"), now.note)
         rows.append(
             {
                 "run_id": cell.run_id,

@@ -30,7 +30,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.config import parse_setting, resolve
     from bench.data.roots import locate
     from bench.records import Folder
-    from bench.sweep.execute import work_through
+    from bench.sweep.execute import try_again, work_through
+    from bench.sweep.states import state
 
     run = resolve(
         arguments.backbone,
@@ -43,11 +44,13 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     )
     where = execution(arguments)
     locate(run.data, where.data)
+    if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
+        try_again(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], where, arguments.results, progress, retry_failed=True)
+        work_through([run], where, arguments.results, progress)
     record = Folder(arguments.results, run.id).read()
     if record is None:
-        print(f"{run.id} is being run by another process")
+        print(f"{run.id} was cancelled")
         return 1
     if arguments.format == "json":
         print(record.model_dump_json(indent=1, by_alias=True))

@@ -24,8 +24,12 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_execution(parser)
     add_folders(parser)
     parser.add_argument(
-        "--executor", choices=("inline", "local"), default="inline", help="this process, or workers (inline)"
+        "--executor",
+        choices=("inline", "local", "slurm"),
+        default="inline",
+        help="this process, workers of this machine, or jobs of a cluster (inline)",
     )
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="what a Slurm job asks for: slurm/profiles/*.toml")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="workers of --executor local (2)")
     parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
     parser.add_argument("--dry-run", "-n", action="store_true", help="show the planned runs and write nothing")
@@ -47,10 +51,11 @@ def perform(sweep: Any, where: Any, arguments: argparse.Namespace) -> int:
     from bench.sweep.expand import expand
 
     cells = expand(sweep)
+    sender = _sender(sweep, where, arguments) if arguments.executor == "slurm" else None
     if arguments.dry_run:
-        return dry_run(cells, arguments, where)
+        return dry_run(cells, arguments, where, sender)
     check_data(cells, where)
-    _run(cells, where, arguments)
+    _run(cells, where, arguments, sender)
     write_report(sweep, cells, arguments, announce=True)
     left = problems(cells, arguments.results)
     if left and not arguments.quiet:
@@ -66,14 +71,59 @@ def check_data(cells: list[Any], where: Any) -> None:
         locate(name, where.data)
 
 
-def _run(cells: list[Any], where: Any, arguments: argparse.Namespace) -> None:
+def _sender(sweep: Any, where: Any, arguments: argparse.Namespace) -> Any:
+    """Build what submits to Slurm; say what is missing before anything is planned."""
+    if arguments.profile is None:
+        raise UsageError("--executor slurm: needs --profile FILE; slurm/profiles/ has some to copy")
+    from bench.sweep import queue
+    from bench.sweep.profile import Profile
+    from bench.sweep.slurm import Sender
+
+    profile = Profile.read(arguments.profile)
+    if profile.conf:
+        os.environ.setdefault("SLURM_CONF", str(profile.conf))
+    if not arguments.dry_run:
+        queue.require()
+    results = arguments.results.resolve()
+    return Sender(sweep.name, arguments.command, results, profile, where, Collector(sweep, where, arguments))
+
+
+class Collector:
+    """What the job that depends on a sweep's runs does: submit again what has died, or else write the report."""
+
+    def __init__(self, sweep: Any, where: Any, arguments: argparse.Namespace) -> None:
+        self.sweep = sweep
+        self.where = where
+        self.arguments = arguments
+
+    def __call__(self) -> None:
+        """Do it."""
+        from bench.sweep import queue
+        from bench.sweep.expand import expand
+        from bench.sweep.slurm import lost
+        from bench.sweep.states import state
+
+        cells = expand(self.sweep)
+        sender = _sender(self.sweep, self.where, self.arguments)
+        open_ = [cell.run for cell in cells if cell.run and not state(sender.results, cell.run).settled(again=True)]
+        if dead := lost(sender.results, open_, queue.places(sender.results)):
+            sender.send(dead)
+        else:
+            write_report(self.sweep, cells, self.arguments, announce=True)
+
+
+def _run(cells: list[Any], where: Any, arguments: argparse.Namespace, sender: Any) -> None:
     from bench.cli.progress import Progress
-    from bench.sweep.execute import work_through
+    from bench.config import is_mini
+    from bench.sweep.execute import try_again, work_through
     from bench.sweep.states import state
     from bench.sweep.workers import local
 
-    states = {cell.run.id: state(arguments.results, cell.run) for cell in cells if cell.run}
-    todo = [c.run for c in cells if c.run and not states[c.run_id].settled(arguments.retry_failed)]
+    runs = [cell.run for cell in cells if cell.run]
+    states = {run.id: state(arguments.results, run) for run in runs}
+    begin_anew = ("cancelled", "failed", "parked") if arguments.retry_failed else ("cancelled",)
+    anew = [run for run in runs if states[run.id].name in begin_anew]
+    todo = [run for run in runs if run in anew or not states[run.id].settled()]
     for now in states.values():
         if now.name == "corrupt":
             print(f"warning: {now.note}; the run is done again", file=sys.stderr)
@@ -81,28 +131,43 @@ def _run(cells: list[Any], where: Any, arguments: argparse.Namespace) -> None:
         print(_counts([*states.values()], len(cells), len(todo), arguments.retry_failed), file=sys.stderr)
     if not todo:
         return
+    for run in anew:
+        try_again(run, arguments.results)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
-            if not where.threads:  # lanes share the cores
+            if not where.threads and not all(is_mini(run.backbone) for run in todo):  # lanes share the cores
                 where = where.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // arguments.jobs)})
-            local(
-                todo,
-                where,
-                arguments.results,
-                jobs=arguments.jobs,
-                report=progress,
-                retry_failed=arguments.retry_failed,
-            )
+            local(todo, where, arguments.results, jobs=arguments.jobs, report=progress)
+        elif sender:
+            _on_slurm(sender, todo, progress)
         else:
-            work_through(todo, where, arguments.results, progress, arguments.retry_failed)
+            work_through(todo, where, arguments.results, progress)
+
+
+def _on_slurm(sender: Any, todo: list[Any], progress: Any) -> None:
+    """Submit, and look on; whoever stops looking stops nothing."""
+    from bench.events import Event
+    from bench.sweep.slurm import Attendance
+
+    sent = sender.send(todo)
+    for one in sent:
+        array, runs = next(iter(one.jobs)).partition("_")[0], sum(len(runs) for runs in one.jobs.values())
+        progress(Event("note", "", f"submitted {runs} runs in {len(one.jobs)} jobs: array {array}, named {one.name}"))
+    if rest := len(todo) - sum(len(runs) for one in sent for runs in one.jobs.values()):
+        progress(Event("note", "", f"{rest} runs are queued or being run already; looking on"))
+    try:
+        Attendance(sender, todo, sent, progress).attend()
+    except KeyboardInterrupt:
+        print("the jobs go on in Slurm; `python -m bench watch` shows them, `cancel` stops them", file=sys.stderr)
+        raise
 
 
 def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str:
     """Say what a sweep is about to do, and what it leaves alone."""
     count = Counter(now.name for now in states)
-    parts = [f"{cells} runs: {todo} to do", f"{count['done']} already done"]
-    if count["failed"] and not retry_failed:
-        parts.append(f"{count['failed']} failed before (--retry-failed runs them again)")
+    parts = [f"{cells} runs: {todo - count['running']} to do", f"{count['done']} already done"]
+    if (failed := count["failed"] + count["parked"]) and not retry_failed:
+        parts.append(f"{failed} failed before (--retry-failed runs them again)")
     if count["running"]:
         parts.append(f"{count['running']} being run by another process")
     if cells > len(states):
@@ -140,8 +205,8 @@ def problems(cells: list[Any], results: Path) -> list[str]:
     return [*lines, *sorted(mends)]
 
 
-def dry_run(cells: list[Any], arguments: argparse.Namespace, where: Any) -> int:
-    """Print the plan with its price."""
+def dry_run(cells: list[Any], arguments: argparse.Namespace, where: Any, sender: Any) -> int:
+    """Print the plan with its price, and the script that Slurm would get."""
     from bench.cli.pricing import priced, summary
 
     rows = priced(cells, arguments.results, where, retry_failed=arguments.retry_failed)
@@ -151,4 +216,7 @@ def dry_run(cells: list[Any], arguments: argparse.Namespace, where: Any) -> int:
         shown = ("cell", "run", "state", "trainable", "percent", "note")
         show([{key: row[key] for key in shown} for row in rows], "table")
         print("\n" + "\n".join(summary(rows)))
+        todo = [cell.run for cell, row in zip(cells, rows, strict=True) if row["state"] == "to run"]
+        if sender and todo:
+            print(f"\n{sender.script(todo)}")
     return 0

@@ -1,46 +1,63 @@
-"""Claims: one process works on a run; the claims of dead ones are taken over."""
+"""Claims: one process works on a run; the claims of dead ones are taken over, by one, whatever any clock says."""
 
 import json
 import os
-import platform
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from bench.errors import UsageError
-from bench.sweep.claims import claim, is_claimed, owner
+from bench.records import Lost
+from bench.sweep import claims
+from bench.sweep.claims import Observer, acquire, current, this_process
+
+
+class Clock:
+    """An observer's own clock, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runs" / "some-run" / "claim.json"
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "some-run" / "claim"
 
 
-def held_by(path: Path, **who: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(owner() | who))
+def held_by(folder: Path, number: int = 1, **who: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / str(number)
+    path.write_text(json.dumps(asdict(replace(this_process(), **who))))
+    return path
 
 
-def test_one_at_a_time_and_given_back(path: Path) -> None:
-    with claim(path) as mine:
-        assert mine
-        assert is_claimed(path)
-        with claim(path) as second:
-            assert not second
-        assert is_claimed(path)
-    assert not is_claimed(path)
-    with claim(path) as again:
-        assert again
+def test_one_at_a_time_and_given_back(folder: Path) -> None:
+    observer = Observer()
+    for number in (1, 2):
+        with acquire(folder, observer) as lease:
+            assert lease is not None
+            assert observer.is_held(folder)
+            assert acquire(folder, Observer()) is None
+            lease.check()
+        assert not observer.is_held(folder)
+        assert [path.name for path in folder.iterdir()] == [str(number)]  # numbers never come back
 
 
-def test_given_back_when_the_run_raises(path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), claim(path):
+def test_given_back_when_the_run_raises(folder: Path) -> None:
+    lease = acquire(folder, Observer())
+    assert lease is not None
+    with pytest.raises(KeyboardInterrupt), lease:
         raise KeyboardInterrupt
-    assert not path.exists()
-    assert [item.name for item in path.parent.iterdir()] == []
+    assert not Observer().is_held(folder)
 
 
 @pytest.mark.parametrize(
@@ -51,44 +68,181 @@ def test_given_back_when_the_run_raises(path: Path) -> None:
     ],
     ids=["another host", "a living process"],
 )
-def test_living_claims_are_respected(path: Path, who: dict[str, object]) -> None:
-    held_by(path, **who)
-    assert is_claimed(path)
-    with claim(path) as mine:
-        assert not mine
-    assert path.exists()
+def test_claims_that_may_be_alive_are_respected(folder: Path, who: dict[str, object]) -> None:
+    held_by(folder, **who)
+    assert Observer().is_held(folder)
+    assert acquire(folder, Observer()) is None
 
 
-def test_an_unreadable_claim_is_respected(path: Path) -> None:
-    path.parent.mkdir(parents=True)
-    path.write_text("{")
-    with claim(path) as mine:
-        assert not mine
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "old version"}'])
+def test_an_unreadable_claim_is_respected(folder: Path, content: str) -> None:
+    held_by(folder).write_text(content)
+    assert acquire(folder, Observer()) is None
 
 
-def test_the_claim_of_a_killed_process_is_taken_over(path: Path) -> None:
+def test_the_claim_of_a_killed_process_is_taken_over_at_once_on_its_host(folder: Path) -> None:
     code = """
 import os, signal, sys
 from pathlib import Path
-from bench.sweep.claims import claim
-with claim(Path(sys.argv[1])) as mine:
-    assert mine
+from bench.sweep.claims import Observer, acquire
+with acquire(Path(sys.argv[1]), Observer()):
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
-    assert json.loads(path.read_text())["host"] == platform.node()
-    assert not is_claimed(path)
-    with claim(path) as mine:
-        assert mine
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
+    claim = current(folder)
+    assert claim is not None
+    assert claim.held
+    assert not Observer().is_held(folder)
+    assert acquire(folder, Observer()) is not None
 
 
-def test_a_process_id_that_came_again_does_not_hold_the_claim(path: Path) -> None:
-    held_by(path, pid=os.getpid(), started=psutil.Process().create_time() - 1000)
-    with claim(path) as mine:
-        assert mine
+def test_a_process_id_that_came_again_does_not_hold_the_claim(folder: Path) -> None:
+    held_by(folder, pid=os.getpid(), started=psutil.Process().create_time() - 1000)
+    assert acquire(folder, Observer()) is not None
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0], ids=["slow", "right", "fast"])
+def test_another_host_is_judged_by_its_beats_and_not_by_its_clock(folder: Path, skew: float) -> None:
+    """The file's times are those of a clock that is wrong; only whether they change is looked at."""
+    path = held_by(folder, host="elsewhere", lease=30.0)
+    clock, beat = Clock(), time.time() + skew
+    observer = Observer(clock)
+
+    def verdict(after: float, beats: bool) -> str:
+        nonlocal beat
+        clock.now += after
+        if beats:
+            beat += after
+        os.utime(path, (beat, beat))
+        claim = current(folder)
+        assert claim is not None
+        return observer.verdict(claim)
+
+    assert [verdict(20, False) for _ in range(2)] == ["unknown", "unknown"]
+    assert [verdict(20, True) for _ in range(9)] == ["alive"] * 9
+    assert verdict(29, False) == "alive"
+    assert verdict(2, False) == "dead"
+    lease = acquire(folder, observer)
+    assert lease is not None
+    assert [path.name for path in folder.iterdir()] == ["2"]
+
+
+def test_a_host_whose_clock_jumps_keeps_its_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = acquire(folder, Observer())
+    assert lease is not None
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    lease.renew()
+    lease.check()
+    assert acquire(folder, Observer()) is None
+
+
+def test_the_claim_says_for_how_long_it_lasts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_by(folder, host="elsewhere", lease=300.0)
+    clock = Clock()
+    observer = Observer(clock)
+    monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "1")
+    observer.is_held(folder)
+    clock.now += 299
+    assert observer.is_held(folder)
+    clock.now += 2
+    assert not observer.is_held(folder)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "soon"])
+def test_a_wrong_lease_is_one_clear_error(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", text)
+    with pytest.raises(UsageError, match="VLPET_BENCH_LEASE_SECONDS"):
+        acquire(folder, Observer())
+
+
+def test_of_many_who_find_a_claim_dead_one_takes_it(folder: Path) -> None:
+    held_by(folder, pid=2**22 - 1)
+    start, won = threading.Barrier(8), []
+
+    def try_it() -> None:
+        start.wait()
+        if lease := acquire(folder, Observer()):
+            won.append(lease)
+
+    threads = [threading.Thread(target=try_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert [path.name for path in folder.iterdir()] == ["2"]
+
+
+def test_one_who_was_asleep_while_others_took_over_does_not_get_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It judged claim 1 dead; before it can create claim 2, others have got as far as claim 3."""
+    held_by(folder, pid=2**22 - 1)
+    create = claims._create
+
+    def slowly(path: Path, owner: claims.Owner) -> bool:
+        (folder / "1").unlink()
+        held_by(folder, number=3)
+        return create(path, owner)
+
+    monkeypatch.setattr(claims, "_create", slowly)
+    assert acquire(folder, Observer()) is None
+    assert [path.name for path in folder.iterdir()] == ["3"]
+
+
+@pytest.mark.parametrize("how", ["taken over", "taken over and given back", "folder deleted"])
+def test_an_owner_finds_out_that_the_run_is_lost(folder: Path, how: str) -> None:
+    lease = acquire(folder, Observer())
+    assert lease is not None
+    with lease:
+        lease.check()
+        if how == "taken over":  # the other has not come to removing our file
+            held_by(folder, number=2)
+        else:
+            lease.path.unlink()
+        if how == "taken over and given back":
+            held_by(folder, number=5, released=True)
+        lease.renew()
+        with pytest.raises(Lost):
+            lease.check()
+        with pytest.raises(KeyboardInterrupt):
+            lease.check()
+    assert "1" not in {path.name for path in folder.iterdir()} or how == "taken over"
+
+
+def test_a_process_that_slept_looks_before_it_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = acquire(folder, Observer())
+    assert lease is not None
+    held_by(folder, number=2)
+    lease.check()  # it has just looked
+    now = claims._now()
+    monkeypatch.setattr(claims, "_now", lambda: now + lease.owner.lease / 2)
+    with pytest.raises(Lost):
+        lease.check()
+
+
+def test_beats_go_on_by_themselves_and_carry_messages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "0.3")
+    lease = acquire(folder, Observer())
+    assert lease is not None
+    said = iter([RuntimeError("out of order"), None, "cancelled"])
+
+    def on_beat() -> str | None:
+        if isinstance(what := next(said), Exception):
+            raise what
+        return what
+
+    lease.on_beat = on_beat
+    observer = Observer()
+    with lease:
+        for _ in range(8):
+            time.sleep(0.1)
+            assert observer.is_held(folder)
+        assert lease.stop == "cancelled"
+        lease.check()
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(UsageError, match="--results"), claim(tmp_path / "runs" / "x" / "claim.json"):
-        pass
+    with pytest.raises(UsageError, match="--results"):
+        acquire(tmp_path / "runs" / "x" / "claim", Observer())

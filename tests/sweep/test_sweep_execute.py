@@ -1,17 +1,22 @@
 """Working through a sweep: each run once, failures stay where they are, interruptions can be gone on with."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import fake_runs
 import pytest
 
 from bench.config import Execution, Run, resolve
-from bench.records import Folder
-from bench.sweep.execute import work_through
+from bench.events import Event, Hold, Report
+from bench.records import Folder, Record
+from bench.sweep import attempts
+from bench.sweep.claims import Observer, acquire, current, this_process
+from bench.sweep.execute import try_again, work_through
 from bench.sweep.states import state
 
 
@@ -46,7 +51,8 @@ def test_a_second_time_nothing_is_done_and_failures_only_if_asked(
         work_through(runs, Execution(), tmp_path)
     assert len(fake_runs.ledger(tmp_path)) == len(runs)
     monkeypatch.delenv("FAKE_RUNS")
-    work_through(runs, Execution(), tmp_path, retry_failed=True)
+    assert try_again(runs[1], tmp_path)
+    work_through(runs, Execution(), tmp_path)
     assert [row[0] for row in fake_runs.ledger(tmp_path)] == [*(run.id for run in runs), runs[1].id]
     assert states(tmp_path, runs) == ["done"] * len(runs)
     assert (Folder(tmp_path, runs[1].id).path / "attempt-1" / "record.json").exists()
@@ -69,9 +75,9 @@ def test_an_interruption_stops_the_sweep_and_the_run_can_be_gone_on_with(
     with pytest.raises(KeyboardInterrupt):
         work_through(runs, Execution(), tmp_path)
     folder = Folder(tmp_path, runs[1].id)
-    assert states(tmp_path, runs[:3]) == ["done", "interrupted", "missing"]
+    assert states(tmp_path, runs[:3]) == ["done", "interrupted SIGINT", "missing"]
     assert folder.checkpoint.exists()
-    assert not folder.claim.exists()
+    assert not Observer().is_held(folder.claim)
     monkeypatch.delenv("FAKE_RUNS")
     work_through(runs, Execution(), tmp_path)
     assert states(tmp_path, runs) == ["done"] * len(runs)
@@ -80,14 +86,15 @@ def test_an_interruption_stops_the_sweep_and_the_run_can_be_gone_on_with(
 
 def test_processes_at_work_on_one_folder_do_each_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [make(seed) for seed in range(1, 25)]
-    for dead in runs[:12]:  # claims of a dead process, which both want to take over
-        Folder(tmp_path, dead.id).path.mkdir(parents=True)
-        held = {"host": os.uname().nodename, "pid": 2**22 - 1, "started": 1.0}
-        Folder(tmp_path, dead.id).claim.write_text(json.dumps(held))
+    for dead in runs[:12]:  # claims of a dead process, which all want to take over
+        folder = Folder(tmp_path, dead.id).claim
+        folder.mkdir(parents=True)
+        (folder / "1").write_text(json.dumps(asdict(replace(this_process(), pid=2**22 - 1, started=1.0))))
     monkeypatch.setenv("FAKE_SECONDS", "0.02")
     fake_runs.also_in_workers(tmp_path / "site", monkeypatch)
     code = """
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from bench.config import Execution, resolve
 from bench.sweep.execute import work_through
@@ -110,4 +117,143 @@ work_through(runs, Execution(), Path(sys.argv[1]))
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     assert sorted(row[0] for row in fake_runs.ledger(tmp_path)) == sorted(run.id for run in runs)
     assert states(tmp_path, runs) == ["done"] * len(runs)
-    assert not list(tmp_path.glob("runs/*/claim.json"))
+    assert {len(list(folder.iterdir())) for folder in tmp_path.glob("runs/*/claim")} == {1}
+    assert {current(Folder(tmp_path, run.id).claim).number for run in runs[:12]} == {2}
+
+
+def test_every_attempt_is_written_down_with_its_reason(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path, runs[1].id)
+    for what in ("interrupt", "oom"):
+        monkeypatch.setenv("FAKE_RUNS", json.dumps({"2": what}))
+        with contextlib.suppress(KeyboardInterrupt):
+            work_through(runs[1:2], Execution(), tmp_path)
+    told = [(a.number, a.outcome, a.reason) for a in attempts.read(folder)]
+    assert told == [(1, "interrupted", "SIGINT"), (2, "failed", "no more")]
+    assert attempts.read(folder)[1].kind == "train: MemoryError"
+    monkeypatch.delenv("FAKE_RUNS")
+    try_again(runs[1], tmp_path)
+    work_through(runs[1:2], Execution(), tmp_path)
+    assert [a.outcome for a in attempts.read(folder)] == ["done"]
+    assert len(list((folder.path / "attempt-1" / "attempts").iterdir())) == 2
+
+
+def test_a_run_that_fails_twice_in_the_same_way_is_parked(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_RUNS", '{"1": "error", "2": "oom", "3": "nan"}')
+    work_through(runs[:4], Execution(), tmp_path, again=True)
+    assert states(tmp_path, runs[:4]) == ["parked error", "parked oom", "failed nan", "done"]
+    count = [sum(row[0] == run.id for row in fake_runs.ledger(tmp_path)) for run in runs[:4]]
+    assert count == [2, 2, 1, 1]  # a loss that is not finite is so every time
+    work_through(runs[:4], Execution(), tmp_path, again=True)
+    assert len(fake_runs.ledger(tmp_path)) == sum(count)
+
+
+def test_a_run_that_fails_once_and_then_succeeds_is_done(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_RUNS", '{"1": "oom"}')
+    work_through(runs[:1], Execution(), tmp_path)
+    monkeypatch.delenv("FAKE_RUNS")
+    work_through(runs[:1], Execution(), tmp_path, again=True)
+    assert states(tmp_path, runs[:1]) == ["done"]
+    assert [a.outcome for a in attempts.read(Folder(tmp_path, runs[0].id))] == ["failed", "done"]
+
+
+def dies(folder: Folder, checkpoint: int | None = None) -> None:
+    """An attempt that is killed, after it wrote a checkpoint or not."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    attempts.begin(folder, this_process(), None)
+    if checkpoint is not None:
+        folder.checkpoint.write_text("")
+        os.utime(folder.checkpoint, ns=(checkpoint, checkpoint))
+
+
+def test_a_run_whose_processes_die_again_and_again_is_parked(runs: list[Run], tmp_path: Path) -> None:
+    folder = Folder(tmp_path, runs[0].id)
+    for _ in range(attempts.KILLS - 1):
+        dies(folder)
+    assert not attempts.killed_too_often(folder)
+    dies(folder)
+    work_through(runs[:2], Execution(), tmp_path)
+    assert states(tmp_path, runs[:2]) == ["parked error", "done"]
+    record = folder.read()
+    assert record is not None
+    assert record.error is not None
+    assert (record.error.type, f"killed {attempts.KILLS} times" in record.error.message) == ("WorkerDied", True)
+    assert len(fake_runs.ledger(tmp_path)) == 1
+
+
+def test_a_run_that_gets_further_each_time_is_not_parked(runs: list[Run], tmp_path: Path) -> None:
+    folder = Folder(tmp_path, runs[0].id)
+    for number in range(3 * attempts.KILLS):
+        dies(folder, checkpoint=10**18 + number)
+    work_through(runs[:1], Execution(), tmp_path)
+    assert states(tmp_path, runs[:1]) == ["done"]
+
+
+def test_a_cancelled_run_is_left_alone_until_it_is_asked_for_again(runs: list[Run], tmp_path: Path) -> None:
+    folder = Folder(tmp_path, runs[0].id)
+    folder.path.mkdir(parents=True)
+    folder.cancelled.touch()
+    work_through(runs[:2], Execution(), tmp_path)
+    assert states(tmp_path, runs[:2]) == ["cancelled", "done"]
+    try_again(runs[0], tmp_path)
+    work_through(runs[:2], Execution(), tmp_path)
+    assert states(tmp_path, runs[:2]) == ["done", "done"]
+
+
+def test_a_second_sweep_waits_for_the_first_and_takes_over_what_it_leaves(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.sweep.execute.POLL_SECONDS", 0.02)
+    lease = acquire(Folder(tmp_path, runs[0].id).claim, Observer())
+    assert lease is not None
+    notes: list[str] = []
+
+    def give_back(event: Event) -> None:
+        if event.kind == "note":
+            notes.append(event.message)
+            assert states(tmp_path, runs[:2]) == ["running", "done"]
+            lease.__exit__(None, None, None)
+
+    lease.__enter__()
+    work_through(runs[:2], Execution(), tmp_path, give_back)
+    assert notes == ["1 runs are other processes'; waiting for them"]
+    assert states(tmp_path, runs[:2]) == ["done", "done"]
+
+
+def test_a_worker_on_a_cluster_does_not_wait_for_a_living_owner(runs: list[Run], tmp_path: Path) -> None:
+    with acquire(Folder(tmp_path, runs[0].id).claim, Observer()) as lease:
+        assert lease
+        work_through(runs[:2], Execution(), tmp_path, wait=False)
+        assert states(tmp_path, runs[:2]) == ["running", "done"]
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first process trains, another takes the claim and finishes the run."""
+    folder = Folder(tmp_path, runs[0].id)
+    other: list[str] = []
+
+    def robbed(run: Run, execution: Execution, results: Path, report: Report, hold: Hold) -> Record:
+        claim = current(folder.claim)
+        assert claim is not None
+        robber = replace(this_process(), pid=os.getpid())
+        (folder.claim / str(claim.number + 1)).write_text(json.dumps(asdict(robber)))
+        fake_runs.run_one(run, execution, results)
+        other.append(folder.record.read_text())
+        (folder.claim / str(claim.number + 1)).write_text(json.dumps(asdict(replace(robber, released=True))))
+        hold.renew()
+        return fake_runs.run_one(run, execution, results, report, hold)
+
+    monkeypatch.setattr("bench.run.run_one", robbed)
+    events: list[Event] = []
+    work_through(runs[:1], Execution(), tmp_path, events.append)
+    assert folder.record.read_text() == other[0]
+    assert ["taken" in event.message for event in events] == [True]
+    assert len(fake_runs.ledger(tmp_path)) == 1
+    assert [a.outcome for a in attempts.read(folder)] == [None]

@@ -17,7 +17,10 @@ from bench.cli.progress import Progress
 from bench.config import Execution, Run, resolve
 from bench.events import Event
 from bench.records import Folder
-from bench.sweep import workers
+from bench.sweep import attempts, workers
+from bench.sweep.claims import Observer, acquire
+from bench.sweep.follow import Follow
+from bench.sweep.pulse import Pulse
 from bench.sweep.states import state
 from bench.sweep.workers import gpus, local
 
@@ -53,9 +56,10 @@ def test_every_run_once_and_never_more_than_so_many_at_once(tmp_path: Path, monk
 
 def test_a_worker_that_is_killed_costs_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_RUNS", '{"2": "kill"}')
-    runs = [make(seed) for seed in range(1, 5)]
-    local(runs, CPU, tmp_path, jobs=1, report=lambda event: None)
-    assert [state(tmp_path, run).name for run in runs] == ["done", "failed", "done", "done"]
+    runs, notes = [make(seed) for seed in range(1, 5)], []
+    local(runs, CPU, tmp_path, jobs=1, report=lambda event: notes.append(event.message))
+    assert sum("was killed" in note for note in notes) == attempts.KILLS
+    assert [state(tmp_path, run).name for run in runs] == ["done", "parked", "done", "done"]
     record = Folder(tmp_path, runs[1].id).read()
     assert record is not None
     assert record.error is not None
@@ -100,20 +104,26 @@ except KeyboardInterrupt:
 
 def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
     run, events = resolve("mini-bart", "lora", "image-text", settings={"steps": 10}), []
-    watch = workers.Watch([run], tmp_path, events.append)
-    watch.look()
+    follow = Follow([run], tmp_path, events.append)
+    assert follow.look() == {run.id: "missing"}
     assert events == []
     folder = Folder(tmp_path, run.id)
-    with workers.claim(folder.claim):
-        watch.look()
-        folder.append(folder.curve, {"step": 5, "loss": 0.5})
+    with acquire(folder.claim, Observer()) as lease:
+        pulse = Pulse(folder, lambda event: None, None)
+        assert follow.look() == {run.id: "running"}
+        pulse(Event("phase", run.id, "train"))
+        for step in (4, 5):
+            pulse(Event("step", run.id, "vqa", step, 10, 0.5, 0.25, 32))
+        pulse.write()
         for _ in range(2):
-            watch.look()
+            follow.look()
+        assert lease
+    assert follow.look() == {run.id: "missing"}
     fake_runs.run_one(run, CPU, tmp_path)
     for _ in range(2):
-        watch.look()
+        assert follow.look() == {}
     assert [event.kind for event in events] == ["start", "phase", "step", "end"]
-    assert events[2] == Event("step", run.id, "", 5, 10, 0.5)
+    assert events[2] == Event("step", run.id, "train", 5, 10, 0.5, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +154,7 @@ def test_an_error_outside_of_a_run_is_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_stop_while_workers_are_starting_is_not_lost(tmp_path: Path) -> None:
-    pool = workers.Pool(workers.Lane([make(1)], CPU, tmp_path, False), [])
+    pool = workers.Pool(workers.Lane([make(1)], CPU, tmp_path), [])
     pool.start(1)
     pool.stop()
     assert fake_runs.ledger(tmp_path) == []

@@ -1,0 +1,115 @@
+"""What the harness adds to runs: claims, attempts, states and records of runs that do nothing; jobs of a cluster.
+
+Without Slurm's packages and root the second half is skipped.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.config import Execution, Run, resolve
+from bench.sweep.execute import work_through
+from bench.sweep.states import state
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
+
+import fake_runs  # noqa: E402
+from dev_slurm import DevSlurm, why_not  # noqa: E402
+
+RUNS = 40
+SECONDS = 1.0  # of a short run
+NODES = 4
+
+
+def make(count: int) -> list[Run]:
+    return [resolve("mini-bart", "lora", "image-text", seed=seed, tasks_=("gqa",)) for seed in range(1, count + 1)]
+
+
+@pytest.mark.benchmark(group="a run that does nothing: claim, attempt, record")
+def test_overhead_per_run(benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
+    runs, number = iter(make(300)), 20
+    folders = iter(range(10**6))
+
+    def chunk() -> tuple[tuple[list[Run], Path], dict[str, object]]:
+        return ([next(runs) for _ in range(number)], tmp_path / str(next(folders))), {}
+
+    def work(some: list[Run], results: Path) -> None:
+        results.mkdir()
+        work_through(some, Execution(), results)
+
+    benchmark.pedantic(work, setup=chunk, rounds=10)
+    benchmark.extra_info["milliseconds_per_run"] = 1000 * benchmark.stats.stats.median / number
+
+
+@pytest.mark.benchmark(group="the states of 1000 runs that are done")
+def test_states_of_a_thousand_runs(benchmark, tmp_path: Path) -> None:
+    runs = make(1000)
+    for run in runs:
+        fake_runs.run_one(run, Execution(), tmp_path)
+    assert benchmark.pedantic(lambda: {state(tmp_path, run).name for run in runs}, rounds=3) == {"done"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevSlurm]:
+    if reason := why_not():
+        pytest.skip(reason)
+    slurm = DevSlurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        slurm.control("up", str(NODES))
+        yield slurm
+    finally:
+        slurm.control("down")
+
+
+@pytest.fixture
+def on_cluster(cluster: DevSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A results folder; jobs do nothing but sleep."""
+    cluster.settle()
+    fake_runs.also_in_workers(tmp_path / "site", monkeypatch)
+    monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
+    monkeypatch.setenv("FAKE_SECONDS", str(SECONDS))
+    return tmp_path / "results"
+
+
+def sender(results: Path, **fields: object):
+    from bench.sweep.profile import Profile
+    from bench.sweep.slurm import Sender
+
+    profile = Profile.model_validate({"partition": "main", "memory_gb": 0.9, "time_minutes": 30, **fields})
+    return Sender("harness", "", results, profile, Execution(device="cpu"))
+
+
+@pytest.mark.benchmark(group="submitting 1000 runs as one array")
+def test_submission(benchmark, on_cluster: Path, cluster: DevSlurm) -> None:
+    runs = make(1000)
+    sent = benchmark.pedantic(lambda: sender(on_cluster, array_parallelism=1).send(runs), rounds=1)
+    assert len(sent) == 1
+    assert len(sent[0].jobs) == 1000
+    cluster.run("scancel", "--user=root")
+
+
+@pytest.mark.benchmark(group=f"{RUNS} runs of {SECONDS:.0f} s on {NODES} nodes, one job a node")
+@pytest.mark.parametrize("pack", [1, 5])
+def test_makespan(benchmark, on_cluster: Path, pack: int) -> None:
+    from bench.sweep.slurm import Attendance
+
+    runs = make(RUNS)
+    ends: list[float] = []
+
+    def work() -> None:
+        sends = sender(on_cluster, array_parallelism=NODES, pack=pack)
+        sent = sends.send(runs)
+        Attendance(sends, runs, sent, lambda event: ends.append(time.monotonic())).attend()
+
+    benchmark.pedantic(work, rounds=1)
+    assert len(fake_runs.ledger(on_cluster)) == RUNS
+    ledger = fake_runs.ledger(on_cluster)
+    benchmark.extra_info["ideal_seconds"] = RUNS * SECONDS / NODES
+    benchmark.extra_info["first_to_last_run_seconds"] = max(row[2] for row in ledger) - min(row[1] for row in ledger)
+    benchmark.extra_info["cpus"] = os.cpu_count()

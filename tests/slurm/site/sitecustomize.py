@@ -1,0 +1,35 @@
+"""Found by every Python that the tests of sweeps on Slurm start.
+
+``CLOCK_AHEAD_ON`` names a node whose clock is an hour ahead, in what it says and in the times of files.
+``GATE`` is a file without which no run gets past its tenth update, and then only slowly, so that there is time to
+disturb it. ``NO_PICTURES`` replaces the drawing of reports, which takes longer than the runs.
+"""
+
+import os
+import sys
+import time
+import types
+
+if os.environ.get("CLOCK_AHEAD_ON", "") == os.environ.get("SLURMD_NODENAME"):
+    now, touch = time.time, os.utime
+    time.time = lambda: now() + 3600
+    os.utime = lambda path: touch(path, (time.time(), time.time()))
+
+if os.environ.get("GATE") and os.environ.get("SLURM_JOB_ID"):
+    from bench.sweep.pulse import Pulse
+
+    step = Pulse._step
+
+    def slow(self, event):
+        step(self, event)
+        time.sleep(0.05)
+        while event.step == 10 and not os.path.exists(os.environ["GATE"]):
+            time.sleep(0.05)
+
+    Pulse._step = slow
+
+if os.environ.get("NO_PICTURES"):
+    report = types.ModuleType("bench.report")
+    report.write = lambda name, *rest, **more: []
+    report.table_text = lambda *words: ""
+    sys.modules["bench.report"] = report

@@ -1,0 +1,172 @@
+"""Sweeps on a cluster for tests: very small runs, and what they must have become in the end."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dev_slurm import DevSlurm
+
+from bench.config import Execution, Run, resolve
+from bench.records import Folder, read_lines
+from bench.sweep import attempts, pulse
+from bench.sweep.attempts import Attempt
+from bench.sweep.claims import Observer, current
+from bench.sweep.execute import work_through
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "tests" / "slurm" / "site"
+SETTINGS = {"batch_size": 8, "checkpoint_every": 5, "beams": 1}
+LEASE = "8"  # seconds: a lost node's runs are taken over soon
+PROFILE = """
+partition = "{partition}"
+cpus = 1
+memory_gb = 0.9
+time_minutes = 30
+signal_seconds = 60
+array_parallelism = {parallel}
+pack = {pack}
+max_requeues = {requeues}
+
+[env]
+OMP_NUM_THREADS = 1
+HF_HUB_OFFLINE = 1
+CUDA_VISIBLE_DEVICES = ""
+"""
+
+
+def run(method: str, seed: int = 1, steps: int = 20) -> Run:
+    """A run of a second or two, beside the start of its process."""
+    return resolve("mini-bart", method, "image-text", seed=seed, tasks_=("gqa",), settings={**SETTINGS, "steps": steps})
+
+
+class Sweeping:
+    """A results folder, and the command line on it in an environment that sees the cluster."""
+
+    def __init__(self, cluster: DevSlurm, folder: Path, data: Path) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.results = folder / "results"
+        self.data = data
+        self.env = cluster.env | {
+            "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]),
+            "OMP_NUM_THREADS": "1",
+            "NO_PICTURES": "1",
+            "GATE": str(folder / "gate"),
+            "VLPET_BENCH_LEASE_SECONDS": LEASE,
+        }
+        self.started: list[subprocess.Popen[str]] = []
+
+    def profile(self, partition: str = "main", parallel: int = 4, pack: int = 1, requeues: int = 20) -> list[str]:
+        """Write a profile; return the flags that use it."""
+        file = self.folder / "profile.toml"
+        file.write_text(PROFILE.format(partition=partition, parallel=parallel, pack=pack, requeues=requeues))
+        return ["--executor", "slurm", "--profile", str(file)]
+
+    def words(self, runs: Sequence[Run]) -> list[str]:
+        """Return the flags of the sweep that consists of these runs (a product of methods and seeds)."""
+        methods = ",".join(dict.fromkeys(one.method for one in runs))
+        seeds = ",".join(str(seed) for seed in dict.fromkeys(one.seed for one in runs))
+        settings = {**SETTINGS, "steps": runs[0].recipe.steps}
+        return [
+            *("--methods", methods, "--seeds", seeds, "--suites", "image-text", "--tasks", "gqa"),
+            *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
+            *("--results", str(self.results)),
+        ]
+
+    def where(self) -> list[str]:
+        return ["--data", f"mini={self.data}", "--reports", str(self.folder / "reports")]
+
+    def start(self, runs: Sequence[Run], *flags: str) -> subprocess.Popen[str]:
+        """Start a sweep in the background."""
+        command = [sys.executable, "-m", "bench", "sweep", *self.words(runs), *self.where(), *flags]
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        self.started.append(subprocess.Popen(command, cwd=ROOT, env=self.env, **pipes))
+        return self.started[-1]
+
+    def sweep(self, runs: Sequence[Run], *flags: str, code: int = 0) -> str:
+        """Run a sweep to its end; return what it says."""
+        return self.end(self.start(runs, *flags), code)
+
+    @staticmethod
+    def end(sweep: subprocess.Popen[str], code: int = 0, seconds: float = 150) -> str:
+        """Wait for a sweep to end; return what it said."""
+        said = sweep.communicate(timeout=seconds)[0]
+        assert sweep.returncode == code, said
+        return said
+
+    def bench(self, *words: str, code: int = 0) -> str:
+        """Run another verb; return what it prints."""
+        command = [sys.executable, "-m", "bench", *words]
+        done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def status(self, runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+        rows = json.loads(self.bench("status", *self.words(runs), "--format", "json"))["runs"]
+        return {row["run"]: row for row in rows}
+
+    def at(self, one: Run) -> Folder:
+        return Folder(self.results, one.id)
+
+    def attempts(self, one: Run) -> list[Attempt]:
+        return attempts.read(self.at(one))
+
+    def job(self, one: Run) -> str:
+        return str(self.attempts(one)[-1].job)
+
+    def node(self, one: Run) -> str:
+        return self.attempts(one)[-1].host
+
+    def at_gate(self, *runs: Run, seconds: float = 120) -> None:
+        """Wait until runs have made a checkpoint and ten updates; they go no further until the gate is opened."""
+
+        def there(one: Run) -> bool:
+            return self.at(one).checkpoint.exists() and pulse.read(self.at(one)).get("step") == 10
+
+        self.until(lambda: all(there(one) for one in runs), "the runs are at the gate", seconds)
+
+    def open(self) -> None:
+        """Let runs go on."""
+        (self.folder / "gate").touch()
+
+    until = staticmethod(DevSlurm.until)
+
+    def stop(self) -> None:
+        """End what was started here and has not ended."""
+        for sweep in self.started:
+            if sweep.poll() is None:
+                sweep.kill()
+                sweep.communicate()
+
+
+def undisturbed(runs: Sequence[Run], results: Path, data: Path) -> None:
+    """Do runs in this process, as an inline sweep does."""
+    work_through(runs, Execution(device="cpu", data={"mini": data}), results)
+
+
+def same(ours: Sweeping, runs: Sequence[Run], reference: Path) -> None:
+    """Assert that every run has exactly one valid record, with scores and weights of an undisturbed inline sweep."""
+    folders = {path.name for path in (ours.results / "runs").iterdir()}
+    assert folders == {one.id for one in runs}
+    for one in runs:
+        here, there = ours.at(one), Folder(reference, one.id)
+        record, expected = here.read(), there.read()
+        assert record is not None, one.id
+        assert expected is not None, one.id
+        assert record.status == "done", record.error
+        assert {n: s.metrics for n, s in record.scores.items()} == {n: s.metrics for n, s in expected.scores.items()}
+        assert here.weights.read_bytes() == there.weights.read_bytes()
+        assert here.read_predictions("gqa") == there.read_predictions("gqa")
+        steps = [row["step"] for row in read_lines(here.curve)]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == one.recipe.steps
+        assert [attempt.outcome for attempt in ours.attempts(one)].count("done") == 1
+        left = {path.name for path in here.path.iterdir() if path.name.startswith(".") or "progress" in path.name}
+        assert not left
+        claim = current(here.claim)
+        assert claim is not None
+        assert not Observer().is_held(here.claim)

@@ -1,0 +1,238 @@
+"""Sweeps on a real Slurm, disturbed in every way it knows: each run has one record, that of an undisturbed sweep."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from dev_slurm import DevSlurm
+from sweeping import Sweeping, run, same, undisturbed
+
+from bench.records import load_results, read_lines
+from bench.report import table_text
+from bench.sweep import queue
+
+pytestmark = pytest.mark.slurm
+
+SHORT = [run(method, seed) for method in ("lora", "projector-only") for seed in (1, 2)]
+LONG = [run(method, steps=50) for method in ("lora", "projector-only", "bitfit")]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
+    """The results of undisturbed inline sweeps."""
+    results = tmp_path_factory.mktemp("inline")
+    undisturbed([*SHORT, *LONG], results, tiny_root)
+    return results
+
+
+@pytest.fixture
+def on(cluster: DevSlurm, reference: Path, tmp_path: Path, tiny_root: Path) -> Iterator[Sweeping]:
+    cluster.settle()
+    sweeping = Sweeping(cluster, tmp_path, tiny_root)
+    yield sweeping
+    sweeping.stop()
+
+
+def table(results: Path) -> str:
+    cells = [
+        {key: getattr(one, key) for key in ("method", "backbone", "suite", "seed")}
+        | {"run_id": one.id, "label": one.title, "tasks": ["gqa"], "status": "done", "cause": None}
+        for one in SHORT
+    ]
+    frame = load_results(results)
+    text = table_text(frame[frame["run_id"].isin([one.id for one in SHORT])], cells)
+    return text.strip()
+
+
+def parent_named(pid: int, name: str) -> psutil.Process:
+    return next(process for process in psutil.Process(pid).parents() if name in process.name())
+
+
+def test_an_array_gives_the_table_of_an_inline_sweep(on: Sweeping, reference: Path) -> None:
+    on.open()
+    del on.env["NO_PICTURES"]
+    said = on.sweep(SHORT, *on.profile(pack=2, parallel=2))
+    assert "submitted 4 runs in 2 jobs" in said
+    assert table(reference) in said
+    same(on, SHORT, reference)
+    assert len({on.job(one).partition("_")[0] for one in SHORT}) == 1
+    assert "0 to do, 4 already done" in on.sweep(SHORT, *on.profile())
+
+
+def test_the_report_is_written_by_a_job_of_its_own_when_nobody_looks_on(on: Sweeping, reference: Path) -> None:
+    on.open()
+    sweep = on.start(SHORT[:2], *on.profile())
+    on.until(lambda: list(on.results.glob("slurm/*/submission.json")), "submitted", 60)
+    sweep.kill()  # as a terminal that is closed
+    sweep.communicate()
+    (submission,) = queue.submissions(on.results)
+    assert submission.report
+    on.cluster.wait(submission.report, "COMPLETED", 120)
+    same(on, SHORT[:2], reference)
+    (log,) = on.results.glob(f"slurm/*/{submission.report}_0_log.out")
+    assert "runs/ (one folder per run)" in log.read_text()
+
+
+def test_runs_that_are_told_to_stop_go_on_where_they_were(on: Sweeping, reference: Path) -> None:
+    sweep = on.start(LONG[:2], *on.profile())
+    on.at_gate(*LONG[:2])
+    on.cluster.run("scancel", "--signal=USR2", on.job(LONG[0]))
+    on.cluster.run("scontrol", "requeue", on.job(LONG[1]))
+    on.open()
+    on.until(lambda: all(on.attempts(one)[0].outcome for one in LONG[:2]), "they have stopped")
+    assert {row["state"] for row in on.status(LONG[:2]).values()} <= {"preempted", "running"}
+    on.end(sweep)
+    same(on, LONG[:2], reference)
+    for one, name in zip(LONG, ("SIGUSR2", "SIGTERM"), strict=False):
+        assert [(a.outcome, a.reason) for a in on.attempts(one)] == [("interrupted", name), ("done", "")]
+        first, second = read_lines(on.at(one).segments)
+        assert first["reason"] == name
+        assert first["end_step"] == second["start_step"] >= 10
+
+
+def test_preempted_runs_give_way_and_come_back(on: Sweeping, reference: Path) -> None:
+    sweep = on.start(LONG[:2], *on.profile(partition="low"))
+    on.at_gate(*LONG[:2])
+    high = on.cluster.submit("sleep 1", "--partition=main", "--nodes=4", "--exclusive", "--time=1")
+    on.open()
+    on.cluster.wait(high, "COMPLETED", 60)
+    on.end(sweep)
+    same(on, LONG[:2], reference)
+    for one in LONG[:2]:
+        assert [a.reason for a in on.attempts(one)] == ["SIGUSR2", ""]
+
+
+def test_a_lost_node_costs_nothing_whatever_its_clock_says(on: Sweeping, reference: Path) -> None:
+    """The clock of the node that dies is an hour ahead, in what it says and in the times of its claims."""
+    on.env["CLOCK_AHEAD_ON"] = "node1"
+    sweep = on.start(LONG[:2], *on.profile())
+    on.at_gate(*LONG[:2])
+    lost = [one for one in LONG[:2] if on.node(one) == "node1"]
+    assert lost
+    on.cluster.control("kill-node", "node1")
+    on.cluster.run("scontrol", "update", "nodename=node1", "state=down", "reason=test")
+    on.open()
+    on.end(sweep)
+    same(on, LONG[:2], reference)
+    for one in lost:
+        assert [a.outcome for a in on.attempts(one)] == [None, "done"]
+        assert on.node(one) != "node1"
+        assert [row["reason"] for row in read_lines(on.at(one).segments)] == ["killed", "done"]
+
+
+def test_what_is_killed_is_started_again(on: Sweeping, reference: Path) -> None:
+    sweep = on.start(LONG, *on.profile())
+    on.at_gate(*LONG)
+    worker, step, script = LONG
+    os.kill(on.attempts(worker)[-1].pid, signal.SIGKILL)
+    parent_named(on.attempts(step)[-1].pid, "slurmstepd").kill()
+    job = on.cluster.shown(on.job(script), "JobId")
+    shells = [
+        p for p in psutil.process_iter(["cmdline"]) if f"job{job}/slurm_script" in " ".join(p.info["cmdline"] or ())
+    ]
+    assert shells
+    for shell in shells:
+        shell.kill()
+    on.open()
+    on.end(sweep)
+    same(on, LONG, reference)
+    assert [a.outcome for a in on.attempts(worker)] == [None, "done"]
+    assert len(on.attempts(step)) == 1  # its task goes on without it
+    assert len(on.attempts(script)) == 2
+
+
+def test_cancelled_runs_stop_and_are_run_when_asked_for_again(on: Sweeping, reference: Path) -> None:
+    sweep = on.start(LONG[:2], *on.profile(parallel=1))
+    on.at_gate(LONG[0])
+    assert [row["state"] for row in on.status(LONG[:2]).values()] == ["running", "queued"]
+    said = on.bench("cancel", *on.words(LONG[:2]))
+    assert "2 runs cancelled" in said
+    on.open()
+    said = on.end(sweep, code=1)
+    assert said.count("cancelled") >= 2
+    assert [row["state"] for row in on.status(LONG[:2]).values()] == ["cancelled", "cancelled"]
+    assert [(a.outcome, a.reason) for a in on.attempts(LONG[0])] == [("interrupted", "cancelled")]
+    assert on.attempts(LONG[1]) == []
+    on.sweep(LONG[:2], *on.profile())
+    same(on, LONG[:2], reference)
+
+
+def test_jobs_that_a_person_takes_out_of_the_queue_stay_out(on: Sweeping, reference: Path) -> None:
+    sweep = on.start(LONG[:2], *on.profile(parallel=1))
+    on.at_gate(LONG[0])
+    on.cluster.run("scancel", on.job(LONG[0]).partition("_")[0])
+    on.open()
+    said = on.end(sweep, code=1)
+    assert f"{LONG[0].id}: interrupted" in said
+    assert f"{LONG[1].id}: missing" in said
+    on.sweep(LONG[:2], *on.profile())
+    same(on, LONG[:2], reference)
+
+
+def test_the_controller_dies_and_comes_back(on: Sweeping, reference: Path) -> None:
+    sweep = on.start(SHORT, *on.profile(parallel=2))
+    on.at_gate(*SHORT[:2])
+    os.kill(int((on.cluster.folder / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
+    assert {row["state"] for row in on.status(SHORT).values()} == {"running", "queued"}  # with Slurm down
+    on.cluster.control("up")
+    on.open()
+    on.end(sweep)
+    same(on, SHORT, reference)
+
+
+def test_two_sweeps_at_once_do_everything_once(on: Sweeping, reference: Path) -> None:
+    on.open()
+    sweeps = [on.start(SHORT, *on.profile()) for _ in range(2)]
+    said = [on.end(sweep) for sweep in sweeps]
+    same(on, SHORT, reference)
+    assert sorted("submitted 4 runs" in text for text in said) == [False, True]
+    assert any("4 runs are queued or being run already" in text for text in said)
+    assert [len(on.attempts(one)) for one in SHORT] == [1] * 4
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, which root cannot write either when it is full or read-only."""
+    disk = tmp_path / "results"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    with suppress(OSError):
+        (disk / "ballast").unlink()
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_loses_nothing_that_was_there(on: Sweeping, reference: Path, small_disk: Path) -> None:
+    one = LONG[0]
+    sweep = on.start([one], *on.profile())
+    on.at_gate(one)
+    with suppress(OSError), (small_disk / "ballast").open("wb") as file:
+        while True:
+            file.write(b"\0" * 4096)
+            file.flush()
+    on.open()
+    said = on.end(sweep, code=2)
+    assert said.count("error:") == 1
+    assert "No space left on device" in said
+    assert on.status([one])[one.id]["state"] == "interrupted"
+    (small_disk / "ballast").unlink()
+    on.sweep([one], *on.profile())
+    same(on, [one], reference)
+    assert read_lines(on.at(one).segments)[-1]["start_step"] == 5  # the last checkpoint that there was room for
+
+
+def test_a_read_only_folder_is_one_clear_error(on: Sweeping, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    said = on.sweep(SHORT, *on.profile(), code=2)
+    assert said.count("error:") == 1
+    assert "--results" in said
+    assert not list(small_disk.iterdir())

@@ -1,0 +1,196 @@
+"""What a person sees of a sweep: states, progress, totals, time left; with Slurm up, down and absent."""
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import fake_runs
+import pytest
+
+from bench.cli import main
+from bench.config import Execution, Run, resolve
+from bench.events import Event
+from bench.records import Folder
+from bench.sweep import attempts, queue
+from bench.sweep.claims import Observer, acquire, this_process
+from bench.sweep.execute import work_through
+from bench.sweep.pulse import Pulse
+from bench.sweep.queue import Submission
+
+WORDS = ["--methods", "lora", "--suites", "image-text", "--seeds", "1..8"]
+RUNS = [resolve("mini-bart", "lora", "image-text", seed=seed) for seed in range(1, 9)]
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs of every kind; Slurm has the jobs of the last three in its queue."""
+    monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
+    monkeypatch.setenv("FAKE_RUNS", '{"2": "oom", "3": "error", "4": "interrupt"}')
+    results = tmp_path / "results"
+    work_through(RUNS[:2], Execution(), results)
+    work_through(RUNS[2:3], Execution(), results, again=True)
+    with pytest.raises(KeyboardInterrupt):
+        work_through(RUNS[3:4], Execution(), results)
+    folder = Folder(results, RUNS[5].id)
+    folder.path.mkdir(parents=True)
+    folder.cancelled.touch()
+    jobs = {f"9_{index}": {run.id: 0} for index, run in enumerate(RUNS[3:])}
+    one = Submission(number=1, name="try-1", sweep="try", command="", submitted="2026", jobs=jobs)
+    (results / "slurm" / "try-1").mkdir(parents=True)
+    (results / "slurm" / "try-1" / "submission.json").write_text(one.model_dump_json())
+    slurm = tmp_path / "bin"
+    slurm.mkdir()
+    (slurm / "squeue").write_text(f"#!/bin/sh\ncat {slurm}/says\n")
+    (slurm / "squeue").chmod(stat.S_IRWXU)
+    lines = ("9_0|PENDING|BeginTime|", "9_3|PENDING|Priority|", "9_4|RUNNING|None|node7")
+    (slurm / "says").write_text("".join(f"{line}\n" for line in lines))
+    monkeypatch.setenv("PATH", f"{slurm}{os.pathsep}{os.environ['PATH']}")
+    return results
+
+
+def look(results: Path, capsys: pytest.CaptureFixture[str]) -> dict:
+    assert main(["status", *WORDS, "--results", str(results), "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_state_with_its_reason(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = look(results, capsys)
+    assert [row["run"] for row in told["runs"]] == [run.id for run in RUNS]
+    assert [(row["state"], row["note"]) for row in told["runs"]] == [
+        ("done", ""),
+        ("failed", "oom: no more"),
+        ("parked", "error: 'whatever'"),
+        ("preempted", "SIGINT"),
+        ("missing", "its job 9_1 is gone; run the sweep again"),
+        ("cancelled", ""),
+        ("queued", "Priority"),
+        ("queued", "starting"),
+    ]
+    assert [row["attempts"] for row in told["runs"]] == [1, 1, 2, 1, 0, 0, 0, 0]
+    assert told["runs"][7]["node"] == "node7"
+    assert told["totals"]["queued"] == 2
+    assert sum(told["totals"].values()) == len(RUNS)
+    assert told["slurm"] is None
+
+
+@pytest.mark.parametrize("how", ["down", "absent"])
+def test_with_slurm_down_or_absent(
+    results: Path, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.write_text("#!/bin/sh\nexit 1\n") if how == "down" else monkeypatch.setenv("PATH", str(results))
+    told = look(results, capsys)
+    names = ["done", "failed", "parked", "interrupted", "queued", "cancelled", "queued", "queued"]
+    assert [row["state"] for row in told["runs"]] == names
+    assert told["runs"][6]["note"] == "Slurm does not answer"
+    assert "does not answer" in told["slurm"]
+
+
+def test_a_running_run_shows_how_far_it_is(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Folder(results, RUNS[6].id)
+    with acquire(folder.claim, Observer()) as lease:
+        assert lease
+        pulse = Pulse(folder, lambda event: None, "9_3")
+        pulse(Event("phase", RUNS[6].id, "train"))
+        for step in range(1, 6):
+            pulse(Event("step", RUNS[6].id, "vqa", step, 100, 0.5, step / 50, 32))
+            time.sleep(0.02)
+        pulse.write()
+        told = look(results, capsys)["runs"][6]
+        assert (told["state"], told["note"], told["job"]) == ("running", "train", "9_3")
+        assert (told["step"], told["steps"], told["epoch"]) == (5, 100, 0.1)
+        assert 95 * 0.02 <= told["eta_seconds"] <= 95 * 0.2
+        assert 32 / 0.2 < told["samples_per_second"] < 32 / 0.02
+        assert told["memory_bytes"] > 2**20
+        assert told["node"]
+        assert main(["status", *WORDS, "--results", str(results)]) == 0
+        shown = capsys.readouterr().out
+        assert "5/100" in shown
+        assert "8 runs: 1 done, 1 failed, 1 parked" in shown
+
+
+def test_the_time_left_is_shared_by_those_at_work(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert look(results, capsys)["eta_seconds"] is None  # nobody is at work
+    record = Folder(results, RUNS[0].id).read()
+    assert record is not None
+    Folder(results, RUNS[0].id).finish(record.model_copy(update={"time": {"total_seconds": 100.0}}))
+    rows = [run for run in RUNS if run.seed in (4, 5, 7, 8)]
+    with acquire(Folder(results, rows[0].id).claim, Observer()), acquire(Folder(results, rows[1].id).claim, Observer()):
+        assert look(results, capsys)["eta_seconds"] == pytest.approx(4 * 100 / 2)
+
+
+def test_watch_ends_when_everything_is_settled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in RUNS:
+        fake_runs.run_one(run, Execution(), tmp_path)
+    assert main(["watch", *WORDS, "--results", str(tmp_path)]) == 0
+    assert "8 runs: 8 done" in capsys.readouterr().out
+
+
+def test_logs_show_attempts_and_outputs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Folder(results, RUNS[2].id)
+    folder.log.write_text("Traceback: whatever")
+    out = results / "worker.out"
+    out.write_text("\n".join(map(str, range(1000))))
+    folder = Folder(results, RUNS[2].id)
+    attempts.begin(folder, this_process(), str(out.with_suffix(".err")))
+    assert main(["logs", RUNS[2].id[:-4], "--results", str(results), "--lines", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "attempt 1" in said
+    assert "failed 'whatever'" in said
+    assert "attempt 3" in said
+    assert "no end" in said
+    assert "Traceback: whatever" in said
+    assert said.endswith("997\n998\n999\n")
+    assert main(["logs", "lora", "--results", str(results)]) == 2
+    assert "give more of the id" in capsys.readouterr().err
+    assert main(["logs", "nothing", "--results", str(results)]) == 2
+
+
+def test_cancel_marks_what_is_open_and_empties_the_queue(
+    results: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    scancel = tmp_path / "bin" / "scancel"
+    scancel.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/cancelled\n')
+    scancel.chmod(stat.S_IRWXU)
+    assert main(["cancel", *WORDS, "--results", str(results), "--run", RUNS[6].id]) == 0
+    assert "1 runs cancelled" in capsys.readouterr().out
+    assert (tmp_path / "cancelled").read_text() == "9_3\n"
+    assert main(["cancel", *WORDS, "--results", str(results)]) == 0
+    assert (tmp_path / "cancelled").read_text() == "9_0\n"  # the running job stops by itself
+    capsys.readouterr()
+    names = ["done", "failed", "parked", "cancelled", "cancelled", "cancelled", "cancelled", "cancelled"]
+    assert [row["state"] for row in look(results, capsys)["runs"]] == names
+    assert main(["cancel", *WORDS, "--results", str(results)]) == 0
+    assert "nothing to cancel" in capsys.readouterr().out
+
+
+def test_a_running_run_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "0.3")
+
+    def one(run: Run, execution: Execution, results: Path, report: object, hold: object) -> None:
+        main(["cancel", *WORDS, "--results", str(tmp_path)])
+        deadline = time.monotonic() + 30
+        while not hold.stop and time.monotonic() < deadline:
+            time.sleep(0.01)
+        raise KeyboardInterrupt(hold.stop)
+
+    monkeypatch.setattr("bench.run.run_one", one)
+    work_through(RUNS[:1], Execution(), tmp_path)
+    (attempt,) = attempts.read(Folder(tmp_path, RUNS[0].id))
+    assert (attempt.outcome, attempt.reason) == ("interrupted", "cancelled")
+
+
+def test_retry_lets_failures_be_tried_again(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["retry", *WORDS, "--results", str(results)]
+    assert main(words) == 2
+    assert "--failed" in capsys.readouterr().err
+    assert main([*words, "--failed"]) == 0
+    assert "2 runs to try again" in capsys.readouterr().out
+    assert (Folder(results, RUNS[2].id).path / "attempt-2" / "attempts" / "1.json").exists()
+    assert queue.places(results)
+    assert main([*words, "--run", RUNS[5].id]) == 0
+    assert "1 runs to try again" in capsys.readouterr().out
+    assert main([*words, "--failed"]) == 0
+    assert "nothing to try again" in capsys.readouterr().out

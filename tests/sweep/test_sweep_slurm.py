@@ -1,0 +1,209 @@
+"""Submission to Slurm and what is said of it, without a Slurm: scripts, requests, arrays, answers that are played."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bench.config import Execution, Run, resolve
+from bench.errors import UsageError
+from bench.records import Folder
+from bench.sweep import attempts, queue
+from bench.sweep.claims import Observer, acquire, this_process
+from bench.sweep.estimate import gpus, memory_gb
+from bench.sweep.profile import Profile
+from bench.sweep.slurm import Attendance, Sender, lost
+
+PLAIN = {"partition": "main", "time_minutes": 60}
+
+
+def make(seed: int = 1, backbone: str = "mini-bart", **settings: object) -> Run:
+    return resolve(backbone, "lora", "image-text", seed=seed, settings=settings)
+
+
+def sender(results: Path, execution: Execution | None = None, **fields: object) -> Sender:
+    profile = Profile.model_validate(PLAIN | fields)
+    return Sender("try", "python -m bench sweep", results.resolve(), profile, execution or Execution())
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands that stand for Slurm's: they write down their arguments, and say what is in the file of their name."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in (*queue.COMMANDS, "sinfo", "sacct"):
+        file = folder / name
+        file.write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/calls\ncat {folder}/{name}.says 2>/dev/null\n')
+        file.chmod(file.stat().st_mode | stat.S_IEXEC)
+        (folder / f"{name}.says").write_text("")
+    (folder / "sbatch.says").write_text("Submitted batch job 77\n")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def in_queue(slurm: Path, *jobs: tuple[str, str, str, str]) -> None:
+    (slurm / "squeue.says").write_text("".join("|".join(job) + "\n" for job in jobs))
+
+
+def calls(slurm: Path, name: str) -> list[str]:
+    return [line for line in (slurm / "calls").read_text().splitlines() if line.split()[0] == name]
+
+
+def test_the_script_asks_for_what_the_profile_and_the_runs_say(tmp_path: Path) -> None:
+    runs = [make(seed) for seed in range(1, 8)]
+    fields = {"array_parallelism": 3, "pack": 2, "signal_seconds": 90, "memory_gb": 7, "cpus": 2, "max_requeues": 4}
+    script = sender(tmp_path, **fields).script(runs)
+    for line in ("--array=0-3%3", "--mem=7168M", "--time=60", "--signal=USR2@90", "--cpus-per-task=2", "--requeue"):
+        assert f"#SBATCH {line}\n" in script
+    assert 'scontrol requeue "$SLURM_JOB_ID"' in script
+    assert "-lt 4 ]" in script
+    assert "--gpus" not in script
+    assert "scontrol requeue" not in sender(tmp_path, requeue=False).script(runs)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "asks"),
+    [(0, 0, False), (1, 0, False), (75, 0, True), (75, 3, False), (137, 2, True), (143, 0, False), (139, 0, True)],
+)
+def test_a_job_that_was_stopped_or_killed_asks_to_be_started_again(
+    tmp_path: Path, slurm: Path, code: int, restarts: int, asks: bool
+) -> None:
+    """The end of the script is run by a shell after a command that ends with such a code."""
+    script = sender(tmp_path, max_requeues=3).script([make()])
+    end = script[script.index("code=$?") :]
+    (tmp_path / "script").write_text(f"(exit {code})\n{end}")
+    done = os.waitstatus_to_exitcode(
+        os.system(f"SLURM_JOB_ID=5 SLURM_RESTART_COUNT={restarts} bash {tmp_path / 'script'}")
+    )
+    assert done == code
+    assert ((slurm / "calls").exists() and calls(slurm, "scontrol") == ["scontrol requeue 5"]) is asks
+
+
+def test_requests_follow_from_the_runs_where_the_profile_says_nothing(tmp_path: Path) -> None:
+    small, large = make(), resolve("bart-base", "full", "image-text", data="official")
+    auto, cpu = Execution(), Execution(device="cpu")
+    assert (gpus([small], auto), gpus([small, large], auto), gpus([large], cpu)) == (0, 1, 0)
+    assert memory_gb([small], auto) == 2  # measured: 0.5 GB
+    assert 3 <= memory_gb([large], auto) <= 8
+    assert memory_gb([large], cpu) > memory_gb([large], auto)
+    assert memory_gb([small, large], cpu) == memory_gb([large], cpu)
+    script = sender(tmp_path).script([small, large])
+    assert f"#SBATCH --mem={memory_gb([large], auto)}G\n" in script
+    assert "#SBATCH --gpus-per-node=1\n" in script
+    assert "--gpus" not in sender(tmp_path, gpus=0).script([large])
+
+
+def test_one_array_is_sent_once(tmp_path: Path, slurm: Path) -> None:
+    runs = [make(seed) for seed in range(1, 6)]
+    results = tmp_path / "results"
+    (sent,) = sender(results, pack=2).send(runs)
+    assert [list(packed) for packed in sent.jobs.values()] == [
+        [run.id for run in runs[:2]],
+        [run.id for run in runs[2:4]],
+        [runs[4].id],
+    ]
+    assert list(sent.jobs) == ["77_0", "77_1", "77_2"]
+    assert len(calls(slurm, "sbatch")) == 1
+    in_queue(slurm, *((job, "PENDING", "Priority", "") for job in sent.jobs))
+    assert sender(results).send(runs) == []
+    (more,) = sender(results).send([*runs, make(9)])
+    assert [list(packed) for packed in more.jobs.values()] == [[make(9).id]]
+    assert f"--name={sent.name}" in calls(slurm, "squeue")[-1]
+
+
+def test_what_is_done_or_being_run_is_not_sent(tmp_path: Path, slurm: Path) -> None:
+    with acquire(Folder(tmp_path, make(1).id).claim, Observer()) as lease:
+        assert lease
+        (sent,) = sender(tmp_path).send([make(1), make(2)])
+    assert [list(packed) for packed in sent.jobs.values()] == [[make(2).id]]
+
+
+def test_more_runs_than_an_array_holds_are_several(tmp_path: Path, slurm: Path) -> None:
+    (slurm / "scontrol.says").write_text("MaxArraySize            = 3\n")
+    sent = sender(tmp_path, pack=2).send([make(seed) for seed in range(1, 9)])
+    assert [len(one.jobs) for one in sent] == [3, 1]
+
+
+def test_a_refusal_is_one_line(tmp_path: Path, slurm: Path) -> None:
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: main' >&2\nexit 1\n")
+    with pytest.raises(UsageError, match="invalid partition specified: main") as told:
+        sender(tmp_path).send([make()])
+    assert "\n" not in str(told.value)
+
+
+def test_without_slurm_one_line_says_what_is_missing_and_what_to_try(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="no partition"):
+        queue.require()
+    (slurm / "sinfo.says").write_text("main up\n")
+    queue.require()
+    (slurm / "sinfo").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(UsageError, match=r"does not answer.*slurm/dev-cluster up"):
+        queue.require()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"no sbatch.*slurm/dev-cluster up.*--executor local") as told:
+        queue.require()
+    assert "\n" not in str(told.value)
+
+
+def tried(results: Path, run: Run, outcome: str | None = None, reason: str = "") -> None:
+    folder = Folder(results, run.id)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    attempt = attempts.begin(folder, this_process(), None)
+    if outcome:
+        attempts.end(folder, attempt, outcome, reason)
+
+
+def test_runs_whose_jobs_died_are_sent_again_and_cancelled_ones_are_not(tmp_path: Path, slurm: Path) -> None:
+    runs = [make(seed) for seed in range(1, 7)]
+    tried(tmp_path, runs[5])
+    sender(tmp_path).send(runs)
+    tried(tmp_path, runs[0])  # killed
+    tried(tmp_path, runs[1], "interrupted", "SIGTERM")  # by a person, or by Slurm
+    tried(tmp_path, runs[2], "interrupted", "SIGTERM")
+    tried(tmp_path, runs[3], "interrupted", "SIGUSR2")  # runs[4] never began, nor did runs[5] since it was sent
+    placed = queue.places(tmp_path)
+    assert lost(tmp_path, runs, placed) == [runs[0], runs[3]]
+    (slurm / "sacct.says").write_text("77_0|NODE_FAIL\n77_1|PREEMPTED\n77_2|CANCELLED by 0\n77_3|FAILED\n")
+    assert lost(tmp_path, runs, placed) == [runs[0], runs[1], runs[3]]
+    (slurm / "sacct.says").write_text("77_0|CANCELLED by 1000\n")
+    assert lost(tmp_path, runs, placed) == [runs[3]]
+    (slurm / "sacct.says").write_text("77_[4-5%2]|PENDING\n")  # and yet they are not in the queue
+    assert lost(tmp_path, runs, placed) == [runs[0], runs[3], runs[4], runs[5]]
+    (slurm / "sacct.says").write_text("77_4|FAILED\n77_5|COMPLETED\n")
+    assert lost(tmp_path, runs, placed) == [runs[0], runs[3]]
+
+
+def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.sweep.slurm.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("bench.sweep.slurm.QUEUE_SECONDS", 0.02)
+    runs = [make(seed) for seed in (1, 2)]
+    sends = sender(tmp_path)
+    sent = sends.send(runs)
+    tried(tmp_path, runs[0])  # killed; the other's job has vanished without a trace
+    notes: list[str] = []
+    Attendance(sends, runs, sent, lambda event: notes.append(event.message)).attend()
+    assert [note for note in notes if "submitting" in note] == ["the jobs of 1 runs have died; submitting these again"]
+    assert [list(one.jobs.values()) for one in queue.submissions(tmp_path)][1] == [{runs[0].id: 1}]
+
+
+def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path) -> None:
+    sender(tmp_path).send([make()])
+    (queue.folder(tmp_path) / "torn").mkdir()
+    (queue.folder(tmp_path) / "torn" / "submission.json").write_text(json.dumps({"name": 3})[:-1])
+    assert list(queue.places(tmp_path)) == [make().id]
+
+
+def test_a_slurm_that_does_not_answer_is_not_an_empty_queue(tmp_path: Path, slurm: Path) -> None:
+    sends = sender(tmp_path)
+    sends.send([make()])
+    (slurm / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    assert queue.queued(queue.submissions(tmp_path)) is None
+    with pytest.raises(UsageError, match="does not answer"):
+        sends.send([make()])
