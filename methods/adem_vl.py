@@ -72,7 +72,7 @@ class AdemVL(Part):
                 Hook(module, port, reads="x_norm").plan(placement)
 
 
-@method("adem-vl", optim=OPTIM, order=61)
+@method("adem-vl", optim=OPTIM, order=61, listed=False)
 def adem_vl(
     shape: Shape,
     *,

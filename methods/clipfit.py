@@ -48,7 +48,7 @@ class Distill(Part):
         placement.changes.append(keep)
 
 
-@method("clipfit", optim=OPTIM, order=60)
+@method("clipfit", optim=OPTIM, order=60, listed=False)
 def clipfit(
     shape: Shape, *, norms: Norms = "enc", decoder: bool = False, distill: Annotated[float, Field(ge=0)] = 0.0
 ) -> Spec:

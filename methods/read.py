@@ -47,7 +47,7 @@ class Recurrent(Delta):
         return Block(d_in, self.r, d_out, gelu=self.gelu, near_zero=self.near_zero, init=self.init, make=make)
 
 
-@method("read", optim=OPTIM, order=63)
+@method("read", optim=OPTIM, order=63, listed=False)
 def read(
     shape: Shape,
     *,

@@ -59,7 +59,7 @@ class UniAdapter(Part):
                 Hook(site, decoder[index], reads="x").plan(placement)
 
 
-@method("uniadapter", optim=OPTIM, order=62)
+@method("uniadapter", optim=OPTIM, order=62, listed=False)
 def uniadapter(
     shape: Shape,
     *,
