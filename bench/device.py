@@ -193,10 +193,12 @@ class SavedActivations:
         self.bytes = 0
 
     def _pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if (reference := StorageWeakRef(storage)) not in self._seen:
-            self._seen.add(reference)
-            self.bytes += storage.nbytes()
+        # A sparse tensor has no storage of its own, but one for its entries and one for where they are.
+        parts = [tensor.detach()._indices(), tensor.detach()._values()] if tensor.is_sparse else [tensor]
+        for storage in (part.untyped_storage() for part in parts):
+            if (reference := StorageWeakRef(storage)) not in self._seen:
+                self._seen.add(reference)
+                self.bytes += storage.nbytes()
         return tensor
 
     def __enter__(self) -> "SavedActivations":

@@ -315,3 +315,12 @@ def test_counting_leaves_gradients_as_they_are() -> None:
     with device.SavedActivations(model):
         counted = torch.autograd.grad(model(ids).square().sum(), [p for p in model.parameters() if p.requires_grad])
     assert all(map(torch.equal, plain, counted))
+
+
+def test_activations_of_sparse_matrices_are_their_entries_and_their_places():
+    values = torch.ones(3, requires_grad=True)
+    places = torch.tensor([[0, 1, 2], [0, 1, 2]])
+    with device.SavedActivations(torch.nn.Module()) as kept:
+        sparse = torch.sparse_coo_tensor(places, 2 * values, (4, 4))
+        torch.sparse.mm(sparse, torch.ones(4, 2)).sum().backward()
+    assert kept.bytes >= places.numel() * 8 + values.numel() * 4
