@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any, Literal, get_args, get_origin
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -126,10 +127,12 @@ def random(examples: int) -> Callable[[Any], Any]:
 def on_every_method(
     examples: int, where: Callable[[Configuration], bool] = lambda configuration: True
 ) -> Callable[[Any], Any]:
-    """Run a test on the defaults of every method in both families, and on random overrides of them."""
+    """Run a test on the defaults of every method, and on random overrides of them.
 
-    defaults = [configuration for configuration in DEFAULTS if where(configuration)]
-    names = tuple(dict.fromkeys(configuration.name for configuration in defaults))
+    The defaults on one of the two backbones: which one differs by test and method.
+    """
+    fitting = [configuration for configuration in DEFAULTS if where(configuration)]
+    names = tuple(dict.fromkeys(configuration.name for configuration in fitting))
 
     def decorate(check: Callable[[Configuration], None]) -> Any:
         @random(examples)
@@ -137,6 +140,11 @@ def on_every_method(
         @wraps(check)  # whose name seeds the draws
         def overridden(configuration: Configuration) -> None:
             check(configuration)
+
+        defaults = []
+        for name in names:
+            both = [configuration for configuration in fitting if configuration.name == name]
+            defaults.append(both[crc32(f"{check.__name__} {name}".encode()) % len(both)])
 
         @pytest.mark.parametrize("configuration", [*defaults, None], ids=lambda c: str(c or "overridden"))
         def test(configuration: Configuration | None) -> None:

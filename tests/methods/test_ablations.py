@@ -187,7 +187,7 @@ def drawn(option: str) -> bool:
     return not option.startswith("projector") and option not in ("norms", "biases")
 
 
-@random(120)
+@random(80)
 @given(configurations(("vl-pet-small", "vl-pet-middleX", "vl-pet-middleY", "vl-pet-large"), drawn, fewest=6, most=14))
 def test_options_together(configuration: Configuration):
     o = configuration.options
