@@ -119,7 +119,7 @@ def test_checkpointed_layers_remember_their_task_wherever_the_backward_pass_runs
     methods.attach(model, "vl-adapter-multiple", tasks=("vqa", "gqa"))
     perturb(model.pet, 0.2)
     checkpointed = copy.deepcopy(model)
-    checkpointed.lm.gradient_checkpointing_enable()
+    getattr(checkpointed.lm, "activation_checkpointing_enable", checkpointed.lm.gradient_checkpointing_enable)()
     gradients = []
     for one, around in ((model, None), (checkpointed, None), (checkpointed, "gqa"), (checkpointed, "vqa")):
         one.train().zero_grad()
