@@ -125,9 +125,11 @@ def random(examples: int) -> Callable[[Any], Any]:
 
 
 def on_every_method(
-    examples: int, where: Callable[[Configuration], bool] = lambda configuration: True
+    examples: int,
+    *also: tuple[str, dict[str, Any]],
+    where: Callable[[Configuration], bool] = lambda configuration: True,
 ) -> Callable[[Any], Any]:
-    """Run a test on the defaults of every method, and on random overrides of them.
+    """Run a test on the defaults of every method, on random overrides of them, and on what must not be missed.
 
     The defaults on one of the two backbones: which one differs by test and method.
     """
@@ -145,8 +147,9 @@ def on_every_method(
         for name in names:
             both = [configuration for configuration in fitting if configuration.name == name]
             defaults.append(both[crc32(f"{check.__name__} {name}".encode()) % len(both)])
+        named = [Configuration(family, name, tuple(o.items())) for family in FAMILIES for name, o in also]
 
-        @pytest.mark.parametrize("configuration", [*defaults, None], ids=lambda c: str(c or "overridden"))
+        @pytest.mark.parametrize("configuration", [*defaults, *named, None], ids=lambda c: str(c or "overridden"))
         def test(configuration: Configuration | None) -> None:
             overridden() if configuration is None else check(configuration)
 

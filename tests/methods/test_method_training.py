@@ -44,7 +44,12 @@ def lively(configuration: Configuration) -> bool:
     return not dead and options.get("hidden", 9) > 2
 
 
-@on_every_method(examples=40, where=lively)
+@on_every_method(
+    40,
+    ("vl-pet-large", {"decoder": "self-value", "quirk": "unused-self-value"}),
+    ("vl-pet-large", {"decoder_heads": 2, "quirk": "unused-value-heads"}),
+    where=lively,
+)
 def test_two_steps_change_what_is_trained_and_nothing_else(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = attach(model, configuration.chosen)
@@ -64,7 +69,7 @@ def test_two_steps_change_what_is_trained_and_nothing_else(configuration: Config
         assert tensor.data_ptr() in trained or torch.equal(tensor, before[name]), name
 
 
-@on_every_method(examples=20)
+@on_every_method(20, ("vl-pet-small", {"gate": "small-masked"}), ("prompt-multiple", {"length": 3}))
 def test_checkpointing_gives_the_same_gradients(configuration: Configuration):
     """Over two forward passes of different tasks and lengths, whose layers are run again in one backward pass."""
     gradients = []
@@ -96,7 +101,7 @@ def close(rough: torch.Tensor, exact: torch.Tensor) -> bool:
     return bool((rough.float() - exact).abs().max() < 0.1 * exact.abs().max())
 
 
-@on_every_method(examples=8)
+@on_every_method(8)
 def test_bfloat16_with_a_float32_output_projection(configuration: Configuration):
     """T5 keeps ``wo`` in float32 when the rest is in half precision."""
     exact = wrapper(configuration.family)

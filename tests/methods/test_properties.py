@@ -102,7 +102,7 @@ def test_switched_off_at_every_site_there_is(family, parts):
     check_off(family, Spec(parts=parts))
 
 
-@on_every_method(examples=8)
+@on_every_method(8)
 def test_a_copied_model_is_its_own(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = attach(model, configuration.chosen)
@@ -117,7 +117,7 @@ def test_a_copied_model_is_its_own(configuration: Configuration):
     assert not torch.allclose(logits(twin), before, atol=1e-4)
 
 
-@on_every_method(examples=25)
+@on_every_method(25)
 def test_detaching_gives_the_model_back_bit_for_bit(configuration: Configuration):
     def state() -> dict[str, Any]:
         flags = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -143,7 +143,7 @@ def test_detaching_gives_the_model_back_bit_for_bit(configuration: Configuration
     assert after.keys() == tensors.keys() and all(torch.equal(after[key], tensor) for key, tensor in tensors.items())
 
 
-@on_every_method(examples=20, where=lambda configuration: configuration.spec.cached)
+@on_every_method(20, where=lambda configuration: configuration.spec.cached)
 def test_cached_decoding_is_uncached_decoding(configuration: Configuration):
     model, given = wrapper(configuration.family), batch()
     handle = attach(model, configuration.chosen)
@@ -160,7 +160,7 @@ def test_cached_decoding_is_uncached_decoding(configuration: Configuration):
     assert torch.equal(beams(model, use_cache=True), beams(model, use_cache=False))
 
 
-@on_every_method(examples=25)
+@on_every_method(25)
 def test_a_saved_file_holds_what_is_trained_and_makes_another_model_the_same(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = attach(model, configuration.chosen)
@@ -199,7 +199,7 @@ def test_a_file_of_another_spec_is_refused(pair: tuple[Configuration, Configurat
     assert all(torch.equal(p, before[name]) for name, p in handle.trained().items())
 
 
-@on_every_method(examples=15, where=lambda configuration: configuration.spec.merges)
+@on_every_method(15, where=lambda configuration: configuration.spec.merges)
 def test_merging_leaves_a_plain_model_with_the_same_outputs(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = attach(model, configuration.chosen)

@@ -49,7 +49,7 @@ def test_what_tasks_share(family, share, options):
     assert same == (share == "all")
 
 
-@on_every_method(examples=15)
+@on_every_method(15)
 def test_routed_methods_answer_to_the_task_and_others_do_not(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = attach(model, configuration.chosen)
@@ -64,7 +64,7 @@ def is_routed(configuration: Configuration) -> bool:
     return configuration.spec.routed
 
 
-@on_every_method(examples=6, where=is_routed)
+@on_every_method(6, where=is_routed)
 def test_no_task_or_an_unknown_one_is_an_error(configuration: Configuration):
     model = wrapper(configuration.family)
     methods.attach(model, configuration.chosen, tasks=("vqa", "gqa"))
@@ -77,7 +77,7 @@ def test_no_task_or_an_unknown_one_is_an_error(configuration: Configuration):
         model(**given, task=None)
 
 
-@on_every_method(examples=6, where=is_routed)
+@on_every_method(6, where=is_routed)
 def test_training_one_task_leaves_weights_of_the_others_alone(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = methods.attach(model, configuration.chosen, tasks=("vqa", "gqa"))
