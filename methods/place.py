@@ -257,7 +257,7 @@ class Hook:
         elif self.reads == "block":
             u = h + x if self.port.norm is None else self.port.norm(h + x)
         self.x = self.normed = None
-        if not self.routed:
+        if not self.routed or self.port.layer is None:  # outside of layers nothing is run again
             return self.module(x, h, u, self.seen)
         with context.task(self.task), context.visual(self.visual):
             return self.module(x, h, u, self.seen)

@@ -124,10 +124,11 @@ def random(examples: int) -> Callable[[Any], Any]:
 
 
 def on_every_method(
-    examples: int, where: Callable[[Configuration], bool] = lambda configuration: True
+    examples: int,
+    *also: tuple[str, dict[str, Any]],
+    where: Callable[[Configuration], bool] = lambda configuration: True,
 ) -> Callable[[Any], Any]:
-    """Run a test on the defaults of every method in both families, and on random overrides of them."""
-
+    """Run a test on every method's defaults in both families, on random overrides, and on what must not be missed."""
     defaults = [configuration for configuration in DEFAULTS if where(configuration)]
     names = tuple(dict.fromkeys(configuration.name for configuration in defaults))
 
@@ -138,7 +139,9 @@ def on_every_method(
         def overridden(configuration: Configuration) -> None:
             check(configuration)
 
-        @pytest.mark.parametrize("configuration", [*defaults, None], ids=lambda c: str(c or "overridden"))
+        named = [Configuration(family, name, tuple(o.items())) for family in FAMILIES for name, o in also]
+
+        @pytest.mark.parametrize("configuration", [*defaults, *named, None], ids=lambda c: str(c or "overridden"))
         def test(configuration: Configuration | None) -> None:
             overridden() if configuration is None else check(configuration)
 

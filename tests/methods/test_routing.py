@@ -49,7 +49,7 @@ def test_what_tasks_share(family, share, options):
     assert same == (share == "all")
 
 
-@on_every_method(examples=30)
+@on_every_method(30)
 def test_routed_methods_answer_to_the_task_and_others_do_not(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = attach(model, configuration.chosen)
@@ -64,7 +64,7 @@ def is_routed(configuration: Configuration) -> bool:
     return configuration.spec.routed
 
 
-@on_every_method(examples=10, where=is_routed)
+@on_every_method(10, where=is_routed)
 def test_no_task_or_an_unknown_one_is_an_error(configuration: Configuration):
     model = wrapper(configuration.family)
     methods.attach(model, configuration.chosen, tasks=("vqa", "gqa"))
@@ -77,7 +77,7 @@ def test_no_task_or_an_unknown_one_is_an_error(configuration: Configuration):
         model(**given, task=None)
 
 
-@on_every_method(examples=10, where=is_routed)
+@on_every_method(10, where=is_routed)
 def test_training_one_task_leaves_weights_of_the_others_alone(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = methods.attach(model, configuration.chosen, tasks=("vqa", "gqa"))
@@ -86,6 +86,16 @@ def test_training_one_task_leaves_weights_of_the_others_alone(configuration: Con
     trained = handle.trained()
     assert any(".gqa" in name and p.grad is not None for name, p in trained.items())
     assert all(p.grad is None for name, p in trained.items() if ".vqa" in name)
+
+
+@pytest.mark.parametrize("site", ["enc.end.ln", "dec.ff.ln", "dec.xa.kv", "lm.head"])
+@torch.no_grad()
+def test_weights_per_task_can_stand_anywhere(family, site):
+    model = wrapper(family)
+    methods.attach(model, methods.get("vl-adapter-multiple", at=(site,)), tasks=("vqa", "gqa"))
+    perturb(model.pet, 0.3)
+    one, other = (model(**batch(), task=task).logits for task in ("vqa", "gqa"))
+    assert not torch.allclose(one, other, atol=1e-4)
 
 
 def test_a_bare_language_model_is_told_the_task_around_the_call(family):
@@ -109,7 +119,7 @@ def test_checkpointed_layers_remember_their_task_wherever_the_backward_pass_runs
     methods.attach(model, "vl-adapter-multiple", tasks=("vqa", "gqa"))
     perturb(model.pet, 0.2)
     checkpointed = copy.deepcopy(model)
-    checkpointed.lm.gradient_checkpointing_enable()
+    getattr(checkpointed.lm, "activation_checkpointing_enable", checkpointed.lm.gradient_checkpointing_enable)()
     gradients = []
     for one, around in ((model, None), (checkpointed, None), (checkpointed, "gqa"), (checkpointed, "vqa")):
         one.train().zero_grad()
