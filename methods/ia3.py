@@ -3,11 +3,10 @@
 from methods.options import At, Layers, Norms, joined
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
-from methods.spec import SITES, Gate, Patch, Spec, Trainable
-from methods.vl_pet import T5, VALUE, GateName, four_sizes, gate_called, gated
+from methods.spec import SITES, Patch, Spec, Trainable
+from methods.vl_pet import FACTOR, T5, VALUE, GateName, around, four_sizes
 
 SCALED = tuple(site for site in SITES if site.endswith((".k", ".v", "ff.mid")))
-FACTOR = Gate(kind="vector", out="channel", squash="none", init="ones")
 
 
 @method("ia3", optim={"bart": Optim(3e-3), "t5": Optim(3e-3)}, order=22)
@@ -35,7 +34,5 @@ def ia3_vl_pet(
     itself IA3 on H.
     """
     own = Patch(at=(*(site for site in SCALED if site.startswith("enc.")), *VALUE), gate=FACTOR)
-    return Spec(
-        parts=gated(None, (own,), gate=gate_called(gate, gate_rank, zero_init), scale=scale),
-        trainable=Trainable(norms=joined(norms)),
-    )
+    frame = {"gate": gate, "gate_rank": gate_rank, "scale": scale, "zero_init": zero_init, "norms": norms}
+    return around(own, shape, **frame)

@@ -7,7 +7,7 @@ from methods.registry import Alpha, Optim, Rank, method
 from methods.shape import Shape
 from methods.spec import LoRA, Patch, Spec, Trainable
 from methods.vl_adapter import OPTIM, PER_TASK
-from methods.vl_pet import T5, VALUE, GateName, four_sizes, gate_called, gated
+from methods.vl_pet import T5, VALUE, GateName, around, four_sizes
 
 Q_AND_V = tuple(f"{block}.{point}" for block in ("enc.sa", "dec.sa", "dec.xa") for point in ("q", "v"))
 
@@ -66,7 +66,5 @@ def lora_vl_pet(
     """
     delta = LoRA(r=rank, alpha=alpha, dropout=dropout)
     own = Patch(at=("enc.sa.q", "enc.sa.v", *VALUE), delta=delta)
-    return Spec(
-        parts=gated(None, (own,), gate=gate_called(gate, gate_rank, zero_init), scale=scale),
-        trainable=Trainable(norms=joined(norms)),
-    )
+    frame = {"gate": gate, "gate_rank": gate_rank, "scale": scale, "zero_init": zero_init, "norms": norms}
+    return around(own, shape, **frame)

@@ -13,30 +13,6 @@ PER_TASK = {"bart": Optim(3e-4, task_prefix=False), "t5": Optim(3e-4, task_prefi
 
 
 @method("vl-adapter", t5=T5, optim=OPTIM, order=30)
-@method(
-    "vl-adapter-multiple",
-    about="One adapter per site and task.",
-    defaults={"share": "none"},
-    t5=T5,
-    optim=PER_TASK,
-    order=42,
-)
-@method(
-    "vl-adapter-half-down",
-    about="The down-projections are shared by all tasks, every task has up-projections of its own.",
-    defaults={"share": "down"},
-    t5=T5,
-    optim=PER_TASK,
-    order=43,
-)
-@method(
-    "vl-adapter-half-up",
-    about="The up-projections are shared by all tasks, every task has down-projections of its own.",
-    defaults={"share": "up"},
-    t5=T5,
-    optim=PER_TASK,
-    order=44,
-)
 def vl_adapter(
     shape: Shape,
     *,
@@ -66,6 +42,17 @@ def vl_adapter(
         trainable=Trainable(norms=joined(norms)),
     )
 
+
+for order, (ending, share, about) in enumerate(
+    (
+        ("multiple", "none", "One adapter per site and task."),
+        ("half-down", "down", "All tasks share the down-projections; every task has up-projections of its own."),
+        ("half-up", "up", "All tasks share the up-projections; every task has down-projections of its own."),
+    ),
+    start=42,
+):
+    preset = method(f"vl-adapter-{ending}", about=about, defaults={"share": share}, t5=T5, optim=PER_TASK, order=order)
+    preset(vl_adapter)
 
 # On BART as in the paper: 2.98, 2.98, 2.98 and 4.16 %. With rows of a matrix split over heads being that matrix, these
 # are VL-PET's own functions.

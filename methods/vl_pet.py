@@ -13,7 +13,7 @@ from methods.errors import MethodError
 from methods.options import Act, Biases, Encoder, Layers, Norms, Start, joined
 from methods.registry import Optim, Rank, method
 from methods.shape import Shape
-from methods.spec import Bottleneck, Delta, Gate, Init, Part, Patch, Spec, Trainable
+from methods.spec import Bottleneck, Delta, Gate, Init, Patch, Spec, Trainable
 
 ENCODER = ("enc.sa.out", "enc.ff.out")
 VALUE = ("dec.xa.v",)
@@ -72,25 +72,9 @@ def gate_called(
     return Gate(**fields, init_down=init, init="zeros" if zero_init else init)
 
 
-def gated(
-    encoder: Delta | None,
-    decoder: tuple[Part, ...],
-    *,
-    gate: Gate | None,
-    scale: float,
-    at: tuple[str, ...] = ENCODER,
-    layers: Layers = "all",
-    h_scale: float = 1.0,
-) -> tuple[Part, ...]:
-    """VL-PET's parts around any modification: gated at the encoder sites, and what the decoder has."""
-    if not at or (encoder is None and gate is None and (scale, h_scale) == (1.0, 1.0)):
-        return decoder
-    return Patch(at=at, layers=layers, delta=encoder, gate=gate, scale=scale, h_scale=h_scale), *decoder
-
-
 Decoder = Literal[
     "none", "value", "value-sequential", "value-residual", "value-gated", "key", "key-value", "self-value", "attention",
-    "attention-gated", "self-attention", "ff", "value-ia3", "ff-ia3",
+    "attention-gated", "self-attention", "ff", "outputs", "value-ia3", "value-ia3-add", "ff-ia3", "ff-ia3-add",
 ]  # fmt: skip
 Quirk = Literal["none", "value-skips-projection", "unused-self-value", "unused-value-heads"]
 """What the released code computes for some ablations: ``value-skips-projection`` V = E + A(E), for
@@ -111,8 +95,9 @@ def _low_rank_gate(r: int) -> Gate:
     return Gate(kind="lowrank", input="x", r=r)
 
 
-def _factor() -> Gate:
-    return Gate(kind="vector", out="channel", squash="none", init="ones")
+# l ⊙ v with l at 1, or v + l ⊙ v with the release's start of l, N(0, 0.02²).
+FACTOR = Gate(kind="vector", out="channel", squash="none", init="ones")
+ADDED_FACTOR = Gate(kind="vector", out="channel", squash="one_plus", init="normal")
 
 
 # name -> (bottleneck maker, rank) -> the patch
@@ -128,12 +113,15 @@ PLACEMENTS: dict[str, Callable[[_Make, int], Patch]] = {
     "attention-gated": lambda a, r: Patch(at=("dec.xa.out",), delta=a(input="h"), gate=_low_rank_gate(r)),
     "self-attention": lambda a, r: Patch(at=("dec.sa.out",), delta=a(input="h")),
     "ff": lambda a, r: Patch(at=("dec.ff.out",), delta=a(input="h")),
-    "value-ia3": lambda a, r: Patch(at=VALUE, gate=_factor()),
-    "ff-ia3": lambda a, r: Patch(at=("dec.ff.mid",), gate=_factor()),
+    "outputs": lambda a, r: Patch(at=("dec.sa.out", "dec.xa.out", "dec.ff.out"), delta=a(input="h")),
+    "value-ia3": lambda a, r: Patch(at=VALUE, gate=FACTOR),
+    "value-ia3-add": lambda a, r: Patch(at=VALUE, gate=ADDED_FACTOR),
+    "ff-ia3": lambda a, r: Patch(at=("dec.ff.mid",), gate=FACTOR),
+    "ff-ia3-add": lambda a, r: Patch(at=("dec.ff.mid",), gate=ADDED_FACTOR),
 }
 
 
-def decoder_called(name: Decoder, delta: _Make, rank: int, quirk: Quirk = "none") -> tuple[Part, ...]:
+def decoder_called(name: Decoder, delta: _Make, rank: int, quirk: Quirk = "none") -> tuple[Patch, ...]:
     """The decoder placement called ``name``; MethodError where the quirk is not one of it."""
     if quirk != "none" and name != QUIRK_OF[quirk]:
         raise MethodError(f"quirk={quirk!r} is one of decoder={QUIRK_OF[quirk]!r}, not of {name!r}")
@@ -212,8 +200,7 @@ def vl_pet(
     ΔH (``delta="none"`` leaves the gate alone), ``h_scale`` multiplies H; ``gate`` is a size by its name, its twin
     from the paper's figure, ``large-full`` (a full matrix), ``self`` (σ of ΔH), a norm in its place, or ``none``; it
     reads ``gate_input`` instead of its own and with ``gate_op="add"`` is added; ``scale`` is s. ``encoder`` and
-    ``layers``
-    say where. Decoder: one module, placed by ``decoder``, of rank ``decoder_rank``. ``init`` draws matrices,
+    ``layers`` say where. Decoder: one module, placed by ``decoder``, of rank ``decoder_rank``. ``init`` draws matrices,
     ``zero_init`` starts the up-projections and the gate's last layer at zero.
     """
     up: Init = "zeros" if zero_init else init
@@ -235,18 +222,21 @@ def vl_pet(
 
     shaped: dict[str, Any] = {"r": rank, "heads": heads, "arrange": arrange, "phm": phm, "act": act}
     own = Bottleneck(**shaped, input=delta_input, scale=delta_scale, init=init, init_up=up)
-    return Spec(
-        parts=gated(
-            own if delta == "bottleneck" else None,
-            decoder_called(decoder, beside, decoder_rank, quirk),
-            gate=gate_called(gate, gate_rank, zero_init, reads=gate_input, op=gate_op, init=init),
-            scale=scale,
-            at=at_encoder(encoder),
-            layers=layers,
-            h_scale=h_scale,
-        ),
-        trainable=Trainable(norms=joined(norms), biases=joined(biases)),
-    )
+    change = own if delta == "bottleneck" else None
+    by = gate_called(gate, gate_rank, zero_init, reads=gate_input, op=gate_op, init=init)
+    at = at_encoder(encoder)
+    parts = decoder_called(decoder, beside, decoder_rank, quirk)
+    if (decoder_heads, decoder_scale) != (1, 1.0) and not any(part.delta for part in parts):
+        raise MethodError(f"decoder={decoder!r} has no bottleneck: leave decoder_heads and decoder_scale at 1")
+    if at and (change or by or (scale, h_scale) != (1.0, 1.0)):
+        parts = (Patch(at=at, layers=layers, delta=change, gate=by, scale=scale, h_scale=h_scale), *parts)
+    return Spec(parts=parts, trainable=Trainable(norms=joined(norms), biases=joined(biases)))
+
+
+def around(own: Patch, shape: Shape, **frame: Any) -> Spec:
+    """VL-PET's frame (its options ``frame``) around a modification at other sites: gates without a ΔH, its norms."""
+    spec = vl_pet(shape, delta="none", decoder="none", **frame)
+    return spec.model_copy(update={"parts": (*spec.parts, own)})
 
 
 def four_sizes(

@@ -95,11 +95,14 @@ def decoder(o: dict[str, Any], pet: Any, index: int = 1) -> Change:
             "attention-gated": ("xa.out", lambda: g() * (h + a(h))),
             "self-attention": ("sa.out", lambda: h + a(h)),
             "ff": ("ff.out", lambda: h + a(h)),
+            "outputs": ("sa.out xa.out ff.out", lambda: h + a(h)),
             "value-ia3": ("xa.v", lambda: module.gate.z * h),
+            "value-ia3-add": ("xa.v", lambda: h + module.gate.z * h),
             "ff-ia3": ("ff.mid", lambda: module.gate.z * h),
+            "ff-ia3-add": ("ff.mid", lambda: h + module.gate.z * h),
         }
         where, changed = placed[o["decoder"]]
-        if point != where or o["quirk"].startswith("unused"):
+        if point not in where.split() or o["quirk"].startswith("unused"):
             return h
         module = pet[f"dec_{index}_{point.replace('.', '_')}"]
         return x + a(x) if o["quirk"] == "value-skips-projection" else changed()
@@ -153,10 +156,21 @@ ONE_WIDTH: dict[str, dict[str, int]] = {"bart": {}, "t5": {"d_kv": 8}}  # of V a
 WIDTHS = r"at dec\.xa\.v: X has width 32 and H 48"
 
 
+WITHOUT = ("none", "value-residual", "value-gated", "value-ia3", "value-ia3-add", "ff-ia3", "ff-ia3-add")
+
+
+@pytest.mark.parametrize("options", [{"decoder_heads": 2}, {"decoder_scale": 0.6}])
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_decoder_without_bottleneck_has_no_heads_and_no_scale_of_one(family, name, options):
+    with pytest.raises(MethodError, match=f"decoder='{name}' has no bottleneck"):
+        check(family, methods.get("vl-pet-large", decoder=name, **options))
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("name", get_args(Decoder))
 def test_decoders(family, name, heads):
-    chosen = methods.get("vl-pet-large", decoder=name, decoder_heads=heads, decoder_scale=0.6, zero_init=False)
+    shaped = {} if name in WITHOUT else {"decoder_heads": heads, "decoder_scale": 0.6}
+    chosen = methods.get("vl-pet-large", decoder=name, **shaped, zero_init=False)
     if family == "t5" and name in ("value-residual", "value-gated"):  # V + E
         with pytest.raises(MethodError, match=WIDTHS):
             check(family, chosen)

@@ -127,7 +127,8 @@ OPTIONS = [
 ]
 # The decoder's share of VL-PET-large on BART-base, d = 768 and f = 3072.
 DECODERS: dict[str, int] = {name: 6 * 148_320 for name in Decoder.__args__} | {
-    "none": 0, "value-residual": 0, "attention-gated": 12 * 148_320, "value-ia3": 6 * 768, "ff-ia3": 6 * 3072,
+    "none": 0, "value-residual": 0, "attention-gated": 12 * 148_320, "outputs": 18 * 148_320,
+    "value-ia3": 6 * 768, "value-ia3-add": 6 * 768, "ff-ia3": 6 * 3072, "ff-ia3-add": 6 * 3072,
 }  # fmt: skip
 
 
