@@ -214,7 +214,9 @@ class Work:
         batch = next(plan.batches(0, recipe, self.run.seed)).to(device)
         model.train()
         with memory.phase("first_step"), dev.SavedActivations(model) as kept:
-            train.batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device).backward()
+            train.batch_loss(
+                model, batch, plan.tasks[batch.task].loss, recipe, device, train.having(model, "penalty")
+            ).backward()
         model.zero_grad(set_to_none=True)
         dev.set_rng_state(state)
         return kept.bytes

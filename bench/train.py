@@ -1,7 +1,7 @@
 """The training loop: one optimiser step per task batch, in the official order, resumable bit for bit at any step."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def train(
         KeyboardInterrupt: after a checkpoint, if the run was asked to stop.
     """
     optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
-    listeners: list[Any] = [m for m in model.modules() if hasattr(m, "updated")]
+    listeners, penal = having(model, "updated"), having(model, "penalty")
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
@@ -121,7 +121,7 @@ def train(
             batch = next(batches).to(device)
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * optim.rate(done.steps, plan.steps, recipe.warmup)
-            loss = batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device)
+            loss = batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device, penal)
             loss.backward()
             if recipe.clip > 0:
                 nn.utils.clip_grad_norm_(trainable, recipe.clip)
@@ -152,17 +152,24 @@ def train(
     return done
 
 
-def batch_loss(model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device: torch.device) -> Tensor:
-    """Return the loss that the task's official training step computes on a batch, in float32, and what a method adds.
+def having(model: nn.Module, method: str) -> list[Any]:
+    """Return the modules that want to take part in training.
 
-    A module of the model may have ``penalty() -> Tensor | None``, asked after each forward pass, and
+    A module may have ``penalty() -> Tensor | None``, asked after each forward pass and added to the loss, and
     ``updated(step, total)``, called after each update, while the gradients are still there.
     """
+    return [module for module in model.modules() if hasattr(module, method)]
+
+
+def batch_loss(
+    model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device: torch.device, penal: Sequence[Any] = ()
+) -> Tensor:
+    """Return the loss that the task's official training step computes on a batch, in float32, with the penalties of the
+    modules ``penal``."""
     features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
     with dev.autocast(device, recipe.precision):
         logits = model(batch.input_ids, features, task=batch.task, labels=batch.labels).logits
     loss = losses.reduce(kind, losses.token_losses(logits, batch.labels), batch.labels, batch.weights)
-    penal: list[Any] = [m for m in model.modules() if hasattr(m, "penalty")]
     return sum((p for m in penal if (p := m.penalty()) is not None), loss)
 
 
