@@ -17,6 +17,7 @@ from bench.official import sizes
 from bench.official.called import READABLE, called, shared_as
 from bench.official.fill import fill
 from bench.official.names import Names
+from methods.context import TASKS
 from methods.errors import MethodError
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from bench.backbones import VLModel
 
 __all__ = ["READABLE", "TASKS", "Loaded", "load", "read"]
-
-TASKS = ("vqa", "gqa", "nlvr", "caption")
 
 
 @dataclass(frozen=True)

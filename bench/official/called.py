@@ -4,9 +4,9 @@ import re
 
 import methods
 from bench.errors import UsageError, did_you_mean
-from methods import Chosen
+from methods import Chosen, vl_pet
 
-SIZES = ("vl-pet-small", "vl-pet-middleX", "vl-pet-middleY", "vl-pet-large")
+SIZES = tuple(f"vl-pet-{size}" for size in vl_pet.SIZES)
 READABLE = (
     *("full", "projector-only", "bitfit", "prompt", "prompt-multiple"),
     *("compacter", "compacter-multiple", "hyperformer", "lora", "lora-multiple", "lst"),
