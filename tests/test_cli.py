@@ -97,6 +97,8 @@ def test_every_verb_has_help_with_an_example_that_parses(verb: str, capsys: pyte
         (["methods", "--explain", "lroa", "--backbone", "mini-bart"], "'lora'"),
         (["methods", "--suite", "video"], "'video-text'"),
         (["data", "check", "/no/such/folder"], "no such folder"),
+        (["cancel"], "--run RUN"),
+        (["retry"], "--failed"),
         (["tasks", "--format", "yaml"], "json"),
     ],
 )

@@ -25,6 +25,8 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     else:
         add_grid(parser)
         parser.add_argument("--run", action="append", default=[], metavar="RUN", help="only this run, by its id")
+    if verb == "cancel":
+        parser.set_defaults(spec=None)  # nothing is stopped that nobody named
     if verb == "retry":
         parser.add_argument("--failed", action="store_true", help="the failed and parked runs of the sweep")
     add_folders(parser)
@@ -71,6 +73,10 @@ def _cancel(arguments: argparse.Namespace) -> int:
     from bench.sweep import queue
     from bench.sweep.states import state
 
+    named = ("spec", "methods", "suites", "tasks", "backbones", "seeds", "run")
+    if not any(getattr(arguments, name) for name in named):
+        raise UsageError("cancel: say which: a sweep by its name (`default` is one), --methods A,B or --run RUN")
+    arguments.spec = arguments.spec or "default"
     known = queue.places(arguments.results)
     stopped = []
     for run in _runs(arguments):
