@@ -26,10 +26,9 @@ def locate(name: str, known: Mapping[str, Path]) -> Path:
             raise UsageError(f"--data {name}={known[name]}: no such folder")
         return known[name]
     if name == "mini":
-        from bench.mini.world import VERSION
-        from bench.mini.write import ensure
+        from bench.mini.write import edition, ensure
 
-        return ensure(cache_folder() / f"mini-v{VERSION}-seed{MINI_SEED}", MINI_SEED)
+        return ensure(cache_folder() / f"mini-{edition()}-seed{MINI_SEED}", MINI_SEED)
     raise UsageError(f"data {name!r}: say where its folder is with --data {name}=PATH (its layout is the official one)")
 
 

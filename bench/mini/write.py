@@ -1,6 +1,7 @@
 """Write the miniature world as a data root in the official formats: annotation JSON / JSONL, per-image h5, per-video
 npz."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -33,6 +34,15 @@ QUIZ_FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "how2qa": {"test": ("test_public_release",)},
 }
 ANSWERS = sorted({*COLOURS, *SHAPES, *CELLS, *say.NUMBERS, *say.YES_NO})
+
+
+def edition() -> str:
+    """Name what this generator writes: the world's version, and a digest of the generator itself.
+
+    A folder kept from before a change of the generator has another name, also where nobody raised the version.
+    """
+    sources = (Path(__file__).with_name(f"{name}.py") for name in ("world", "language", "features", "write"))
+    return f"v{VERSION}-{hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()[:8]}"
 
 
 def ensure(root: Path, seed: int = 0) -> Path:

@@ -4,14 +4,15 @@ import hashlib
 from pathlib import Path
 from random import Random
 
+import h5py
 import numpy as np
 import pytest
 
 from bench.mini import language as say
 from bench.mini import write as write_module
 from bench.mini.features import Camera
-from bench.mini.world import CELLS, COLOURS, MAX_FRAMES, MIN_FRAMES, SHAPES, draw_clip, draw_scene
-from bench.mini.write import ensure, write
+from bench.mini.world import CELLS, COLOURS, MAX_FRAMES, MIN_FRAMES, SHAPES, VERSION, draw_clip, draw_scene
+from bench.mini.write import edition, ensure, write
 
 SEEDS = range(300)
 
@@ -134,3 +135,32 @@ def test_ensure_leaves_no_draft_behind_and_does_nothing_twice(tmp_path: Path, mo
     ensure(root, 0)
     assert sorted(p.stat().st_mtime_ns for p in root.rglob("*")) == before
     assert [p.name for p in tmp_path.iterdir()] == ["mini"]
+
+
+def test_a_changed_generator_writes_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that an earlier generator left in the cache are not taken for those of this one."""
+    here = edition()
+    for path in Path(write_module.__file__).parent.glob("*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(write_module, "__file__", str(tmp_path / "write.py"))
+    assert edition() == here
+    for name in ("world", "language", "features", "write"):
+        with (tmp_path / f"{name}.py").open("a") as file:
+            file.write("# changed\n")
+        assert edition() != here
+        here = edition()
+
+
+#: by version: a digest of the annotations of the tiny root, mean and deviation of the features of its first image
+WORLDS = {1: ("38f875151e448860", 0.0370, 0.7764)}
+
+
+def test_a_version_is_one_world(tiny_root: Path) -> None:
+    """Run ids hold the version alone: what changes the files has to raise it."""
+    annotations = sorted(p for p in tiny_root.rglob("*.json*") if p.name != "mini.json")
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in annotations)).hexdigest()[:16]
+    with h5py.File(sorted(tiny_root.rglob("*.h5"))[0]) as file:
+        image = np.concatenate([np.asarray(file[key]["features"], dtype=np.float64).ravel() for key in sorted(file)])
+    wanted = WORLDS[VERSION]
+    assert digest == wanted[0]
+    assert (image.mean(), image.std()) == pytest.approx(wanted[1:], abs=1e-3)
