@@ -48,7 +48,9 @@ def perturb(module: nn.Module, std: float) -> None:
 
 
 def attach_moved(model: nn.Module, method, std: float):
-    """Attach a method and move every new trained parameter, wherever it stands."""
+    """Attach a method and move every new trained parameter, wherever it stands, by the same numbers in any order of
+    tests."""
+    torch.manual_seed(1)
     handle = methods.attach(model, method)
     with torch.no_grad():
         for parameter in handle.added().values():

@@ -1,0 +1,43 @@
+"""Tiny models with a side network, and what masks look like for them."""
+
+import torch
+from tiny_models import config, perturb
+from torch import Tensor
+
+import methods
+from bench import backbones
+
+FEATURES, PAD = 5, {"bart": 1, "t5": 0}
+
+
+def vl(family, *, method="lst", std=0.2, **changes):
+    """A tiny vision-language model with a side network, nothing of it neutral, in eval mode."""
+    torch.manual_seed(0)
+    model = backbones.build(config(family, **changes), feat_dim=FEATURES).eval()
+    perturb(model, 0.1)
+    model.handle = methods.attach(model, method)
+    perturb(model.pet, std)
+    return model
+
+
+def batch(family, *, images=1, labels=True):
+    """Three examples of up to 6 words, one of them padded, and 9 visual tokens an image."""
+    g = torch.Generator().manual_seed(1)
+    ids = torch.randint(4, 50, (3, 6), generator=g)
+    ids[1, 4:] = PAD[family]
+    shape = (3, 9, FEATURES) if images == 1 else (3, images, 9, FEATURES)
+    feats, boxes = torch.randn(shape, generator=g), torch.rand(*shape[:-1], 4, generator=g)
+    made = {"input_ids": ids, "vis_feats": feats, "boxes": boxes}
+    return made | ({"labels": torch.randint(4, 50, (3, 5), generator=g)} if labels else {})
+
+
+def enable_checkpointing(model):
+    getattr(model.lm, "activation_checkpointing_enable", model.lm.gradient_checkpointing_enable)()
+
+
+def causal(length: int) -> Tensor:
+    return torch.full((length, length), -1e9).triu(1)
+
+
+def unseen(mask: Tensor) -> Tensor:
+    return (1.0 - mask[:, None, None].float()) * -1e9
