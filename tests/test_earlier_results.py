@@ -1,0 +1,47 @@
+"""What an earlier version left behind stays what it was: ids of all built-in sweeps, and a results folder.
+
+``fixtures/`` was written at commit aa2bbbd: ``ids.json`` has the run ids of every built-in sweep and ablation in order,
+``old_results`` two finished runs and one that failed, ``old_results.csv`` their frame.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import bench
+from bench.backbones import builder
+from bench.sweep.expand import expand
+from bench.sweep.spec import ABLATIONS, load, names
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def test_ids_of_all_built_in_sweeps_are_those_of_an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = builder.shape
+    monkeypatch.setattr(builder, "shape", lambda name: shape(name.removeprefix("facebook/")))  # no hub here
+    wanted = json.loads((FIXTURES / "ids.json").read_text())
+    ids = {name: [cell.run_id for cell in expand(load(name))] for name in wanted}
+    assert ids == wanted
+    assert set(wanted) <= {*names(), *names(ABLATIONS)}
+
+
+def test_an_earlier_results_folder_gives_the_same_frame() -> None:
+    wanted = pd.read_csv(FIXTURES / "old_results.csv", keep_default_na=False, na_values=[""])  # "nan" is a cause
+    frame = bench.load_results(FIXTURES / "old_results")[list(wanted.columns)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(frame, wanted, check_dtype=False)
+
+
+def test_an_earlier_results_folder_counts_as_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from bench.cli import main
+
+    shutil.copytree(FIXTURES / "old_results", tmp_path / "results")
+    flags = ["--methods", "ia3", "--backbone", "mini-t5", "--set", "steps=4", "--set", "limit=20"]
+    folders = ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
+    assert main(["status", "default", *flags, *folders[:2], "--format", "json"]) == 0
+    states = {row["run"]: row["state"] for row in json.loads(capsys.readouterr().out)["runs"]}
+    assert set(states.values()) == {"done"}
+    assert main(["report", "default", *flags, *folders]) == 0
+    assert "247.50" in (tmp_path / "reports" / "default" / "results.md").read_text()
