@@ -19,7 +19,7 @@ import methods
 from bench import backbones, tasks
 from bench.errors import UsageError, did_you_mean, unknown
 from bench.tasks import Task
-from methods.errors import MethodError
+from methods.core.errors import MethodError
 
 T = TypeVar("T", bound=BaseModel)
 RECIPES = Path(__file__).parent / "recipes"
@@ -27,13 +27,13 @@ MINI = "mini"
 NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recipe that cannot change a result
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """A frozen record of validated fields; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Recipe(Frozen):
+class Recipe(FrozenModel):
     """How a model is trained and evaluated. Defaults are those of the official image-text scripts on BART.
 
     ``projector_lr`` is the learning rate of the visual projector where it differs from ``lr``: the projector starts
@@ -41,7 +41,7 @@ class Recipe(Frozen):
     the number of updates instead. ``validate`` evaluates on the validation splits after every epoch; ``select`` "best"
     then reports the epoch with the best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds
     the model: all features are 0. ``evaluate`` "tuning" is for runs that choose settings: they are scored and validated
-    on what no table reports (:mod:`bench.data.heldout`), and are in no table of results.
+    on what no table reports (:mod:`bench.data.held_out`), and are in no table of results.
     """
 
     name: str = "paper"
@@ -82,7 +82,7 @@ class Recipe(Frozen):
         return [field.alias or name for name, field in cls.model_fields.items()]
 
 
-class Run(Frozen):
+class Run(FrozenModel):
     """One training run: a backbone, a method with overrides, a suite trained jointly, a recipe, a seed, a data set.
 
     ``tasks`` are those of the suite that are trained and evaluated, empty for all; ``data`` is the logical name of a
@@ -141,7 +141,7 @@ class Run(Frozen):
         return self.label or (f"{self.method} [{changed}]" if changed else self.method)
 
 
-class Execution(Frozen):
+class Execution(FrozenModel):
     """Where a run is executed; none of it can change the result, so none of it is in a Run.
 
     ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads, 0 for its own
@@ -196,8 +196,8 @@ def resolve(
     A recipe file holds fields of :class:`Recipe` at its top, and tables that refine them, the later the stronger: by
     family (``[bart]``), suite (``[video-text]``), both (``["bart video-text"]``) and method (``[method.full]``). The
     learning rate, weight decay and prompt switch that no table gives are the method's own
-    (:meth:`methods.registry.Chosen.optim`). Miniature backbones go with the recipe ``mini``. ``epochs`` in ``settings``
-    takes the place of a recipe's ``steps``.
+    (:meth:`methods.core.registry.ResolvedMethod.optim`). Miniature backbones go with the recipe ``mini``. ``epochs`` in
+    ``settings`` takes the place of a recipe's ``steps``.
 
     Raises:
         UsageError: an unknown name, key or value.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from methods.errors import did_you_mean as did_you_mean
+from methods.core.errors import did_you_mean as did_you_mean
 
 
 class UsageError(Exception):

@@ -6,9 +6,9 @@ import torch
 
 from bench import backbones
 from bench import device as dev
-from bench.backbones.text import Text
+from bench.backbones.tokenization import Tokenizer
 from bench.config import Recipe
-from bench.data.batches import Prepared
+from bench.data.batches import TokenizedSplit
 from bench.tasks import Task
 
 
@@ -16,8 +16,8 @@ from bench.tasks import Task
 def predict(
     model: backbones.VLModel,
     task: Task,
-    data: Prepared,
-    text: Text,
+    data: TokenizedSplit,
+    text: Tokenizer,
     recipe: Recipe,
     device: torch.device,
     on_batch: Callable[[int, int], None] = lambda done, total: None,

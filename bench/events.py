@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Event:
+class RunEvent:
     """One piece of progress of a run.
 
     ``kind`` is start, phase, step, score, end, or note; ``message`` says the phase, the scores, the cause of a failure,
@@ -23,14 +23,14 @@ class Event:
     examples: int = 0
 
 
-Report = Callable[[Event], None]
+Report = Callable[[RunEvent], None]
 
 
-def silent(event: Event) -> None:
+def silent(event: RunEvent) -> None:
     """Report to nobody."""
 
 
-class Hold:
+class RunHold:
     """A run's hold on its folder: this one is for good, that of a sweep is a lease (:mod:`bench.sweep.claims`).
 
     ``stop`` is why the run is to make a checkpoint and end, if it is.
@@ -39,4 +39,4 @@ class Hold:
     stop: str | None = None
 
     def check(self) -> None:
-        """Raise :class:`bench.records.Lost` where the folder has become another process's."""
+        """Raise :class:`bench.records.OwnershipLost` where the folder has become another process's."""

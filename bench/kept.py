@@ -6,28 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 from bench.config import Execution, Run, validated
 from bench.errors import UsageError
-from bench.events import Event, Report, silent
-from bench.records import Corrupt, Folder, Record, check_weights
+from bench.events import Report, RunEvent, silent
+from bench.records import CorruptFile, Record, RunDir, check_weights
 
 if TYPE_CHECKING:
     from bench.backbones import VLModel
 
 
-def opened(path: Path) -> tuple[Folder, Run]:
+def opened(path: Path) -> tuple[RunDir, Run]:
     """Return a run directory and its configuration; a language model kept beside is the run's backbone.
 
     Raises:
         UsageError: there is no run in this directory.
         Corrupt: its configuration or its weights cannot be what was written.
     """
-    folder = Folder(path, path.resolve().name)
+    folder = RunDir(path, path.resolve().name)
     folder.path = path
     try:
         content = json.loads(folder.run.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: is no run directory, it has no run.json") from None
     except (OSError, ValueError) as error:
-        raise Corrupt(f"{folder.run}: cannot be read ({error})") from error
+        raise CorruptFile(f"{folder.run}: cannot be read ({error})") from error
     run = validated(Run, content, str(folder.run))
     check_weights(folder.weights)
     beside = path / "backbone"
@@ -63,7 +63,7 @@ def evaluate(path: Path, execution: Execution, report: Report = silent) -> Recor
             f"{folder.record}: is there already; nothing is overwritten (`bench score` scores kept predictions again)"
         )
     work = Work(run, execution, folder, report)
-    report(Event("start", run.id))
+    report(RunEvent("start", run.id))
     device, memory = work.begin()
     root = work.find_data()
     model, handle = work.build(root, device, memory)
@@ -74,5 +74,5 @@ def evaluate(path: Path, execution: Execution, report: Report = silent) -> Recor
         work.facts["imported"] = json.loads(imported.read_text(encoding="utf-8"))
     record = work.ended(status="done", scores=scores)
     folder.finish(record)
-    report(Event("end", run.id, record.status))
+    report(RunEvent("end", run.id, record.status))
     return record

@@ -49,13 +49,13 @@ COLUMNS = [
 ]
 
 
-class Open(BaseModel):
+class ExtensibleModel(BaseModel):
     """Validated fields; a newer version may have added others, which are kept."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Failure(Open):
+class Failure(ExtensibleModel):
     """What went wrong: in which phase, at which update, with which last lines of the log."""
 
     phase: str
@@ -65,7 +65,7 @@ class Failure(Open):
     tail: list[str] = []
 
 
-class Score(Open):
+class Score(ExtensibleModel):
     """The outcome of one task: its metrics, or why there are none."""
 
     status: Literal["done", "failed"]
@@ -76,7 +76,7 @@ class Score(Open):
     error: str | None = None
 
 
-class Record(Open):
+class Record(ExtensibleModel):
     """The contents of record.json. Times are seconds, sizes bytes; what a device cannot tell is null."""
 
     schema_: int = SCHEMA
@@ -96,15 +96,15 @@ class Record(Open):
     finished: str = ""
 
 
-class Corrupt(UsageError):
+class CorruptFile(UsageError):
     """A record, weight or prediction file that cannot be what was written; the message names it."""
 
 
-class Lost(KeyboardInterrupt):
+class OwnershipLost(KeyboardInterrupt):
     """The run is no longer ours: its owner was thought dead, and another took over. Nothing may be written any more."""
 
 
-class Folder:
+class RunDir:
     """The directory of one run.
 
     ``check`` is called before every write; it raises :class:`Lost` where the run has become another process's.
@@ -140,7 +140,7 @@ class Folder:
     def begin(self, run: Run) -> None:
         """Make the directory and write the configuration; the files of a corrupt or failed attempt are put aside."""
         self.check()
-        with explained(self.path):
+        with explain_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if self.record.exists():
                 self.put_aside(keep=(self.claim, self.attempts))
@@ -160,7 +160,7 @@ class Folder:
     def finish(self, record: Record) -> None:
         """Write record.json: from here on the run is done, or has failed."""
         self.check()
-        with explained(self.record):
+        with explain_write_errors(self.record):
             content = record.model_dump(mode="json", by_alias=True)
             content["schema"] = content.pop("schema_")
             write_json(self.record, content)
@@ -181,9 +181,9 @@ class Folder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
-            raise Corrupt(f"{self.record}: {_one_line(error)}") from error
+            raise CorruptFile(f"{self.record}: {_one_line(error)}") from error
         if record.id != self.id:
-            raise Corrupt(f"{self.record}: is the record of {record.id}")
+            raise CorruptFile(f"{self.record}: is the record of {record.id}")
         if record.status == "done":
             check_weights(self.weights)
         return record
@@ -192,23 +192,23 @@ class Folder:
         """Keep ``{"id", "prediction", "reference"}`` of every example of a task."""
         self.check()
         path = self.predictions(task)
-        with explained(path):
+        with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_bytes(path, gzip.compress(lines.encode("utf-8"), mtime=0))
 
     def read_predictions(self, task: str) -> list[dict[str, Any]]:
-        """Return what :meth:`write_predictions` kept; Corrupt where it cannot be read."""
+        """Return what :meth:`write_predictions` kept; CorruptFile where it cannot be read."""
         path = self.predictions(task)
         try:
             return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()]
         except (OSError, EOFError, ValueError) as error:
-            raise Corrupt(f"{path}: {_one_line(error)}") from error
+            raise CorruptFile(f"{path}: {_one_line(error)}") from error
 
     def append(self, path: Path, row: dict[str, Any]) -> None:
         """Append one JSON line to the curve or the segments, after whatever a crash left there."""
         self.check()
-        with explained(path), path.open("a+b") as file:
+        with explain_write_errors(path), path.open("a+b") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 torn = file.read(1) != b"\n"
@@ -227,7 +227,7 @@ def check_weights(path: Path) -> None:
         if path.stat().st_size != 8 + length + end:
             raise ValueError(f"has {path.stat().st_size} bytes, its header says {8 + length + end}")
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise Corrupt(f"{path}: {_one_line(error)}") from error
+        raise CorruptFile(f"{path}: {_one_line(error)}") from error
 
 
 def write_json(path: Path, content: Any, *, keep: bool = True) -> None:
@@ -258,7 +258,7 @@ def whole(path: Path, *, keep: bool = True) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def explained(path: Path, flag: str = "--results") -> Iterator[None]:
+def explain_write_errors(path: Path, flag: str = "--results") -> Iterator[None]:
     """Turn a failure to write (read-only folder, full disk) into one clear error; ``flag`` chooses another folder."""
     try:
         yield
@@ -307,8 +307,8 @@ def load_records(results: Path) -> tuple[list[Record], list[str]]:
     records, faults = [], []
     for path in sorted((results / "runs").glob("*/record.json")):
         try:
-            record = Folder(results, path.parent.name).read()
-        except Corrupt as fault:
+            record = RunDir(results, path.parent.name).read()
+        except CorruptFile as fault:
             faults.append(str(fault))
             continue
         if record is not None:

@@ -18,22 +18,24 @@ import methods
 from bench import backbones, evaluate, records, train
 from bench import device as dev
 from bench.config import Execution, Run, is_mini
-from bench.curve import Curve
-from bench.data import heldout
-from bench.data.batches import Prepared
+from bench.data import held_out
+from bench.data.batches import TokenizedSplit
 from bench.data.check import counts, fingerprint
 from bench.data.features import FeatureStore
 from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
-from bench.events import Event, Hold, Report, silent
-from bench.records import Failure, Folder, Lost, Record, Score
+from bench.events import Report, RunEvent, RunHold, silent
+from bench.records import Failure, OwnershipLost, Record, RunDir, Score
 from bench.tasks import Task
+from bench.training_curve import TrainingCurve
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # USR2: from Slurm, before preemption and the time limit
 
 
-def run_one(run: Run, execution: Execution, results: Path, report: Report = silent, hold: Hold | None = None) -> Record:
+def run_one(
+    run: Run, execution: Execution, results: Path, report: Report = silent, hold: RunHold | None = None
+) -> Record:
     """Train, evaluate, measure and record one run; continue it where an interrupted attempt left a checkpoint.
 
     Args:
@@ -51,23 +53,23 @@ def run_one(run: Run, execution: Execution, results: Path, report: Report = sile
         Lost: another process has taken the run over; nothing more was written.
         UsageError: the results folder cannot be written.
     """
-    hold = hold or Hold()
-    work = Work(run, execution, Folder(results, run.id, hold.check), report, hold)
+    hold = hold or RunHold()
+    work = Work(run, execution, RunDir(results, run.id, hold.check), report, hold)
     work.folder.begin(run)
-    report(Event("start", run.id))
+    report(RunEvent("start", run.id))
     try:
         with _signals(work):
             record = work.record()
-    except Lost:
+    except OwnershipLost:
         raise
     except KeyboardInterrupt as stop:
         work.end_segment(str(stop) or "interrupted")
-        report(Event("end", run.id, "interrupted"))
+        report(RunEvent("end", run.id, "interrupted"))
         raise
     except Exception as error:
         record = work.failure(error)
     work.folder.finish(record)
-    report(Event("end", run.id, record.status if record.cause is None else f"{record.status}: {record.cause}"))
+    report(RunEvent("end", run.id, record.status if record.cause is None else f"{record.status}: {record.cause}"))
     return record
 
 
@@ -88,10 +90,10 @@ def _signals(work: "Work") -> Iterator[None]:
 @lru_cache(maxsize=64)
 def _prepared(
     root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
-) -> Prepared:
+) -> TokenizedSplit:
     """Read and tokenise one split of a task; runs of a sweep in one process share it."""
-    examples = (heldout.read(task, root, split) if tuning else task.read(root, split))[:limit]
-    return Prepared(task, examples, _text(backbone), _store(root, n_frames), prefix=prefix)
+    examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
+    return TokenizedSplit(task, examples, _text(backbone), _store(root, n_frames), prefix=prefix)
 
 
 _store = lru_cache(lambda root, n_frames: FeatureStore(root, n_frames=n_frames))
@@ -105,9 +107,9 @@ class Work:
 
     run: Run
     execution: Execution
-    folder: Folder
+    folder: RunDir
     report: Report
-    hold: Hold = field(default_factory=Hold)
+    hold: RunHold = field(default_factory=RunHold)
     phase: str = "set-up"
     step: int = 0
     stop: str | None = None
@@ -126,7 +128,7 @@ class Work:
     def enter(self, phase: str) -> None:
         """Begin a phase."""
         self.phase = phase
-        self.report(Event("phase", self.run.id, phase))
+        self.report(RunEvent("phase", self.run.id, phase))
 
     def record(self) -> Record:
         """Do the whole run and return its record."""
@@ -136,7 +138,7 @@ class Work:
         sets = {task.name: self.prepared(root, task, "train") for task in run.task_list}
         model, handle = self.build(root, device, memory)
         self.enter("train")
-        plan = train.Plan.of(run.task_list, sets, recipe)
+        plan = train.TrainingPlan.of(run.task_list, sets, recipe)
         activations = self.first_step(model, plan, memory, device)
         done = self.training(model, handle, plan, memory, device, root)
         self.facts["time"] = _times(done)
@@ -193,17 +195,17 @@ class Work:
         }
         return scores
 
-    def prepared(self, root: Path, task: Task, split: str) -> Prepared:
+    def prepared(self, root: Path, task: Task, split: str) -> TokenizedSplit:
         """Return a prepared split, cut to ``recipe.limit`` examples if there is one; a run that tunes is evaluated on
         nothing but what tuning may look at."""
         recipe = self.run.recipe
         tuning = recipe.evaluate == "tuning"
-        if tuning and split != heldout.TRAIN:
-            split = heldout.TUNING
+        if tuning and split != held_out.TRAIN:
+            split = held_out.TUNING
         shared = (self.run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit)
         return _prepared(root, task, split, *shared, tuning)
 
-    def first_step(self, model: Any, plan: train.Plan, memory: dev.Memory, device: torch.device) -> int:
+    def first_step(self, model: Any, plan: train.TrainingPlan, memory: dev.Memory, device: torch.device) -> int:
         """Run forward and backward once on the first batch, change nothing, and return the bytes kept for the backward
         pass.
 
@@ -222,7 +224,7 @@ class Work:
         return kept.bytes
 
     def training(
-        self, model: Any, handle: Any, plan: train.Plan, memory: dev.Memory, device: torch.device, root: Path
+        self, model: Any, handle: Any, plan: train.TrainingPlan, memory: dev.Memory, device: torch.device, root: Path
     ) -> train.Trained:
         """Train; after each epoch validate if the recipe says so, and keep the best weights if they are to be
         reported."""
@@ -230,13 +232,13 @@ class Work:
         per_epoch = sum(plan.sizes.values())
         best = self.folder.path / "best.safetensors"
         marks = self.folder.path / "best.json"
-        curve = Curve(self.folder, plan.steps)
+        curve = TrainingCurve(self.folder, plan.steps)
 
         def on_step(step: int, point: dict[str, Any]) -> None:
             self.step = step
             curve.add(step, point)
             now = (step, plan.steps, point["loss"], step / per_epoch, point["examples"])
-            self.report(Event("step", self.run.id, point["task"], *now))
+            self.report(RunEvent("step", self.run.id, point["task"], *now))
             if recipe.validate_ == "epoch" and (step % per_epoch == 0 or step == plan.steps):
                 mean = self.validate(model, root, device, step)
                 model.train()
@@ -299,12 +301,12 @@ class Work:
         ]
         self.folder.write_predictions(task.name, rows)
         tuning = self.run.recipe.evaluate == "tuning"
-        score = score_rows(task, rows, heldout.name(task) if tuning else task.report_split)
+        score = score_rows(task, rows, held_out.name(task) if tuning else task.report_split)
         shown = f"{score.metrics[task.metric]:.2f}" if score.status == "done" else f"failed ({score.error})"
-        self.report(Event("score", self.run.id, f"{task.label} {task.metric} {shown}"))
+        self.report(RunEvent("score", self.run.id, f"{task.label} {task.metric} {shown}"))
         return score
 
-    def predicted(self, model: Any, task: Task, data: Prepared, device: torch.device) -> list[str]:
+    def predicted(self, model: Any, task: Task, data: TokenizedSplit, device: torch.device) -> list[str]:
         """Predict, and stop between two batches if the run is to."""
 
         def stop(done: int, total: int) -> None:
@@ -337,7 +339,7 @@ class Work:
         cause = records.classify(error)
         self.end_segment(cause)
         told = "".join(traceback.format_exception(error))
-        with records.explained(self.folder.log):
+        with records.explain_write_errors(self.folder.log):
             self.folder.log.write_text(told, encoding="utf-8")
         failure = Failure(
             phase=self.phase,

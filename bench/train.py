@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench import device as dev
 from bench import losses, optim
 from bench.config import Recipe
-from bench.data.batches import Batch, Prepared, schedule
+from bench.data.batches import Batch, TokenizedSplit, schedule
 from bench.records import whole
 from bench.tasks import Task
 
@@ -22,16 +22,16 @@ class NotFinite(FloatingPointError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is trained on: one prepared training set per task, and how many updates are made."""
 
     tasks: Mapping[str, Task]
-    data: Mapping[str, Prepared]
+    data: Mapping[str, TokenizedSplit]
     sizes: Mapping[str, int]  # batches of one epoch, per task
     steps: int
 
     @classmethod
-    def of(cls, tasks: list[Task], data: dict[str, Prepared], recipe: Recipe) -> "Plan":
+    def of(cls, tasks: list[Task], data: dict[str, TokenizedSplit], recipe: Recipe) -> "TrainingPlan":
         """Plan the updates: ``recipe.steps`` of them, or ``recipe.epochs`` times all batches of all tasks."""
         sizes = {t.name: math.ceil(len(data[t.name]) / t.batch_size(recipe.batch_size)) for t in tasks}
         steps = recipe.steps or (recipe.epochs or 0) * sum(sizes.values())
@@ -72,7 +72,7 @@ Hook = Callable[[int, dict[str, Any]], None]
 
 def train(
     model: nn.Module,
-    plan: Plan,
+    plan: TrainingPlan,
     recipe: Recipe,
     *,
     seed: int,

@@ -79,10 +79,10 @@ def on_cluster(cluster: DevSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def sender(results: Path, **fields: object):
     from bench.sweep.profile import Profile
-    from bench.sweep.slurm import Sender
+    from bench.sweep.slurm import SlurmSubmitter
 
     profile = Profile.model_validate({"partition": "main", "memory_gb": 0.9, "time_minutes": 30, **fields})
-    return Sender("harness", "", results, profile, Execution(device="cpu"))
+    return SlurmSubmitter("harness", "", results, profile, Execution(device="cpu"))
 
 
 @pytest.mark.benchmark(group="submitting 1000 runs as one array")
@@ -97,7 +97,7 @@ def test_submission(benchmark, on_cluster: Path, cluster: DevSlurm) -> None:
 @pytest.mark.benchmark(group=f"{RUNS} runs of {SECONDS:.0f} s on {NODES} nodes, one job a node")
 @pytest.mark.parametrize("pack", [1, 5])
 def test_makespan(benchmark, on_cluster: Path, pack: int) -> None:
-    from bench.sweep.slurm import Attendance
+    from bench.sweep.slurm import SlurmMonitor
 
     runs = make(RUNS)
     ends: list[float] = []
@@ -105,7 +105,7 @@ def test_makespan(benchmark, on_cluster: Path, pack: int) -> None:
     def work() -> None:
         sends = sender(on_cluster, array_parallelism=NODES, pack=pack)
         sent = sends.send(runs)
-        Attendance(sends, runs, sent, lambda event: ends.append(time.monotonic())).attend()
+        SlurmMonitor(sends, runs, sent, lambda event: ends.append(time.monotonic())).attend()
 
     benchmark.pedantic(work, rounds=1)
     assert len(fake_runs.ledger(on_cluster)) == RUNS

@@ -8,7 +8,7 @@ import torch
 import methods
 from bench import backbones, optim, tasks, train
 from bench.config import resolve
-from bench.data.batches import Prepared
+from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore
 from bench.data.roots import locate
 
@@ -23,7 +23,9 @@ def root() -> Path:
 def test_training_step(benchmark, root: Path, method: str) -> None:
     run = resolve("mini-bart", method, "image-text", settings={"batch_size": 32})
     task = tasks.get("vqa")
-    data = Prepared(task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root), prefix=True)
+    data = TokenizedSplit(
+        task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root), prefix=True
+    )
     model = backbones.build("mini-bart", feat_dim=data.collate([0]).vis_feats.shape[-1]).train()
     counted = methods.attach(model, method).count()
     optimiser = optim.build(model, "adamw", run.recipe.lr, run.recipe.weight_decay)
@@ -41,7 +43,9 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
 @pytest.mark.benchmark(group="assembling a batch of 32 (VQA)")
 def test_batch(benchmark, root: Path) -> None:
     task = tasks.get("vqa")
-    data = Prepared(task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root), prefix=True)
+    data = TokenizedSplit(
+        task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root), prefix=True
+    )
     data.batch(0, 0, 32, seed=1)
     benchmark(lambda: data.batch(0, 1, 32, seed=1))
 

@@ -5,46 +5,46 @@
 'vl-pet-middleX'
 
 ``methods.attach(model, "vl-pet-large")`` freezes a model, puts the method in place and returns a
-:class:`~methods.handle.Handle` that counts, saves, loads and detaches. Everything is imported on first use, so that
-``import methods`` costs nothing; only ``attach`` needs torch.
+:class:`~methods.core.handle.Handle` that counts, saves, loads and detaches. Everything is imported on first use, so
+that ``import methods`` costs nothing; only ``attach`` needs torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from methods.errors import MethodError, did_you_mean
-    from methods.handle import Count, Handle
-    from methods.layout import explain
-    from methods.place import attach
-    from methods.registry import Chosen, Optim, Rank, get, method, names
-    from methods.shape import Shape
-    from methods.spec import Spec
+    from methods.core.attach import attach
+    from methods.core.errors import MethodError, did_you_mean
+    from methods.core.explain import explain
+    from methods.core.handle import Count, Handle
+    from methods.core.registry import OptimizerSettings, Rank, ResolvedMethod, get, method, names
+    from methods.core.shape import Shape
+    from methods.core.spec import Spec
 
 _HOME = {
-    "names": "registry",
-    "get": "registry",
-    "method": "registry",
-    "Chosen": "registry",
-    "Optim": "registry",
-    "Rank": "registry",
-    "attach": "place",
-    "Handle": "handle",
-    "Count": "handle",
-    "explain": "layout",
-    "Shape": "shape",
-    "Spec": "spec",
-    "MethodError": "errors",
-    "did_you_mean": "errors",
+    "names": "core.registry",
+    "get": "core.registry",
+    "method": "core.registry",
+    "ResolvedMethod": "core.registry",
+    "OptimizerSettings": "core.registry",
+    "Rank": "core.registry",
+    "attach": "core.attach",
+    "Handle": "core.handle",
+    "Count": "core.handle",
+    "explain": "core.explain",
+    "Shape": "core.shape",
+    "Spec": "core.spec",
+    "MethodError": "core.errors",
+    "did_you_mean": "core.errors",
 }
 
 __all__ = [
-    "Chosen",
     "Count",
     "Handle",
     "MethodError",
-    "Optim",
+    "OptimizerSettings",
     "Rank",
+    "ResolvedMethod",
     "Shape",
     "Spec",
     "attach",

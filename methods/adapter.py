@@ -1,15 +1,19 @@
 """Adapters as AdapterHub's presets have them: Houlsby, Pfeiffer and parallel; Houlsby's under VL-PET's gate."""
 
-from methods.options import Act, At, Layers, Norms, joined
-from methods.registry import Optim, Rank, method
-from methods.shape import Shape
-from methods.spec import Bottleneck, Patch, Spec, Trainable
+from methods.core.options import Act, At, Layers, Norms, joined
+from methods.core.registry import OptimizerSettings, Rank, method
+from methods.core.shape import Shape
+from methods.core.spec import Bottleneck, Patch, Spec, Trainable
 from methods.vl_pet import ONE_HEAD, T5, four_sizes, vl_pet
 
 BLOCKS = ("enc.sa.out", "enc.ff.out", "dec.sa.out", "dec.ff.out")
 FEED_FORWARD = ("enc.ff.out", "dec.ff.out")
 # No published run on VL-BART or VL-T5; the learning rates are those of VL-Adapter.
-OPTIM = {"bart image-text": Optim(1e-3), "bart video-text": Optim(3e-4), "t5": Optim(3e-4)}
+OPTIM = {
+    "bart image-text": OptimizerSettings(1e-3),
+    "bart video-text": OptimizerSettings(3e-4),
+    "t5": OptimizerSettings(3e-4),
+}
 
 
 @method("adapter", optim=OPTIM, order=21)

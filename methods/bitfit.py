@@ -1,16 +1,18 @@
 """BitFit (Ben Zaken et al., 2022): train biases alone."""
 
-from methods.errors import MethodError
-from methods.options import Biases, joined
-from methods.registry import Optim, method
-from methods.shape import Shape
-from methods.spec import DOWN, SITES, Bias, Patch, Spec, Trainable
+from methods.core.errors import MethodError
+from methods.core.options import Biases, joined
+from methods.core.registry import OptimizerSettings, method
+from methods.core.shape import Shape
+from methods.core.spec import DOWN, SITES, Bias, Patch, Spec, Trainable
 
 # Every Linear, every norm and the output layer.
 MODULES = tuple(site for site in SITES if site.split(".")[-1] in ("q", "k", "v", "o", "up", "ln", "head")) + DOWN
 
 
-@method("bitfit", t5={"add_missing": True}, optim={"bart": Optim(1e-3), "t5": Optim(3e-3)}, order=10)
+@method(
+    "bitfit", t5={"add_missing": True}, optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(3e-3)}, order=10
+)
 def bitfit(shape: Shape, *, biases: Biases = "all", add_missing: bool = False) -> Spec:
     """Train every parameter with "bias" in its name, the norms' included: 1.21 % of BART-base (VL-PET's reading).
 

@@ -1,9 +1,9 @@
 """Compacter (Mahabadi et al., 2021), as VL-Adapter runs it and as its paper has it, and in VL-PET's frame."""
 
-from methods.options import At, Layers, Norms, Share, joined
-from methods.registry import Rank, method
-from methods.shape import Shape
-from methods.spec import Bottleneck, Patch, Spec, Trainable
+from methods.core.options import At, Layers, Norms, Share, joined
+from methods.core.registry import Rank, method
+from methods.core.shape import Shape
+from methods.core.spec import Bottleneck, Patch, Spec, Trainable
 from methods.vl_adapter import OPTIM, PER_TASK, SITES
 from methods.vl_pet import ONE_HEAD, four_sizes, vl_pet
 

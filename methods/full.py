@@ -1,14 +1,18 @@
 """Full fine-tuning."""
 
-from methods.registry import Optim, method
-from methods.shape import Shape
-from methods.spec import Spec, Trainable
+from methods.core.registry import OptimizerSettings, method
+from methods.core.shape import Shape
+from methods.core.spec import Spec, Trainable
 
 
 @method(
     "full",
     # The VL-PET image-text script runs without task prefixes, the video-text and the T5 (LST) scripts with them.
-    optim={"bart image-text": Optim(1e-4, task_prefix=False), "bart": Optim(3e-5), "t5": Optim(1e-4)},
+    optim={
+        "bart image-text": OptimizerSettings(1e-4, task_prefix=False),
+        "bart": OptimizerSettings(3e-5),
+        "t5": OptimizerSettings(1e-4),
+    },
     order=0,
 )
 def full(shape: Shape) -> Spec:

@@ -1,15 +1,15 @@
 """IA3 (Liu et al., 2022): a trained factor per channel of keys, values and the FFN's middle; and in VL-PET's frame."""
 
-from methods.options import At, Layers, Norms, joined
-from methods.registry import Optim, Rank, method
-from methods.shape import Shape
-from methods.spec import SITES, Patch, Spec, Trainable
+from methods.core.options import At, Layers, Norms, joined
+from methods.core.registry import OptimizerSettings, Rank, method
+from methods.core.shape import Shape
+from methods.core.spec import SITES, Patch, Spec, Trainable
 from methods.vl_pet import FACTOR, T5, VALUE, GateName, around, four_sizes
 
 SCALED = tuple(site for site in SITES if site.endswith((".k", ".v", "ff.mid")))
 
 
-@method("ia3", optim={"bart": Optim(3e-3), "t5": Optim(3e-3)}, order=22)
+@method("ia3", optim={"bart": OptimizerSettings(3e-3), "t5": OptimizerSettings(3e-3)}, order=22)
 def ia3(shape: Shape, *, at: At = SCALED, layers: Layers = "all", norms: Norms = "none") -> Spec:
     """``l ⊙ k``, ``l ⊙ v`` and ``l ⊙ middle`` in every layer of both stacks, all l at 1 in the beginning.
 

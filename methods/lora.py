@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from methods.options import At, Biases, Layers, Norms, joined
-from methods.registry import Alpha, Optim, Rank, method
-from methods.shape import Shape
-from methods.spec import LoRA, Patch, Spec, Trainable
+from methods.core.options import At, Biases, Layers, Norms, joined
+from methods.core.registry import Alpha, OptimizerSettings, Rank, method
+from methods.core.shape import Shape
+from methods.core.spec import LoRA, Patch, Spec, Trainable
 from methods.vl_adapter import OPTIM, PER_TASK
 from methods.vl_pet import T5, VALUE, GateName, around, four_sizes
 
@@ -18,7 +18,7 @@ Q_AND_V = tuple(f"{block}.{point}" for block in ("enc.sa", "dec.sa", "dec.xa") f
     about="One pair of matrices per site and task.",
     defaults={"share": "none"},
     t5={"rank": 150, "biases": "none"},
-    optim=PER_TASK | {"bart image-text": Optim(1e-3, task_prefix=False)},
+    optim=PER_TASK | {"bart image-text": OptimizerSettings(1e-3, task_prefix=False)},
     order=46,
 )
 def lora(

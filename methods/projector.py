@@ -1,11 +1,11 @@
 """The lower bound: only the visual projector, which every method trains."""
 
-from methods.registry import Optim, method
-from methods.shape import Shape
-from methods.spec import Spec
+from methods.core.registry import OptimizerSettings, method
+from methods.core.shape import Shape
+from methods.core.spec import Spec
 
 
-@method("projector-only", optim={"bart": Optim(1e-3), "t5": Optim(1e-3)}, order=1)
+@method("projector-only", optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(1e-3)}, order=1)
 def projector_only(shape: Shape) -> Spec:
     """Train the visual projector alone; what other methods score above this is their own.
 

@@ -1,15 +1,19 @@
 """VL-Adapter (CVPR 2022): one adapter per site for all tasks, per task, or half shared; and in VL-PET's frame."""
 
-from methods.options import Act, At, Layers, Norms, Share, joined
-from methods.registry import Optim, Rank, method
-from methods.shape import Shape
-from methods.spec import Bottleneck, Patch, Spec, Trainable
+from methods.core.options import Act, At, Layers, Norms, Share, joined
+from methods.core.registry import OptimizerSettings, Rank, method
+from methods.core.shape import Shape
+from methods.core.spec import Bottleneck, Patch, Spec, Trainable
 from methods.vl_pet import ONE_HEAD, four_sizes, vl_pet
 
 SITES = ("enc.sa.out", "enc.ff.out", "dec.sa.out", "dec.xa.out", "dec.ff.out")
 T5 = {"rank": 192, "norms": "none"}
-OPTIM = {"bart image-text": Optim(1e-3), "bart video-text": Optim(3e-4), "t5": Optim(3e-4)}
-PER_TASK = {"bart": Optim(3e-4, task_prefix=False), "t5": Optim(3e-4, task_prefix=False)}
+OPTIM = {
+    "bart image-text": OptimizerSettings(1e-3),
+    "bart video-text": OptimizerSettings(3e-4),
+    "t5": OptimizerSettings(3e-4),
+}
+PER_TASK = {"bart": OptimizerSettings(3e-4, task_prefix=False), "t5": OptimizerSettings(3e-4, task_prefix=False)}
 
 
 @method("vl-adapter", t5=T5, optim=OPTIM, order=30)

@@ -9,11 +9,11 @@ paper means; what its code computes instead is :data:`Quirk`.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from methods.errors import MethodError
-from methods.options import Act, Biases, Encoder, Layers, Norms, Start, joined
-from methods.registry import Optim, Rank, method
-from methods.shape import Shape
-from methods.spec import Bottleneck, Delta, Gate, Init, Patch, Spec, Trainable
+from methods.core.errors import MethodError
+from methods.core.options import Act, Biases, Encoder, Layers, Norms, Start, joined
+from methods.core.registry import OptimizerSettings, Rank, method
+from methods.core.shape import Shape
+from methods.core.spec import Bottleneck, Delta, Gate, Init, Patch, Spec, Trainable
 
 ENCODER = ("enc.sa.out", "enc.ff.out")
 VALUE = ("dec.xa.v",)
@@ -44,7 +44,11 @@ GATES: dict[str, dict[str, Any]] = {
     "l2norm": {"kind": "l2norm"},
 }
 # Learning rates of the VL-PET scripts; there is no T5 script for video-text, so T5 keeps its own.
-OPTIM = {"bart image-text": Optim(1e-3), "bart video-text": Optim(7e-4), "t5": Optim(3e-4)}
+OPTIM = {
+    "bart image-text": OptimizerSettings(1e-3),
+    "bart video-text": OptimizerSettings(7e-4),
+    "t5": OptimizerSettings(3e-4),
+}
 
 
 def gate_called(

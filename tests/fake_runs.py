@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from bench.config import Execution, Run
-from bench.events import Event, Hold, Report, silent
-from bench.records import Failure, Folder, Record, Score, classify, now
-from methods.errors import MethodError
+from bench.events import Report, RunEvent, RunHold, silent
+from bench.records import Failure, Record, RunDir, Score, classify, now
+from methods.core.errors import MethodError
 
 ERRORS: dict[str, Callable[[], Exception]] = {
     "oom": lambda: MemoryError("no more"),
@@ -29,10 +29,12 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 WEIGHTS = b"\x02\0\0\0\0\0\0\0{}"  # a safetensors file without tensors
 
 
-def run_one(run: Run, execution: Execution, results: Path, report: Report = silent, hold: Hold | None = None) -> Record:
-    folder = Folder(results, run.id, hold.check if hold else lambda: None)
+def run_one(
+    run: Run, execution: Execution, results: Path, report: Report = silent, hold: RunHold | None = None
+) -> Record:
+    folder = RunDir(results, run.id, hold.check if hold else lambda: None)
     folder.begin(run)
-    report(Event("start", run.id))
+    report(RunEvent("start", run.id))
     begun = time.time()
     what = json.loads(os.environ.get("FAKE_RUNS", "{}")).get(str(run.seed), "done")
     try:
@@ -57,7 +59,7 @@ def run_one(run: Run, execution: Execution, results: Path, report: Report = sile
         ledger.write(json.dumps([run.id, begun, time.time(), os.environ.get("CUDA_VISIBLE_DEVICES")]) + "\n")
     record = Record.model_validate({"id": run.id, "run": run, "finished": now(), **outcome})
     folder.finish(record)
-    report(Event("end", run.id, record.cause or record.status))
+    report(RunEvent("end", run.id, record.cause or record.status))
     return record
 
 

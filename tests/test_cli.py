@@ -17,8 +17,8 @@ from bench import tasks
 from bench.cli import VERBS, main
 from bench.cli.progress import Progress
 from bench.config import resolve
-from bench.events import Event
-from bench.records import Folder
+from bench.events import RunEvent
+from bench.records import RunDir
 
 GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
 
@@ -234,7 +234,7 @@ def test_a_failed_run_is_shown_with_its_cause_and_exit_code_1(
     assert main(["sweep", *place, "--seeds", "1,2"]) == 1
     told = capsys.readouterr()
     assert "2 failed before (--retry-failed runs them again)" in told.err
-    assert f"{ids(2)[0]}: failed (oom): no more; see {Folder(tmp_path / 'r', ids(2)[0]).path}" in told.err
+    assert f"{ids(2)[0]}: failed (oom): no more; see {RunDir(tmp_path / 'r', ids(2)[0]).path}" in told.err
     assert len(fake_runs.ledger(tmp_path / "r")) == 4
     assert main(["sweep", *place, "--seeds", "2"]) == 1
     assert "OOM" in capsys.readouterr().out
@@ -264,7 +264,7 @@ def test_a_corrupt_record_is_reported_and_done_again(
     place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sweep", *place]) == 0
-    record = Folder(tmp_path / "r", ids()[0]).record
+    record = RunDir(tmp_path / "r", ids()[0]).record
     record.write_text(record.read_text()[:50])
     capsys.readouterr()
     assert main(["sweep", *place]) == 0
@@ -293,14 +293,14 @@ def test_one_run(place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "CIDEr" in told
-    assert str(Folder(tmp_path / "r", ids()[0]).record) in told
+    assert str(RunDir(tmp_path / "r", ids()[0]).record) in told
 
 
 def test_scores_are_made_again_from_predictions(
     place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sweep", *place, "--methods", "lora"]) == 0
-    folder = Folder(tmp_path / "r", ids()[0])
+    folder = RunDir(tmp_path / "r", ids()[0])
     record = folder.read()
     assert record is not None
     before = record.scores["gqa"].model_copy(update={"status": "failed", "metrics": {}, "error": "no Java"})
@@ -332,11 +332,11 @@ def test_plain_progress_counts_and_estimates() -> None:
     stream = io.StringIO()
     with Progress(2, stream=stream) as progress:
         for run in ("a", "b"):
-            progress(Event("start", run))
+            progress(RunEvent("start", run))
             for step in range(1, 9):
-                progress(Event("step", run, "vqa", step, 8, 0.5))
-            progress(Event("score", run, "VQAv2 accuracy 50.00"))
-            progress(Event("end", run, "done"))
+                progress(RunEvent("step", run, "vqa", step, 8, 0.5))
+            progress(RunEvent("score", run, "VQAv2 accuracy 50.00"))
+            progress(RunEvent("end", run, "done"))
     lines = stream.getvalue().splitlines()
     assert sum("step " in line for line in lines) == 6
     assert "[2/2] end    b  done" in lines[-1]
@@ -347,8 +347,8 @@ def test_plain_progress_counts_and_estimates() -> None:
 def test_an_interrupted_run_does_not_count_as_finished() -> None:
     progress = Progress(2, stream=io.StringIO())
     for message in ("interrupted", "done"):
-        progress(Event("start", message))
-        progress(Event("end", message, message))
+        progress(RunEvent("start", message))
+        progress(RunEvent("end", message, message))
     assert progress.finished == 1
 
 
@@ -366,6 +366,6 @@ def test_only_what_can_be_gone_on_with_says_so(
 def test_quiet_progress_says_nothing() -> None:
     stream = io.StringIO()
     with Progress(1, stream=stream, quiet=True) as progress:
-        progress(Event("start", "a"))
-        progress(Event("end", "a", "done"))
+        progress(RunEvent("start", "a"))
+        progress(RunEvent("end", "a", "done"))
     assert stream.getvalue() == ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.config import Recipe, Run, is_mini, parse_setting, resolve, split_settings
 from bench.errors import UsageError
-from methods.errors import MethodError
+from methods.core.errors import MethodError
 
 SETTINGS: dict[str, Any] = {"steps": 50, "lr": 2e-3, "rank": 8, "recipe.dropout": 0.2, "visual": "zero", "limit": 30}
 

@@ -6,15 +6,15 @@ import fake_runs
 import pytest
 
 from bench.config import Run, resolve
-from bench.examples import example_scores
-from bench.records import Folder, Record, Score
+from bench.example_scores import example_scores
+from bench.records import Record, RunDir, Score
 
 ROWS = [{"id": f"q{i}", "prediction": "yes", "reference": {"yes": 1.0} if i < 3 else {"no": 1.0}} for i in range(4)]
 
 
 def kept(results: Path, seed: int, score: float, rows: list[dict] = ROWS) -> Run:
     run = resolve("mini-bart", "lora", "image-text", seed=seed, tasks_=("gqa",))
-    folder = Folder(results, run.id)
+    folder = RunDir(results, run.id)
     folder.begin(run)
     folder.weights.write_bytes(fake_runs.WEIGHTS)
     folder.write_predictions("gqa", rows)
@@ -38,5 +38,5 @@ def test_a_score_that_is_no_mean_over_examples_is_not_taken_apart(tmp_path: Path
 @pytest.mark.parametrize("content", [b"", b"no gzip"])
 def test_what_cannot_be_read_is_left_out(tmp_path: Path, content: bytes) -> None:
     one, two = kept(tmp_path, 1, 75.0), kept(tmp_path, 2, 75.0)
-    Folder(tmp_path, one.id).predictions("gqa").write_bytes(content)
+    RunDir(tmp_path, one.id).predictions("gqa").write_bytes(content)
     assert set(example_scores(tmp_path, [one.id, two.id])) == {two.id}

@@ -20,8 +20,8 @@ import bench
 from bench import environment
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
-from bench.records import COLUMNS, Corrupt, Failure, Folder, Record, Score, classify, load_results, read_lines
-from methods.errors import MethodError
+from bench.records import COLUMNS, CorruptFile, Failure, Record, RunDir, Score, classify, load_results, read_lines
+from methods.core.errors import MethodError
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def run() -> Run:
 
 
 @pytest.fixture
-def folder(run: Run, tmp_path: Path) -> Folder:
+def folder(run: Run, tmp_path: Path) -> RunDir:
     """A finished run."""
     fake_runs.run_one(run, Execution(), tmp_path)
-    return Folder(tmp_path, run.id)
+    return RunDir(tmp_path, run.id)
 
 
 def test_what_is_written_is_what_is_read(run: Run, tmp_path: Path) -> None:
-    folder = Folder(tmp_path, run.id)
+    folder = RunDir(tmp_path, run.id)
     assert folder.read() is None
     folder.begin(run)
     assert folder.read() is None
@@ -48,7 +48,7 @@ def test_what_is_written_is_what_is_read(run: Run, tmp_path: Path) -> None:
     assert json.loads(folder.record.read_text())["schema"] == 1
 
 
-def test_a_process_killed_while_it_writes_leaves_the_file_as_it_was(folder: Folder) -> None:
+def test_a_process_killed_while_it_writes_leaves_the_file_as_it_was(folder: RunDir) -> None:
     before = folder.record.read_bytes()
     code = """
 import os, signal, sys
@@ -63,7 +63,7 @@ records.write_json(Path(sys.argv[1]), {"much": list(range(100000))})
     assert folder.read() is not None
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one_never_a_part(folder: Folder) -> None:
+def test_a_reader_sees_the_old_file_or_the_new_one_never_a_part(folder: RunDir) -> None:
     record, before = folder.read(), folder.record.read_text()
     assert record is not None
     with folder.record.open() as reader:
@@ -72,7 +72,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one_never_a_part(folder: Folder) 
     assert folder.record.read_text() != before
 
 
-def test_a_full_disk_is_one_clear_error_and_harms_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_clear_error_and_harms_nothing(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -88,16 +88,16 @@ def test_a_full_disk_is_one_clear_error_and_harms_nothing(folder: Folder, monkey
 def test_a_results_folder_that_cannot_be_is_one_clear_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     with pytest.raises(UsageError, match="cannot be written"):
-        Folder(tmp_path / "results", run.id).begin(run)
+        RunDir(tmp_path / "results", run.id).begin(run)
 
 
 @given(part=st.floats(0, 0.999))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_torn_record_is_corrupt(folder: Folder, part: float) -> None:
+def test_a_torn_record_is_corrupt(folder: RunDir, part: float) -> None:
     whole = folder.record.read_bytes().rstrip()
     try:
         folder.record.write_bytes(whole[: int(part * len(whole))])
-        with pytest.raises(Corrupt, match=r"record\.json"):
+        with pytest.raises(CorruptFile, match=r"record\.json"):
             folder.read()
     finally:
         folder.record.write_bytes(whole)
@@ -107,13 +107,13 @@ def test_a_torn_record_is_corrupt(folder: Folder, part: float) -> None:
     "change",
     [{"status": "splendid"}, {"run": {}}, {"id": "another"}, {"scores": {"vqa": 3}}, {"cause": "bad luck"}],
 )
-def test_a_record_that_does_not_fit_the_schema_is_corrupt(folder: Folder, change: dict[str, Any]) -> None:
+def test_a_record_that_does_not_fit_the_schema_is_corrupt(folder: RunDir, change: dict[str, Any]) -> None:
     folder.record.write_text(json.dumps(json.loads(folder.record.read_text()) | change))
-    with pytest.raises(Corrupt, match=r"record\.json"):
+    with pytest.raises(CorruptFile, match=r"record\.json"):
         folder.read()
 
 
-def test_fields_of_a_newer_version_are_kept(folder: Folder) -> None:
+def test_fields_of_a_newer_version_are_kept(folder: RunDir) -> None:
     folder.record.write_text(json.dumps(json.loads(folder.record.read_text()) | {"energy": {"joules": 3}}))
     record = folder.read()
     assert record is not None
@@ -122,24 +122,24 @@ def test_fields_of_a_newer_version_are_kept(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x02", fake_runs.WEIGHTS + b"more", b"\xff" * 20, b"\x03\0\0\0\0\0\0\0{}"])
-def test_broken_weights_make_a_finished_run_corrupt(folder: Folder, content: bytes) -> None:
+def test_broken_weights_make_a_finished_run_corrupt(folder: RunDir, content: bytes) -> None:
     folder.weights.write_bytes(content)
-    with pytest.raises(Corrupt, match=r"weights\.safetensors"):
+    with pytest.raises(CorruptFile, match=r"weights\.safetensors"):
         folder.read()
 
 
-def test_true_weights_are_whole(folder: Folder) -> None:
+def test_true_weights_are_whole(folder: RunDir) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(3, 2), "b": torch.ones(4)}, folder.weights, metadata={"k": "v"})
     assert folder.read() is not None
     folder.weights.write_bytes(folder.weights.read_bytes()[:-1])
-    with pytest.raises(Corrupt):
+    with pytest.raises(CorruptFile):
         folder.read()
 
 
-def test_an_earlier_attempt_is_put_aside_not_overwritten(run: Run, folder: Folder) -> None:
+def test_an_earlier_attempt_is_put_aside_not_overwritten(run: Run, folder: RunDir) -> None:
     for attempt in (1, 2):
         folder.record.write_text(f"broken {attempt}")
         folder.begin(run)
@@ -149,14 +149,14 @@ def test_an_earlier_attempt_is_put_aside_not_overwritten(run: Run, folder: Folde
 
 
 def test_an_interrupted_attempt_is_gone_on_with(run: Run, tmp_path: Path) -> None:
-    folder = Folder(tmp_path, run.id)
+    folder = RunDir(tmp_path, run.id)
     folder.begin(run)
     folder.checkpoint.write_text("half way")
     folder.begin(run)
     assert folder.checkpoint.read_text() == "half way"
 
 
-def test_predictions_are_kept_and_a_torn_file_is_named(folder: Folder) -> None:
+def test_predictions_are_kept_and_a_torn_file_is_named(folder: RunDir) -> None:
     rows = [
         {"id": "1", "prediction": "naïve ☃", "reference": {"yes": 1.0}},
         {"id": "2", "prediction": "", "reference": 0},
@@ -165,15 +165,15 @@ def test_predictions_are_kept_and_a_torn_file_is_named(folder: Folder) -> None:
     assert folder.read_predictions("vqa") == rows
     path = folder.predictions("vqa")
     path.write_bytes(path.read_bytes()[:-6])
-    with pytest.raises(Corrupt, match=r"vqa\.jsonl\.gz"):
+    with pytest.raises(CorruptFile, match=r"vqa\.jsonl\.gz"):
         folder.read_predictions("vqa")
-    with pytest.raises(Corrupt, match=r"gqa\.jsonl\.gz"):
+    with pytest.raises(CorruptFile, match=r"gqa\.jsonl\.gz"):
         path.unlink()
         folder.predictions("gqa").unlink()
         folder.read_predictions("gqa")
 
 
-def test_a_torn_last_line_of_a_curve_is_dropped(folder: Folder) -> None:
+def test_a_torn_last_line_of_a_curve_is_dropped(folder: RunDir) -> None:
     folder.append(folder.curve, {"step": 1})
     folder.append(folder.curve, {"step": 2})
     folder.curve.write_text(folder.curve.read_text()[:-4])
@@ -206,7 +206,7 @@ def test_no_results_are_an_empty_frame_with_all_columns(tmp_path: Path) -> None:
     assert len(frame) == 0
 
 
-def test_the_frame_has_a_row_per_run_and_task(folder: Folder, run: Run, tmp_path: Path) -> None:
+def test_the_frame_has_a_row_per_run_and_task(folder: RunDir, run: Run, tmp_path: Path) -> None:
     record = folder.read()
     assert record is not None
     broken = Score(status="failed", split="test", metric="CIDEr", error="no Java")
@@ -218,8 +218,8 @@ def test_the_frame_has_a_row_per_run_and_task(folder: Folder, run: Run, tmp_path
     folder.finish(record.model_copy(update=extra))
     other = resolve("bart-base", "full", "video-text", tasks_=("tvqa", "tvc"))
     lost = Failure(phase="train", type="X", message="y")
-    Folder(tmp_path, other.id).begin(other)
-    Folder(tmp_path, other.id).finish(Record(id=other.id, status="failed", cause="nan", error=lost, run=other))
+    RunDir(tmp_path, other.id).begin(other)
+    RunDir(tmp_path, other.id).finish(Record(id=other.id, status="failed", cause="nan", error=lost, run=other))
 
     frame = load_results(tmp_path).set_index(["method", "task"])
     assert list(frame.loc["lora"].index) == ["vqa", "gqa", "nlvr", "caption"]
@@ -234,15 +234,15 @@ def test_the_frame_has_a_row_per_run_and_task(folder: Folder, run: Run, tmp_path
     assert list(frame.loc["full"].index) == ["tvqa", "tvc"]
 
 
-def test_corrupt_and_foreign_records_are_left_out_with_a_warning(folder: Folder, tmp_path: Path) -> None:
+def test_corrupt_and_foreign_records_are_left_out_with_a_warning(folder: RunDir, tmp_path: Path) -> None:
     for name, content in (("torn", "{"), ("foreign", folder.record.read_text())):
-        other = Folder(tmp_path, name)
+        other = RunDir(tmp_path, name)
         other.path.mkdir()
         other.weights.write_bytes(fake_runs.WEIGHTS)
         other.record.write_text(content)
     foreign = json.loads(folder.record.read_text())
     foreign |= {"id": "foreign", "run": foreign["run"] | {"suite": "audio-text", "tasks": []}}
-    Folder(tmp_path, "foreign").record.write_text(json.dumps(foreign))
+    RunDir(tmp_path, "foreign").record.write_text(json.dumps(foreign))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         frame = load_results(tmp_path)

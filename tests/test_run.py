@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from bench import records, tasks, train
 from bench import run as run_module
 from bench.config import Execution, Run, resolve
-from bench.events import Event
+from bench.events import RunEvent
 from bench.run import run_one, score_rows
 
 SETTINGS = {
@@ -38,7 +38,7 @@ def make(suite: str = "video-text", method: str = "vl-pet-large", **settings: ob
 def test_a_run_leaves_a_complete_record(execution: Execution, tmp_path: Path) -> None:
     run, events = make("image-text"), []
     record = run_one(run, execution, tmp_path, events.append)
-    folder = records.Folder(tmp_path, run.id)
+    folder = records.RunDir(tmp_path, run.id)
     assert record == folder.read()
     assert record.status == "done"
     assert set(record.scores) == {"vqa", "gqa", "nlvr", "caption"}
@@ -67,7 +67,7 @@ def test_kept_predictions_give_the_same_scores_again(execution: Execution, tmp_p
     run = make("video-text")
     record = run_one(run, execution, tmp_path)
     for task in run.task_list:
-        rows = records.Folder(tmp_path, run.id).read_predictions(task.name)
+        rows = records.RunDir(tmp_path, run.id).read_predictions(task.name)
         assert score_rows(task, rows, task.report_split) == record.scores[task.name]
 
 
@@ -114,7 +114,7 @@ def test_a_failure_is_recorded_with_its_cause(
     assert record.error is not None
     assert record.error.phase == "train"
     assert str(error) in record.error.tail[-1]
-    assert records.Folder(tmp_path, run.id).read() == record
+    assert records.RunDir(tmp_path, run.id).read() == record
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp_path: Path) -> None:
@@ -132,19 +132,19 @@ def test_an_interrupted_run_continues_to_the_very_same_weights(
     run = make("image-text", method, **{"recipe.dropout": 0.2}, **options)
     whole = run_one(run, execution, tmp_path / "whole")
 
-    def stop_at_5(event: Event) -> None:
+    def stop_at_5(event: RunEvent) -> None:
         if event.kind == "step" and event.step == 5:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         run_one(run, execution, tmp_path / "parts", stop_at_5)
-    folder = records.Folder(tmp_path / "parts", run.id)
+    folder = records.RunDir(tmp_path / "parts", run.id)
     assert folder.read() is None
     assert folder.checkpoint.exists()
     resumed = run_one(run, execution, tmp_path / "parts")
     assert [(s["start_step"], s["end_step"]) for s in resumed.segments] == [(0, 5), (5, 8)]
     assert resumed.segments[0]["reason"] == "SIGINT"
-    ours, theirs = load_file(folder.weights), load_file(records.Folder(tmp_path / "whole", run.id).weights)
+    ours, theirs = load_file(folder.weights), load_file(records.RunDir(tmp_path / "whole", run.id).weights)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
     assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
@@ -156,7 +156,7 @@ def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
     class Killed(BaseException):
         """Like kill -9: nothing of the run's own clean-up may happen after it."""
 
-    def die_at_5(event: Event) -> None:
+    def die_at_5(event: RunEvent) -> None:
         if event.kind == "step" and event.step == 5:
             raise Killed
 
@@ -169,7 +169,7 @@ def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
         (0, 3, "killed"),
         (3, 8, "done"),
     ]
-    assert [row["step"] for row in records.read_lines(records.Folder(tmp_path / "parts", run.id).curve)] == list(
+    assert [row["step"] for row in records.read_lines(records.RunDir(tmp_path / "parts", run.id).curve)] == list(
         range(1, 9)
     )
     assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
@@ -184,7 +184,7 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
     other = run.model_copy(update={"seed": 2})
     run_one(other, execution, tmp_path / "a")
     a, b, c = (
-        load_file(records.Folder(tmp_path / where, which.id).weights)
+        load_file(records.RunDir(tmp_path / where, which.id).weights)
         for where, which in (("a", run), ("b", run), ("a", other))
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -226,7 +226,7 @@ def test_best_epoch_is_selected_by_the_validation_mean(
     recipe = run.recipe.model_copy(update={"steps": None, "epochs": 3})
     run = run.model_copy(update={"recipe": recipe})
     record = run_one(run, execution, tmp_path)
-    selected = json.loads((records.Folder(tmp_path, run.id).record).read_text())["selected"]
+    selected = json.loads((records.RunDir(tmp_path, run.id).record).read_text())["selected"]
     assert selected["mean"] == 3.0
     assert selected["step"] == record.time["steps"] * 2 // 3
 

@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.backbones import text
     from bench.backbones.builder import build, family_of, names, shape, tokenizer
     from bench.backbones.decode import decide, generation_arguments
     from bench.backbones.model import VLModel, VLOutput
+    from bench.backbones.tokenization import Tokenizer
 
 _HOME = {
     "build": "builder",
@@ -27,8 +27,10 @@ _HOME = {
     "generation_arguments": "decode",
     "VLModel": "model",
     "VLOutput": "model",
+    "Tokenizer": "tokenization",
 }
 __all__ = [
+    "Tokenizer",
     "VLModel",
     "VLOutput",
     "build",
@@ -37,14 +39,11 @@ __all__ = [
     "generation_arguments",
     "names",
     "shape",
-    "text",
     "tokenizer",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "text":
-        return import_module("bench.backbones.text")
     if name not in _HOME:
         raise AttributeError(f"module 'bench.backbones' has no attribute {name!r}")
     return getattr(import_module(f"bench.backbones.{_HOME[name]}"), name)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BartConfig, BartForConditionalGeneration
 
-from bench.backbones.family import Family, Joined, additive, extra_tokens, joint_mask, ones_before
+from bench.backbones.family import BackboneFamily, Joined, additive, extra_tokens, joint_mask, ones_before
 
 
 def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor, prompt: Tensor | None = None) -> Joined:
@@ -33,7 +33,7 @@ def init_visual(module: nn.Module, config: Any) -> None:
     nn.init.normal_(module.img_order_embedding.weight, 0.0, config.init_std)  # type: ignore[union-attr, arg-type]
 
 
-FAMILY = Family(
+FAMILY = BackboneFamily(
     name="bart",
     model=BartForConditionalGeneration,
     config=BartConfig,

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.backbones.mini import CHECKPOINTS
 from bench.errors import UsageError, unknown
-from methods.shape import Shape
+from methods.core.shape import Shape
 
 
 @lru_cache
@@ -31,7 +31,7 @@ def names() -> list[str]:
 
 
 def family_of(config: Any) -> Any:
-    """Return the Family of an HF configuration; UsageError where there is none."""
+    """Return the BackboneFamily of an HF configuration; UsageError where there is none."""
     families = _families()
     if getattr(config, "model_type", None) not in families:
         raise UsageError(
@@ -52,16 +52,16 @@ def shape(name: str) -> Shape:
 
 
 def tokenizer(name: str) -> Any:
-    """Return the :class:`~bench.backbones.text.Text` of a shipped, local or hub backbone, with the official extra
-    tokens."""
+    """Return the :class:`~bench.backbones.tokenization.Tokenizer` of a shipped, local or hub backbone, with the
+    official extra tokens."""
     from transformers import AutoTokenizer
 
-    from bench.backbones.text import Text
+    from bench.backbones.tokenization import Tokenizer
 
     where = {"bart-base": "facebook/bart-base", "bart-large": "facebook/bart-large"}.get(name, name)
     source = str(_checkpoint(name)) if name in CHECKPOINTS else where
     hf = _hub(name, lambda: AutoTokenizer.from_pretrained(source))
-    return Text.of(hf, _families()[shape(name).family])
+    return Tokenizer.of(hf, _families()[shape(name).family])
 
 
 def build(

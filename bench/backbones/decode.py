@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from bench.backbones.model import VLModel
-from bench.backbones.text import Text
+from bench.backbones.tokenization import Tokenizer
 
 
 def generation_arguments(model: VLModel, beams: int, max_length: int) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def generation_arguments(model: VLModel, beams: int, max_length: int) -> dict[st
     return arguments
 
 
-def decide(model: VLModel, text: Text, input_ids: Tensor, vis_feats: Tensor, task: str) -> list[str]:
+def decide(model: VLModel, text: Tokenizer, input_ids: Tensor, vis_feats: Tensor, task: str) -> list[str]:
     """Return "true" where its logit at the first answer position is above that of "false", else "false"; no
     generation."""
     prompt = input_ids.new_tensor([model._family.prompt_ids(model.lm.config)]).expand(len(input_ids), -1)

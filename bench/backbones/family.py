@@ -11,7 +11,7 @@ Joined = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Family:
+class BackboneFamily:
     """One encoder-decoder architecture of transformers.
 
     Attributes:

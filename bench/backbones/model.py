@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
-from bench.backbones.family import Family
+from bench.backbones.family import BackboneFamily
 from bench.backbones.visual import pool
-from methods import context
+from methods.core import context
 
 
 @dataclass
@@ -48,7 +48,7 @@ class VLModel(nn.Module):
 
     pet: nn.ModuleDict
 
-    def __init__(self, lm: Any, visual_embedding: nn.Module, family: Family, n_boxes: int) -> None:
+    def __init__(self, lm: Any, visual_embedding: nn.Module, family: BackboneFamily, n_boxes: int) -> None:
         super().__init__()
         self.lm = lm
         self.visual_embedding = visual_embedding

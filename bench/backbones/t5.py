@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from bench.backbones.family import Family, Joined, additive, extra_tokens, joint_mask, ones_before
+from bench.backbones.family import BackboneFamily, Joined, additive, extra_tokens, joint_mask, ones_before
 
 
 def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor, prompt: Tensor | None = None) -> Joined:
@@ -36,7 +36,7 @@ def init_visual(module: nn.Module, config: Any) -> None:
     nn.init.normal_(module.img_order_embedding.weight)  # type: ignore[union-attr, arg-type]
 
 
-FAMILY = Family(
+FAMILY = BackboneFamily(
     name="t5",
     model=T5ForConditionalGeneration,
     config=T5Config,

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from bench.errors import UsageError, did_you_mean
-from methods.errors import MethodError
+from methods.core.errors import MethodError
 
 #: verb -> module of this package that has ``add(parser)`` and ``call(arguments) -> exit code``, and its line in the
 #: help

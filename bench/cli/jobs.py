@@ -52,7 +52,7 @@ def _runs(arguments: argparse.Namespace) -> list[Any]:
 
 def _logs(arguments: argparse.Namespace) -> int:
     from bench.sweep import attempts
-    from bench.sweep.overview import named
+    from bench.sweep.sweep_status import named
 
     folder = named(arguments.results, arguments.run)
     tried = attempts.read(folder)
@@ -69,22 +69,22 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    from bench.records import Folder, explained
-    from bench.sweep import queue
+    from bench.records import RunDir, explain_write_errors
+    from bench.sweep import slurm_client
     from bench.sweep.states import state
 
     named = ("spec", "methods", "suites", "tasks", "backbones", "seeds", "run")
     if not any(getattr(arguments, name) for name in named):
         raise UsageError("cancel: say which: a sweep by its name (`default` is one), --methods A,B or --run RUN")
     arguments.spec = arguments.spec or "default"
-    known = queue.places(arguments.results)
+    known = slurm_client.places(arguments.results)
     stopped = []
     for run in _runs(arguments):
         now = state(arguments.results, run)
         if now.settled() or (now.name in ("missing", "interrupted") and run.id not in known):
             continue
-        folder = Folder(arguments.results, run.id)
-        with explained(folder.path):
+        folder = RunDir(arguments.results, run.id)
+        with explain_write_errors(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.cancelled.touch()
         stopped.append(run.id)
@@ -97,21 +97,21 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 def _unqueue(results: Path, placed: dict[str, Any]) -> None:
     """Take jobs that wait out of Slurm's queue if they have no other run; those that run see the marks themselves."""
-    from bench.records import Folder
-    from bench.sweep import queue
+    from bench.records import RunDir
+    from bench.sweep import slurm_client
     from bench.sweep.states import outcome
 
     waiting = {
         job.id
-        for job in (queue.queued(place.submission for place in placed.values()) or {}).values()
+        for job in (slurm_client.queued(place.submission for place in placed.values()) or {}).values()
         if job.state == "PENDING"
     }
     for place in placed.values():
         others = place.submission.jobs[place.job]
-        if not all(outcome(Folder(results, run)).settled() for run in others):
+        if not all(outcome(RunDir(results, run)).settled() for run in others):
             waiting.discard(place.job)
     for conf in {place.submission.conf for place in placed.values()}:
-        queue.cancel(waiting & {place.job for place in placed.values() if place.submission.conf == conf}, conf)
+        slurm_client.cancel(waiting & {place.job for place in placed.values() if place.submission.conf == conf}, conf)
 
 
 def _retry(arguments: argparse.Namespace) -> int:

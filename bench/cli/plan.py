@@ -25,10 +25,10 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Print seeds and price."""
     from bench.cli.report import plan
-    from bench.examples import example_scores
+    from bench.example_scores import example_scores
     from bench.records import load_results
-    from bench.report.cells import join
     from bench.report.power import MOST, plans
+    from bench.report.run_entries import join
     from bench.sweep.expand import expand
 
     if arguments.detect <= 0 or not 0 < arguments.power < 1:

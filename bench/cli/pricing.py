@@ -21,10 +21,10 @@ def priced(cells: Sequence[Any], results: Path, where: Any, *, retry_failed: boo
     """
     from bench.cli.methods import count, feature_columns
     from bench.data.roots import why_blocked
-    from bench.sweep.price import Measured
+    from bench.sweep.cost_model import CostModel
     from bench.sweep.states import state
 
-    measured = Measured(results)
+    measured = CostModel(results)
     counted: dict[str, Any] = {}
     rows = []
     for cell in cells:

@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any, TextIO
 
-from bench.events import Event
+from bench.events import RunEvent
 
 TRAINING_PART = 0.85  # of a run's time, the rest is set-up and evaluation: used for the estimate only
 
@@ -40,18 +40,18 @@ class Progress:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         """Take one event."""
         handler = getattr(self, f"_on_{event.kind}", None)
         if handler is not None:
             handler(event)
 
-    def _on_start(self, event: Event) -> None:
+    def _on_start(self, event: RunEvent) -> None:
         self._started[event.run_id] = time.monotonic()
         self._part[event.run_id] = 0.0
         self._say(f"start  {event.run_id}")
 
-    def _on_step(self, event: Event) -> None:
+    def _on_step(self, event: RunEvent) -> None:
         self._part[event.run_id] = TRAINING_PART * event.step / event.steps
         shown = f"{event.run_id}  step {event.step}/{event.steps}  loss {event.loss:.3f}"
         if self._live is not None:
@@ -62,17 +62,17 @@ class Progress:
             self._printed[event.run_id] = event.step * 4 // event.steps
             self._say(f"step   {shown}  {self.left()}")
 
-    def _on_score(self, event: Event) -> None:
+    def _on_score(self, event: RunEvent) -> None:
         self._say(f"score  {event.run_id}  {event.message}")
 
-    def _on_end(self, event: Event) -> None:
+    def _on_end(self, event: RunEvent) -> None:
         if event.run_id in self._part and event.message != "interrupted":
             del self._part[event.run_id]
             self.finished += 1
         seconds = time.monotonic() - self._started.get(event.run_id, time.monotonic())
         self._say(f"end    {event.run_id}  {event.message}  {seconds:.0f} s  {self.left()}")
 
-    def _on_note(self, event: Event) -> None:
+    def _on_note(self, event: RunEvent) -> None:
         self._say(f"note   {event.message}")
 
     def left(self) -> str:

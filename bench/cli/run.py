@@ -29,7 +29,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.cli.progress import Progress
     from bench.config import parse_setting, resolve
     from bench.data.roots import locate
-    from bench.records import Folder
+    from bench.records import RunDir
     from bench.sweep.execute import try_again, work_through
     from bench.sweep.states import state
 
@@ -48,7 +48,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         try_again(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:
         work_through([run], where, arguments.results, progress)
-    record = Folder(arguments.results, run.id).read()
+    record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")
         return 1
@@ -62,8 +62,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
             ],
             "table",
         )
-        print(f"record: {Folder(arguments.results, run.id).record}")
+        print(f"record: {RunDir(arguments.results, run.id).record}")
     else:
         print(f"failed ({record.cause}): {record.error.message if record.error else ''}")
-        print(f"log: {Folder(arguments.results, run.id).log}")
+        print(f"log: {RunDir(arguments.results, run.id).log}")
     return 0 if record.status == "done" else 1

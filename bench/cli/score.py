@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Score, and write the scores that changed into the records."""
     from bench import tasks
-    from bench.records import Corrupt, Folder, load_records
+    from bench.records import CorruptFile, RunDir, load_records
     from bench.run import score_rows
 
     records, faults = load_records(arguments.results)
@@ -36,7 +36,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         tasks.get(arguments.task)
     rows = []
     for record in known.values() if arguments.all else [known[arguments.run]]:
-        folder = Folder(arguments.results, record.id)
+        folder = RunDir(arguments.results, record.id)
         scores = dict(record.scores)
         for name, before in record.scores.items():
             if arguments.task not in (None, name):
@@ -44,7 +44,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
             try:
                 scores[name] = after = score_rows(tasks.get(name), folder.read_predictions(name), before.split)
                 status, note = str(after.status), after.error
-            except Corrupt as lost:  # the score stays as it is: it cannot be computed again
+            except CorruptFile as lost:  # the score stays as it is: it cannot be computed again
                 after, status, note = before, "corrupt", str(lost)
             rows.append(
                 {

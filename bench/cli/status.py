@@ -27,9 +27,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Print the states."""
     from bench.sweep.expand import expand
-    from bench.sweep.overview import Observatory
+    from bench.sweep.sweep_status import SweepObserver
 
-    looking = Observatory(expand(selected(arguments)), arguments.results)
+    looking = SweepObserver(expand(selected(arguments)), arguments.results)
     if verb == "watch":
         return _watch(looking, arguments.every)
     seen = looking.look()
@@ -50,7 +50,7 @@ def _watch(looking: Any, every: float) -> int:
     """Show the states until all runs are settled; stopping to look stops nothing."""
     from rich.live import Live
 
-    from bench.sweep.overview import OPEN
+    from bench.sweep.sweep_status import OPEN
 
     with Live(auto_refresh=False) as live:
         while True:
@@ -67,7 +67,7 @@ def _table(seen: Any, height: int) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from bench.sweep.overview import OPEN
+    from bench.sweep.sweep_status import OPEN
 
     order = {name: index for index, name in enumerate(("running", "preempted", "failed", "parked", *OPEN))}
     rows = sorted(seen.rows, key=lambda row: order.get(row["state"], len(order)))

@@ -75,17 +75,17 @@ def _sender(sweep: Any, where: Any, arguments: argparse.Namespace) -> Any:
     """Build what submits to Slurm; say what is missing before anything is planned."""
     if arguments.profile is None:
         raise UsageError("--executor slurm: needs --profile FILE; slurm/profiles/ has some to copy")
-    from bench.sweep import queue
+    from bench.sweep import slurm_client
     from bench.sweep.profile import Profile
-    from bench.sweep.slurm import Sender
+    from bench.sweep.slurm import SlurmSubmitter
 
     profile = Profile.read(arguments.profile)
     if profile.conf:
         os.environ.setdefault("SLURM_CONF", str(profile.conf))
     if not arguments.dry_run:
-        queue.require()
+        slurm_client.require()
     results = arguments.results.resolve()
-    return Sender(sweep.name, arguments.command, results, profile, where, Collector(sweep, where, arguments))
+    return SlurmSubmitter(sweep.name, arguments.command, results, profile, where, Collector(sweep, where, arguments))
 
 
 class Collector:
@@ -98,7 +98,7 @@ class Collector:
 
     def __call__(self) -> None:
         """Do it."""
-        from bench.sweep import queue
+        from bench.sweep import slurm_client
         from bench.sweep.expand import expand
         from bench.sweep.slurm import lost
         from bench.sweep.states import state
@@ -106,7 +106,7 @@ class Collector:
         cells = expand(self.sweep)
         sender = _sender(self.sweep, self.where, self.arguments)
         open_ = [cell.run for cell in cells if cell.run and not state(sender.results, cell.run).settled(again=True)]
-        if dead := lost(sender.results, open_, queue.places(sender.results)):
+        if dead := lost(sender.results, open_, slurm_client.places(sender.results)):
             sender.send(dead)
         else:
             write_report(self.sweep, cells, self.arguments, announce=True)
@@ -116,8 +116,8 @@ def _run(cells: list[Any], where: Any, arguments: argparse.Namespace, sender: An
     from bench.cli.progress import Progress
     from bench.config import is_mini
     from bench.sweep.execute import try_again, work_through
+    from bench.sweep.local_workers import local
     from bench.sweep.states import state
-    from bench.sweep.workers import local
 
     runs = [cell.run for cell in cells if cell.run]
     states = {run.id: state(arguments.results, run) for run in runs}
@@ -146,17 +146,19 @@ def _run(cells: list[Any], where: Any, arguments: argparse.Namespace, sender: An
 
 def _on_slurm(sender: Any, todo: list[Any], progress: Any) -> None:
     """Submit, and look on; whoever stops looking stops nothing."""
-    from bench.events import Event
-    from bench.sweep.slurm import Attendance
+    from bench.events import RunEvent
+    from bench.sweep.slurm import SlurmMonitor
 
     sent = sender.send(todo)
     for one in sent:
         array, runs = next(iter(one.jobs)).partition("_")[0], sum(len(runs) for runs in one.jobs.values())
-        progress(Event("note", "", f"submitted {runs} runs in {len(one.jobs)} jobs: array {array}, named {one.name}"))
+        progress(
+            RunEvent("note", "", f"submitted {runs} runs in {len(one.jobs)} jobs: array {array}, named {one.name}")
+        )
     if rest := len(todo) - sum(len(runs) for one in sent for runs in one.jobs.values()):
-        progress(Event("note", "", f"{rest} runs are queued or being run already; looking on"))
+        progress(RunEvent("note", "", f"{rest} runs are queued or being run already; looking on"))
     try:
-        Attendance(sender, todo, sent, progress).attend()
+        SlurmMonitor(sender, todo, sent, progress).attend()
     except KeyboardInterrupt:
         print("the jobs go on in Slurm; `python -m bench watch` shows them, `cancel` stops them", file=sys.stderr)
         raise
@@ -177,7 +179,7 @@ def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str
 
 def problems(cells: list[Any], results: Path) -> list[str]:
     """Return a line for every cell that is not done with all its scores, and one on what mends them."""
-    from bench.records import Corrupt, Folder
+    from bench.records import CorruptFile, RunDir
     from bench.sweep.states import state
 
     lines, mends = [], set()
@@ -185,10 +187,10 @@ def problems(cells: list[Any], results: Path) -> list[str]:
         if cell.run is None:
             lines.append(f"  {cell.run_id}: unsupported: {cell.reason}")
             continue
-        folder = Folder(results, cell.run_id)
+        folder = RunDir(results, cell.run_id)
         try:
             record = folder.read()
-        except Corrupt as fault:
+        except CorruptFile as fault:
             lines.append(f"  {fault}")
             continue
         if record is None:

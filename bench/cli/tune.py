@@ -39,7 +39,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     """Search, or print the ledger."""
     from bench.records import load_results
     from bench.report.tuning import ledger
-    from bench.sweep.tune import configurations, space, tuned
+    from bench.sweep.tuning_space import configurations, space, tuned
 
     if arguments.ledger:
         rows: list[dict[Any, Any]] = ledger(load_results(arguments.results, tuning=True)).to_dict("records")
@@ -63,7 +63,7 @@ def _write_best(asked: Any, arguments: argparse.Namespace) -> None:
     """Write a sweep of each method with the best of its configurations, to be run on what tables report."""
     from bench.cli.report import plan
     from bench.records import load_results
-    from bench.report.cells import join
+    from bench.report.run_entries import join
     from bench.report.tuning import tuned
     from bench.sweep.expand import expand
 

@@ -1,4 +1,4 @@
-"""Prepared examples and the official order of batches."""
+"""TokenizedSplit examples and the official order of batches."""
 
 import random
 from array import array
@@ -73,7 +73,7 @@ def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
     return order[::-1]
 
 
-class Prepared:
+class TokenizedSplit:
     """The examples of one task and split, tokenised once."""
 
     def __init__(self, task: Task, examples: Sequence[Example], text: Encoder, store: Store, *, prefix: bool) -> None:

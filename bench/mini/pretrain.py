@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from bench import backbones, optim, tasks
-from bench.data.batches import Prepared
+from bench.data.batches import TokenizedSplit
 from bench.mini import language as say
-from bench.mini.tokens import TRAINERS
+from bench.mini.tokenizers import TRAINERS
 from bench.mini.world import MAX_FRAMES, Clip, Scene
 from bench.mini.write import write
 
@@ -203,7 +203,7 @@ def pretrain(
     tokenizer = TRAINERS[name](corpus.sentences())
     tokenizer.save_pretrained(out)
     model = _fresh(name, tokenizer)
-    text = backbones.text.Text.of(tokenizer, backbones.family_of(model.lm.config))
+    text = backbones.Tokenizer.of(tokenizer, backbones.family_of(model.lm.config))
     school = School(corpus, text)
     optimiser = optim.build(model, "adamw", PEAK_RATE, DECAY)
     exam = School(Corpus.tell(WORLD_SEED + seed + 1, 1), text)
@@ -283,7 +283,7 @@ class School:
         self.text = text
         self.corpus = corpus
         bags = Bags(corpus.narrator, text.pieces)
-        self.lessons = {n: Prepared(t, e, text, bags, prefix=True) for n, (t, e) in corpus.lessons().items()}
+        self.lessons = {n: TokenizedSplit(t, e, text, bags, prefix=True) for n, (t, e) in corpus.lessons().items()}
 
     def lesson(self, model: Any, rng: Random) -> Tensor:
         """Draw a lesson and its form, and return the loss."""

@@ -64,7 +64,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Event:
+class ClipEvent:
     """Somebody does something: indices into ACTORS and ACTIONS (``tv``) or FOODS and VERBS (``how2``, ``yc2``)."""
 
     who: int
@@ -80,7 +80,7 @@ class Clip:
     """
 
     kind: str  # tv | how2 | yc2
-    events: tuple[Event, ...]
+    events: tuple[ClipEvent, ...]
     frames: int
     cut: int
     place: int
@@ -122,4 +122,4 @@ def draw_clip(rng: Random, kind: str) -> Clip:
     count = 1 if kind == "yc2" else 2
     who, what = rng.sample(range(len(ACTORS)), count), rng.sample(range(len(ACTIONS)), count)
     cut = frames if count == 1 else rng.randint(3, frames - 3)
-    return Clip(kind, tuple(Event(a, b) for a, b in zip(who, what, strict=True)), frames, cut, rng.randrange(4))
+    return Clip(kind, tuple(ClipEvent(a, b) for a, b in zip(who, what, strict=True)), frames, cut, rng.randrange(4))

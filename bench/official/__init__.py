@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import methods
 from bench import backbones
 from bench.errors import UsageError
-from bench.official import sizes
-from bench.official.called import READABLE, called, shared_as
-from bench.official.fill import fill
-from bench.official.names import Names
-from methods.context import TASKS
-from methods.errors import MethodError
+from bench.official import option_inference
+from bench.official.fill_model import fill
+from bench.official.method_names import READABLE, called, shared_as
+from bench.official.tensor_names import Names
+from methods.core.context import TASKS
+from methods.core.errors import MethodError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ class Loaded:
     """A model read from an official state dict, the method in it with the options that were read, and its handle."""
 
     model: "VLModel"
-    chosen: methods.Chosen
+    chosen: methods.ResolvedMethod
     handle: "methods.Handle"
 
 
@@ -41,7 +41,7 @@ def load(
     state_dict: Mapping[str, Any],
     *,
     backbone: Any,
-    method: "str | methods.Chosen",
+    method: "str | methods.ResolvedMethod",
     feat_dim: int,
     tasks: tuple[str, ...] = TASKS,
 ) -> "VLModel":
@@ -67,7 +67,7 @@ def read(
     state_dict: Mapping[str, Any],
     *,
     backbone: Any,
-    method: "str | methods.Chosen",
+    method: "str | methods.ResolvedMethod",
     feat_dim: int,
     tasks: tuple[str, ...] = TASKS,
 ) -> Loaded:
@@ -76,7 +76,7 @@ def read(
     tensors = _tensors(state_dict)
     config = _config(backbone, tensors, feat_dim)
     model = backbones.build(config, feat_dim=feat_dim)
-    found = sizes.read(tensors, tasks)
+    found = option_inference.read(tensors, tasks)
     name = shared_as(asked, found["share"]) if "share" in asked.entry.types else asked.name
     known = methods.get(name).entry.types
     options = {key: value for key, value in found.items() if key in known} | asked.overrides
@@ -89,8 +89,8 @@ def read(
     names = Names(
         model.family,
         tasks,
-        heads=sizes.Heads.read(tensors, sizes.MODULES),
-        projector=sizes.Heads.read(tensors, sizes.PROJECTOR),
+        heads=option_inference.Heads.read(tensors, option_inference.MODULES),
+        projector=option_inference.Heads.read(tensors, option_inference.PROJECTOR),
         gate=every.get("gate", "none"),
         decoder=every.get("decoder", "none"),
         structured=bool(every.get("phm") or every.get("factor")),

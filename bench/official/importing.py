@@ -13,9 +13,9 @@ import methods
 from bench import backbones, official, tasks
 from bench.config import Run, resolve, split_settings
 from bench.errors import UsageError
-from bench.official.called import called
-from bench.official.sizes import feat_dim
-from bench.records import explained, write_json
+from bench.official.method_names import called
+from bench.official.option_inference import feat_dim
+from bench.records import explain_write_errors, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ def import_checkpoint(
     Args:
         checkpoint: a file that ``torch.save`` wrote: tensors under their official names.
         out: the directory; it appears complete or not at all.
-        method: a name that :func:`~bench.official.called.called` knows.
+        method: a name that :func:`~bench.official.method_names.called` knows.
         backbone: what was tuned: a name, or a folder with configuration and tokeniser.
         suite: the suite that it was trained on.
         task_names: the tasks among them that it was trained on, all if empty.
@@ -127,7 +127,7 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
 def _appearing(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes its name once everything is there."""
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with explained(folder, "--out"):
+    with explain_write_errors(folder, "--out"):
         draft.mkdir(parents=True)
         try:
             yield draft

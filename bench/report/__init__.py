@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.report.cells import Entry, Examples
     from bench.report.figure import Plot
+    from bench.report.run_entries import Examples, RunEntry
     from bench.report.table import Table
 
 
@@ -31,16 +31,16 @@ def write(
     ``df`` is the tidy frame of the records, ``plan`` the planned cells in order, ``curves`` maps run ids to frames of
     ``step, loss, lr, seconds``. ``command`` made the runs and ``environment`` says where; the page prints both, and the
     ``question`` of an ablation. ``examples`` holds scores of single examples by run and task
-    (:func:`bench.examples.example_scores`): differences are then paired over examples too.
+    (:func:`bench.example_scores.example_scores`): differences are then paired over examples too.
     Failed and missing cells show their cause; equal input gives equal files.
     """
-    from bench.report.cells import join
     from bench.report.differences import difference_tables
     from bench.report.efficiency import efficiency_tables
     from bench.report.figure import svg
     from bench.report.page import page
     from bench.report.plots import draw_all
     from bench.report.results import results_tables
+    from bench.report.run_entries import join
     from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
@@ -66,9 +66,9 @@ def write(
 def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Examples | None = None) -> str:
     """The results tables as plain text for a terminal; of an ablation its differences, of tuning its yield."""
     from bench.report import render
-    from bench.report.cells import join
     from bench.report.differences import difference_tables
     from bench.report.results import results_tables
+    from bench.report.run_entries import join
     from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
@@ -78,13 +78,13 @@ def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Ex
 
 
 def compare_with_paper(df: pd.DataFrame, paper_csv_dir: Path) -> pd.DataFrame:
-    """Our scores beside published ones; see :func:`bench.report.paper.compare_with_paper`."""
-    from bench.report.paper import compare_with_paper
+    """Our scores beside published ones; see :func:`bench.report.paper_comparison.compare_with_paper`."""
+    from bench.report.paper_comparison import compare_with_paper
 
     return compare_with_paper(df, paper_csv_dir)
 
 
-def _where(entries: Sequence[Entry]) -> dict[str, str]:
+def _where(entries: Sequence[RunEntry]) -> dict[str, str]:
     """What the records themselves say about where and on what data the runs were made."""
     found = {
         "hardware": {entry.hardware for entry in entries if entry.hardware},

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.report.cells import Entry
-from bench.report.paired import APART, LEVEL, Difference, average, difference, holm, over_seeds
+from bench.report.paired_statistics import APART, LEVEL, Difference, average, difference, holm, over_seeds
 from bench.report.results import task_order, task_title
+from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
 from bench.report.table import (
     FEWER,
     LIMITED,
     Column,
-    Row,
     Table,
+    TableRow,
     Value,
     failure_notes,
     groups,
@@ -33,7 +33,7 @@ class Compared:
     """One cell beside its base: the differences by task, and where there are several tasks that of their average."""
 
     label: str
-    entries: tuple[Entry, ...]
+    entries: tuple[RunEntry, ...]
     found: Mapping[str, Difference]
     corrected: Mapping[str, float | None]
 
@@ -47,11 +47,11 @@ class Compared:
 class Ablation:
     """A base on one backbone and suite with the cells that differ from it, in the order of the plan."""
 
-    base: tuple[Entry, ...]
+    base: tuple[RunEntry, ...]
     cells: tuple[Compared, ...]
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[RunEntry]:
         """All planned runs."""
         return [*self.base, *(entry for cell in self.cells for entry in cell.entries)]
 
@@ -102,7 +102,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def ablations(entries: Sequence[Entry]) -> list[Ablation]:
+def ablations(entries: Sequence[RunEntry]) -> list[Ablation]:
     """Return every base that was planned with other cells; a base that is not among the entries has none."""
     found = []
     for group in groups([entry for entry in entries if entry.base and not entry.tuning], "backbone", "suite", "base"):
@@ -115,7 +115,7 @@ def ablations(entries: Sequence[Entry]) -> list[Ablation]:
     return found
 
 
-def _pooled(base: Sequence[Entry], cells: Sequence[Compared]) -> list[Compared]:
+def _pooled(base: Sequence[RunEntry], cells: Sequence[Compared]) -> list[Compared]:
     """Give every difference the part of the seeds in its variance, from all cells that have all seeds of the base."""
     pooled = []
     keys = dict.fromkeys(key for cell in cells for key in cell.found)
@@ -126,7 +126,7 @@ def _pooled(base: Sequence[Entry], cells: Sequence[Compared]) -> list[Compared]:
     return pooled
 
 
-def layout(base: Sequence[Entry], cells: Sequence[Sequence[Entry]], key: str) -> np.ndarray:
+def layout(base: Sequence[RunEntry], cells: Sequence[Sequence[RunEntry]], key: str) -> np.ndarray:
     """Return the scores of a column as cells x seeds of the base, without the cells that lack a seed."""
     seeds = [entry.seed for entry in base if _score(entry, key) is not None]
     rows = []
@@ -137,11 +137,11 @@ def layout(base: Sequence[Entry], cells: Sequence[Sequence[Entry]], key: str) ->
     return np.array(rows, dtype=float).reshape(len(rows), len(seeds))
 
 
-def _score(entry: Entry, key: str) -> float | None:
+def _score(entry: RunEntry, key: str) -> float | None:
     return entry.average if key == AVERAGE else entry.score(key)
 
 
-def _differences(base: Sequence[Entry], seeds: Sequence[Entry]) -> dict[str, Difference]:
+def _differences(base: Sequence[RunEntry], seeds: Sequence[RunEntry]) -> dict[str, Difference]:
     """Differences by task over the seeds that both sides have; the average over those that have all tasks."""
     partners = {entry.seed: entry for entry in base}
     pairs = [(entry, partners[entry.seed]) for entry in seeds if entry.seed in partners]
@@ -159,7 +159,7 @@ def _differences(base: Sequence[Entry], seeds: Sequence[Entry]) -> dict[str, Dif
     return found
 
 
-def _gap(entry: Entry, base: Entry, task: str) -> float:
+def _gap(entry: RunEntry, base: RunEntry, task: str) -> float:
     mine, theirs = entry.score(task), base.score(task)
     assert mine is not None and theirs is not None
     return mine - theirs
@@ -175,7 +175,7 @@ def _corrected(cells: Sequence[Compared]) -> list[Compared]:
     ]
 
 
-def difference_tables(entries: Sequence[Entry]) -> list[Table]:
+def difference_tables(entries: Sequence[RunEntry]) -> list[Table]:
     """Return one table for each base on each backbone and suite."""
     return [_table(ablation) for ablation in ablations(entries)]
 
@@ -185,8 +185,8 @@ def _table(ablation: Ablation) -> Table:
     columns += [Column(key, ablation.title(key), better=+1) for key in ablation.keys]
     base = ablation.base[0]
     [label] = methods_of(ablation.base)
-    rows = [Row(label, base.method, _base_values(ablation), reference=True)]
-    rows += [Row(cell.label, cell.entries[0].method, _values(cell, ablation.keys)) for cell in ablation.cells]
+    rows = [TableRow(label, base.method, _base_values(ablation), reference=True)]
+    rows += [TableRow(cell.label, cell.entries[0].method, _values(cell, ablation.keys)) for cell in ablation.cells]
     title = f"{title_of(ablation.base)}: differences to {base.base}"
     return Table(
         key=slug("differences", ablation.slug),
@@ -219,12 +219,12 @@ def _values(cell: Compared, keys: Sequence[str]) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def _percent(entries: Sequence[Entry]) -> Value:
+def _percent(entries: Sequence[RunEntry]) -> Value:
     shares = [entry.measured["percent"] for entry in entries if "percent" in entry.measured]
     return _value(shares[0] if shares else None, "{:.2f}", entries, len(entries))
 
 
-def _value(number: float | None, form: str, entries: Sequence[Entry], n: int) -> Value:
+def _value(number: float | None, form: str, entries: Sequence[RunEntry], n: int) -> Value:
     if number is None:
         code = next((entry.code for entry in entries if entry.code), "no pair")
         return Value(code, failed=True)

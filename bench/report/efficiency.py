@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.report.cells import Entry
+from bench.report.run_entries import RunEntry
 from bench.report.table import (
     Column,
     Draft,
@@ -19,34 +19,34 @@ from bench.report.table import (
 MIB = 2**20
 
 
-def efficiency_tables(entries: Sequence[Entry]) -> list[Table]:
+def efficiency_tables(entries: Sequence[RunEntry]) -> list[Table]:
     """One table per backbone, suite and conditions; figures under different conditions never share a column."""
     return [table for group in groups(entries, "backbone", "suite") for table in _per_conditions(group)]
 
 
-def conditions_of(entries: Sequence[Entry]) -> list[str]:
+def conditions_of(entries: Sequence[RunEntry]) -> list[str]:
     """The conditions (hardware, precision, batch size) under which at least one of these runs was timed, sorted."""
     return sorted({entry.conditions for entry in entries if entry.timed})
 
 
-def under(entries: Sequence[Entry], conditions: str) -> list[Entry]:
+def under(entries: Sequence[RunEntry], conditions: str) -> list[RunEntry]:
     """The runs under these conditions, and every run without a time: its failure belongs in each table."""
     return [entry for entry in entries if not entry.timed or entry.conditions == conditions]
 
 
-def memory_key(entries: Sequence[Entry]) -> tuple[str, str]:
+def memory_key(entries: Sequence[RunEntry]) -> tuple[str, str]:
     """The memory figure that these runs have, with its title: the device's peak where there is one, else the host's."""
     if any("peak_memory_bytes" in entry.measured for entry in entries):
         return "peak_memory_bytes", "Peak device memory"
     return "host_memory_bytes", "Peak host memory"
 
 
-def _per_conditions(entries: Sequence[Entry]) -> list[Table]:
+def _per_conditions(entries: Sequence[RunEntry]) -> list[Table]:
     keys = conditions_of(entries)
     return [_efficiency(under(entries, key), key, keys) for key in keys]
 
 
-def _efficiency(entries: Sequence[Entry], conditions: str, keys: Sequence[str]) -> Table:
+def _efficiency(entries: Sequence[RunEntry], conditions: str, keys: Sequence[str]) -> Table:
     by_label = methods_of(entries)
     memory, title = memory_key(entries)
     small = max(entry.measured.get("trainable", 0.0) for entry in entries) < 1e7
@@ -78,7 +78,7 @@ def _efficiency(entries: Sequence[Entry], conditions: str, keys: Sequence[str]) 
     )
 
 
-def _draft(seeds: Sequence[Entry], key: str, scale: float, digits: int) -> Draft:
+def _draft(seeds: Sequence[RunEntry], key: str, scale: float, digits: int) -> Draft:
     codes = tuple(entry.code for entry in seeds if not entry.timed)
     if key in ("trainable", "percent"):  # the same for every seed, and known even of a run that failed later
         numbers = tuple(entry.measured[key] * scale for entry in seeds if key in entry.measured)[:1]
@@ -88,7 +88,7 @@ def _draft(seeds: Sequence[Entry], key: str, scale: float, digits: int) -> Draft
 
 
 def _notes(
-    entries: Sequence[Entry], conditions: str, keys: Sequence[str], memory: str, references: set[str]
+    entries: Sequence[RunEntry], conditions: str, keys: Sequence[str], memory: str, references: set[str]
 ) -> tuple[str, ...]:
     notes = []
     if len(keys) > 1:

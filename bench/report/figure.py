@@ -38,7 +38,7 @@ def svg(plot: Plot) -> str:
 
 
 @dataclass(frozen=True)
-class Family:
+class FamilyStyle:
     """Methods of one kind share a colour and a marker."""
 
     name: str
@@ -46,25 +46,25 @@ class Family:
     marker: str
 
 
-def _palette() -> tuple[Family, ...]:
+def _palette() -> tuple[FamilyStyle, ...]:
     blue, orange, green, red, purple, brown, pink, _, _, sky = sns.color_palette("colorblind").as_hex()
     return (
-        Family("enhanced", orange, "*"),
-        Family("VL-PET", red, "D"),
-        Family("adapter", blue, "o"),
-        Family("low rank", green, "s"),
-        Family("scale and bias", purple, "^"),
-        Family("prompt", brown, "v"),
-        Family("side network", sky, "P"),
-        Family("reference", INK, "X"),
-        Family("other", pink, "h"),
+        FamilyStyle("enhanced", orange, "*"),
+        FamilyStyle("VL-PET", red, "D"),
+        FamilyStyle("adapter", blue, "o"),
+        FamilyStyle("low rank", green, "s"),
+        FamilyStyle("scale and bias", purple, "^"),
+        FamilyStyle("prompt", brown, "v"),
+        FamilyStyle("side network", sky, "P"),
+        FamilyStyle("reference", INK, "X"),
+        FamilyStyle("other", pink, "h"),
     )
 
 
 FAMILIES = {family.name: family for family in _palette()}
 
 
-def family_of(method: str) -> Family:
+def family_of(method: str) -> FamilyStyle:
     """The family of a method by its name."""
     return FAMILIES[family_name(method)]
 

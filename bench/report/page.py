@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from bench.report.cells import Entry
 from bench.report.figure import Plot
 from bench.report.render import html
+from bench.report.run_entries import RunEntry
 from bench.report.table import Table
 
 SORT = """
@@ -32,7 +32,7 @@ KINDS = {"tuning": "Tuning", "differences": "Differences", "results": "Results",
 
 def page(
     sweep: str,
-    entries: Sequence[Entry],
+    entries: Sequence[RunEntry],
     tables: Mapping[str, Sequence[Table]],
     plots: Mapping[Plot, str],
     *,
@@ -87,7 +87,7 @@ def inline_svg(svg: str, key: str) -> str:
     return re.sub(r'(url\(|href=")#', rf"\1#{key}-", svg)
 
 
-def _failures(entries: Sequence[Entry]) -> str:
+def _failures(entries: Sequence[RunEntry]) -> str:
     """Every planned run that lacks a score, with its cause and the tasks it concerns."""
     rows = []
     for entry in entries:

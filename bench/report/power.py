@@ -6,10 +6,10 @@ from math import sqrt
 
 import numpy as np
 
-from bench.report.cells import Entry
 from bench.report.differences import AVERAGE, ablations, layout
-from bench.report.paired import APART, Difference, over_seeds
+from bench.report.paired_statistics import APART, Difference, over_seeds
 from bench.report.results import task_order
+from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
 from bench.report.table import groups, methods_of
 
@@ -69,7 +69,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PowerPlan:
     """The spreads of one comparison by task (AVERAGE among them), and where they come from."""
 
     backbone: str
@@ -79,7 +79,7 @@ class Plan:
     source: str
 
 
-def plans(entries: Sequence[Entry], others: Sequence[Entry]) -> list[Plan]:
+def plans(entries: Sequence[RunEntry], others: Sequence[RunEntry]) -> list[PowerPlan]:
     """Return the spreads of every comparison among the planned entries.
 
     They come from the scores by row and seed of the entries themselves, or, where fewer than two rows or seeds have
@@ -94,11 +94,11 @@ def plans(entries: Sequence[Entry], others: Sequence[Entry]) -> list[Plan]:
             spreads, source = _spreads(like), "all runs on this backbone and suite"
         rows = max(1, len(methods_of(group)) - 1)
         spreads = {key: Spread(s.seed, s.examples, s.count, rows) for key, s in spreads.items()}
-        found.append(Plan(first.backbone, first.suite, first.base, spreads, source if spreads else "nothing"))
+        found.append(PowerPlan(first.backbone, first.suite, first.base, spreads, source if spreads else "nothing"))
     return found
 
 
-def _spreads(entries: Sequence[Entry]) -> dict[str, Spread]:
+def _spreads(entries: Sequence[RunEntry]) -> dict[str, Spread]:
     """The spreads by task of rows that share their seeds; empty where there are too few."""
     if not entries:
         return {}

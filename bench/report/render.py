@@ -6,7 +6,7 @@ from dataclasses import replace
 from html import escape
 from itertools import groupby
 
-from bench.report.table import Row, Table, Value
+from bench.report.table import Table, TableRow, Value
 
 PAGE = 45  # rows of a LaTeX table that fit on a page
 
@@ -22,7 +22,7 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-def by_families(table: Table) -> list[tuple[str, list[Row]]]:
+def by_families(table: Table) -> list[tuple[str, list[TableRow]]]:
     """The rows under the heads of their families; all under one empty head where the table is short."""
     return [(family, list(rows)) for family, rows in groupby(table.rows, key=lambda row: row.family)]
 
@@ -31,7 +31,7 @@ def _md_row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _md_label(row: Row) -> str:
+def _md_label(row: TableRow) -> str:
     label = row.label.replace("|", "\\|")
     return f"*{label}*" if row.reference else label
 
@@ -112,11 +112,11 @@ def _grey(text: str) -> str:
     return rf"\textcolor{{gray}}{{\textit{{{text}}}}}"
 
 
-def _tex_label(row: Row) -> str:
+def _tex_label(row: TableRow) -> str:
     return _grey(tex(row.label)) if row.reference else tex(row.label)
 
 
-def _tex_values(row: Row, spread: list[bool]) -> list[str]:
+def _tex_values(row: TableRow, spread: list[bool]) -> list[str]:
     return [_tex_value(value, row.reference, spread[at]) for at, value in enumerate(row.values)]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.report.cells import Cell, Entry
+from bench.report.run_entries import RunEntry, ScoreCell
 from bench.report.table import (
     Column,
     Draft,
@@ -20,12 +20,12 @@ from bench.report.table import (
 METRICS = {"accuracy": ("Acc.", "accuracy in %"), "CIDEr": ("CIDEr", "CIDEr × 100")}
 
 
-def results_tables(entries: Sequence[Entry]) -> list[Table]:
+def results_tables(entries: Sequence[RunEntry]) -> list[Table]:
     """One table per backbone and suite; rows in sweep order, task columns in the official order, then their average."""
     return [_results(group) for group in groups(entries, "backbone", "suite")]
 
 
-def task_order(entries: Sequence[Entry]) -> list[str]:
+def task_order(entries: Sequence[RunEntry]) -> list[str]:
     """The planned tasks of these entries, in the official order of their suite."""
     from bench import tasks
 
@@ -41,7 +41,7 @@ def task_title(task: str) -> str:
     return f"{found.label} {METRICS.get(found.metric, (found.metric, ''))[0]}"
 
 
-def _results(entries: Sequence[Entry]) -> Table:
+def _results(entries: Sequence[RunEntry]) -> Table:
     by_label = methods_of(entries)
     names = task_order(entries)
     columns = [Column("percent", "Trainable (%)")]
@@ -64,7 +64,7 @@ def _results(entries: Sequence[Entry]) -> Table:
     )
 
 
-def _draft(seeds: Sequence[Entry], key: str) -> Draft:
+def _draft(seeds: Sequence[RunEntry], key: str) -> Draft:
     limited = any(entry.limited for entry in seeds)
     if key == "percent":
         shares = tuple(entry.measured["percent"] for entry in seeds if "percent" in entry.measured)
@@ -78,7 +78,7 @@ def _draft(seeds: Sequence[Entry], key: str) -> Draft:
     return Draft(scores, tuple(cell.code for cell in cells if cell.code), 2, limited)
 
 
-def _caption(entries: Sequence[Entry], by_label: dict[str, list[Entry]], names: Sequence[str]) -> str:
+def _caption(entries: Sequence[RunEntry], by_label: dict[str, list[RunEntry]], names: Sequence[str]) -> str:
     from bench import tasks
 
     cells = [cell for entry in entries for cell in entry.cells]
@@ -89,7 +89,7 @@ def _caption(entries: Sequence[Entry], by_label: dict[str, list[Entry]], names: 
     )
 
 
-def _splits(cells: Sequence[Cell], names: Sequence[str]) -> str:
+def _splits(cells: Sequence[ScoreCell], names: Sequence[str]) -> str:
     """The split of every column: one word if they agree, else per task."""
     from bench import tasks
 

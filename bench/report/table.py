@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.report.cells import Entry
 from bench.report.families import by_family, family_name
+from bench.report.run_entries import RunEntry
 from bench.report.stats import mean, places, sample_std
 
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
@@ -43,7 +43,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One method; ``reference`` rows are set apart and take no part in the ranking; ``family`` heads rows of a kind."""
 
     label: str
@@ -61,7 +61,7 @@ class Table:
     title: str
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     run_ids: tuple[str, ...]
 
@@ -76,12 +76,12 @@ class Draft:
     limited: bool = False
 
 
-def methods_of(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def methods_of(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
     """Entries by row label, in the order of the plan, and of many by family; the seeds of a method share a row.
 
     The label of a row with a limited run is marked.
     """
-    by_label: dict[str, list[Entry]] = {}
+    by_label: dict[str, list[RunEntry]] = {}
     for entry in entries:
         by_label.setdefault(entry.label, []).append(entry)
     by_label = {f"{label} {LIMITED}" if any(e.limited for e in row) else label: row for label, row in by_label.items()}
@@ -90,24 +90,24 @@ def methods_of(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return by_label
 
 
-def groups(entries: Sequence[Entry], *keys: str) -> list[list[Entry]]:
+def groups(entries: Sequence[RunEntry], *keys: str) -> list[list[RunEntry]]:
     """Split entries by the named attributes, keeping the order in which each group first appears."""
 
-    def key(entry: Entry) -> tuple[str, ...]:
+    def key(entry: RunEntry) -> tuple[str, ...]:
         return tuple(getattr(entry, name) or "" for name in keys)
 
     first = {found: place for place, found in reversed(list(enumerate(map(key, entries))))}
     return [list(group) for _, group in groupby(sorted(entries, key=lambda entry: first[key(entry)]), key=key)]
 
 
-def is_reference(entries: Sequence[Entry]) -> bool:
+def is_reference(entries: Sequence[RunEntry]) -> bool:
     """Whether these seeds of one method form the reference row."""
     return all(entry.label == REFERENCE for entry in entries)
 
 
 def build(
-    by_label: dict[str, list[Entry]], drafts: dict[str, list[Draft]], columns: Sequence[Column]
-) -> tuple[Row, ...]:
+    by_label: dict[str, list[RunEntry]], drafts: dict[str, list[Draft]], columns: Sequence[Column]
+) -> tuple[TableRow, ...]:
     """Rank each column over the unrounded means of the rows that may be ranked, and write the values out."""
     labels = list(drafts)
     references = {label for label in labels if is_reference(by_label[label])}
@@ -116,7 +116,7 @@ def build(
         for at, column in enumerate(columns)
     ]
     return tuple(
-        Row(
+        TableRow(
             label=label,
             method=by_label[label][0].method,
             values=tuple(_value(draft, ranks[at][row]) for at, draft in enumerate(drafts[label])),
@@ -151,7 +151,7 @@ def _one_code(codes: Sequence[str]) -> str:
     return Counter(codes).most_common(1)[0][0] if codes else ABSENT
 
 
-def failure_notes(by_label: dict[str, list[Entry]]) -> list[str]:
+def failure_notes(by_label: dict[str, list[RunEntry]]) -> list[str]:
     """Count the planned cells without a score, by code, and name the rows that average fewer seeds than planned."""
     cells = [cell for entries in by_label.values() for entry in entries for cell in entry.cells]
     codes = Counter(cell.code for cell in cells if cell.code)
@@ -167,7 +167,7 @@ def failure_notes(by_label: dict[str, list[Entry]]) -> list[str]:
     return notes
 
 
-def _seeds_done(entries: Sequence[Entry]) -> str:
+def _seeds_done(entries: Sequence[RunEntry]) -> str:
     """How many seeds have scores, if only some have: "2 of 3 (1 OOM)"."""
     codes = Counter(entry.code for entry in entries if entry.code)
     scored = any(cell.score is not None for entry in entries for cell in entry.cells)
@@ -186,14 +186,14 @@ def slug(*parts: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in "-".join(parts))
 
 
-def title_of(entries: Sequence[Entry]) -> str:
+def title_of(entries: Sequence[RunEntry]) -> str:
     """Backbone and suite, and the plain word where the data is synthetic."""
     worlds = sorted({entry.data or "data" for entry in entries if entry.synthetic})
     note = f" ({', '.join(worlds)}: synthetic data)" if worlds else ""
     return f"{entries[0].backbone}, {entries[0].suite}{note}"
 
 
-def seeds_phrase(by_label: dict[str, list[Entry]]) -> str:
+def seeds_phrase(by_label: dict[str, list[RunEntry]]) -> str:
     """How many seeds a value rests on: "1 seed", "mean and sample standard deviation over 3 seeds"."""
     most = max(len(entries) for entries in by_label.values())
     if most == 1:

@@ -6,9 +6,9 @@ from math import comb
 
 import pandas as pd
 
-from bench.report.cells import Entry
+from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
-from bench.report.table import Column, Row, Table, Value, groups, methods_of, slug, title_of
+from bench.report.table import Column, Table, TableRow, Value, groups, methods_of, slug, title_of
 
 
 def expected_best(scores: Sequence[float], k: int) -> float:
@@ -29,7 +29,7 @@ class Tuned:
     """One method on one backbone and suite: the average over tasks and seeds of every configuration it was given."""
 
     method: str
-    entries: tuple[Entry, ...]
+    entries: tuple[RunEntry, ...]
     scores: Mapping[str, float]
     tried: int
 
@@ -39,7 +39,7 @@ class Tuned:
         return max(self.scores, key=lambda label: self.scores[label])
 
 
-def tuned(entries: Sequence[Entry]) -> list[list[Tuned]]:
+def tuned(entries: Sequence[RunEntry]) -> list[list[Tuned]]:
     """Return the methods that were tuned, those on the same backbone and suite together.
 
     A configuration that failed counts as tried and has no score; one that the method does not offer does not count.
@@ -57,7 +57,7 @@ def tuned(entries: Sequence[Entry]) -> list[list[Tuned]]:
     return [methods for methods in found if methods]
 
 
-def tuning_tables(entries: Sequence[Entry]) -> list[Table]:
+def tuning_tables(entries: Sequence[RunEntry]) -> list[Table]:
     """Return one table per backbone and suite: methods by their default, expected best of k, and best score."""
     return [_table(methods) for methods in tuned(entries)]
 
@@ -77,7 +77,7 @@ def _table(methods: Sequence[Tuned]) -> Table:
         values += [_value(default), *(_value(expected_best(scores, k)) for k in budgets)]
         settings = "the default" if method.best == method.method else method.best.removeprefix(f"{method.method},")
         values += [_value(max(scores)), Value(settings.replace(",", ", "))]
-        rows.append(Row(method.method, first.method, tuple(values)))
+        rows.append(TableRow(method.method, first.method, tuple(values)))
     title = f"Tuning: {title_of([e for m in methods for e in m.entries])}"
     return Table(
         key=slug("tuning", first.backbone, first.suite),

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from bench.records import Folder, Open, Record, now, write_json
-from bench.sweep.claims import Owner, node
+from bench.records import ExtensibleModel, Record, RunDir, now, write_json
+from bench.sweep.claims import ClaimOwner, node
 
 ALIKE = 2  # failures in the same way after which a run is parked
 KILLS = 3  # deaths in a row without a new checkpoint after which it is parked
@@ -19,7 +19,7 @@ FINAL = ("nan", "unsupported")  # causes that no second attempt changes
 WORKER_DIED = "worker: WorkerDied"  # the kind of a run that was parked for its deaths
 
 
-class Attempt(Open):
+class Attempt(ExtensibleModel):
     """One attempt. ``checkpoint`` marks the checkpoint that it began from, 0 for none."""
 
     number: int
@@ -35,7 +35,7 @@ class Attempt(Open):
     kind: str = ""
 
 
-def read(folder: Folder) -> list[Attempt]:
+def read(folder: RunDir) -> list[Attempt]:
     """Return the attempts at a run, in order; a torn file is an attempt that was killed while it began."""
     found = []
     for number in sorted(int(path.stem) for path in folder.attempts.glob("[0-9]*.json")):
@@ -46,7 +46,7 @@ def read(folder: Folder) -> list[Attempt]:
     return found
 
 
-def begin(folder: Folder, owner: Owner, log: str | None) -> Attempt:
+def begin(folder: RunDir, owner: ClaimOwner, log: str | None) -> Attempt:
     """Write down that an attempt begins."""
     folder.attempts.mkdir(exist_ok=True)
     before = read(folder)
@@ -63,14 +63,14 @@ def begin(folder: Folder, owner: Owner, log: str | None) -> Attempt:
     return attempt
 
 
-def end(folder: Folder, attempt: Attempt, outcome: str, reason: str = "", kind: str = "") -> None:
+def end(folder: RunDir, attempt: Attempt, outcome: str, reason: str = "", kind: str = "") -> None:
     """Write down how an attempt ended. ``kind`` is the same for failures in the same way."""
     told: dict[str, Any] = {"ended": now(), "outcome": outcome, "reason": " ".join(reason.split())[:300], "kind": kind}
     folder.check()
     _write(folder, attempt.model_copy(update=told))
 
 
-def log(folder: Folder) -> str | None:
+def log(folder: RunDir) -> str | None:
     """Return the file that took the output of the last attempt, where it was a worker's."""
     tried = read(folder)
     return tried[-1].log if tried else None
@@ -87,14 +87,14 @@ def parked(record: Record, attempts: list[Attempt]) -> bool:
     return kind(record) == WORKER_DIED or failed.count(kind(record)) >= ALIKE
 
 
-def killed_too_often(folder: Folder) -> list[Attempt]:
+def killed_too_often(folder: RunDir) -> list[Attempt]:
     """Return the last attempts if all of them were killed and none got further than the one before, else nothing."""
     last = read(folder)[-KILLS:]
     same = {attempt.checkpoint for attempt in last} == {_mark(folder)}
     return last if len(last) == KILLS and same and all(attempt.outcome is None for attempt in last) else []
 
 
-def _mark(folder: Folder) -> int:
+def _mark(folder: RunDir) -> int:
     """Tell the run's checkpoints from each other without reading them."""
     try:
         return folder.checkpoint.stat().st_mtime_ns
@@ -102,9 +102,9 @@ def _mark(folder: Folder) -> int:
         return 0
 
 
-def _path(folder: Folder, number: int) -> Path:
+def _path(folder: RunDir, number: int) -> Path:
     return folder.attempts / f"{number}.json"
 
 
-def _write(folder: Folder, attempt: Attempt) -> None:
+def _write(folder: RunDir, attempt: Attempt) -> None:
     write_json(_path(folder, attempt.number), attempt.model_dump(mode="json"))

@@ -138,7 +138,7 @@ def terms(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedCell:
     """What filters know of a cell: its name, the terms that hold of it, and whether it is a base."""
 
     name: str
@@ -146,7 +146,7 @@ class Named:
     is_base: bool
 
 
-def stay(cells: Sequence[Named], only: Sequence[str], but: Sequence[str]) -> list[bool]:
+def stay(cells: Sequence[NamedCell], only: Sequence[str], but: Sequence[str]) -> list[bool]:
     """Say of each cell whether the filters leave it.
 
     A filter is a cell's name, or terms that must all hold of it: a word of its name, or ``key=value``, where the value
@@ -163,7 +163,7 @@ def stay(cells: Sequence[Named], only: Sequence[str], but: Sequence[str]) -> lis
     ]
 
 
-def _met(cells: Sequence[Named], wanted: str) -> list[bool]:
+def _met(cells: Sequence[NamedCell], wanted: str) -> list[bool]:
     if any(cell.name == wanted for cell in cells):
         return [cell.name == wanted for cell in cells]
     met = [all(any(fnmatchcase(fact, term) for fact in cell.facts) for term in terms(wanted)) for cell in cells]
@@ -172,5 +172,5 @@ def _met(cells: Sequence[Named], wanted: str) -> list[bool]:
     return met
 
 
-def _facts(cells: Sequence[Named]) -> set[str]:
+def _facts(cells: Sequence[NamedCell]) -> set[str]:
     return {fact for cell in cells for fact in cell.facts}

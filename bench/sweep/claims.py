@@ -24,8 +24,8 @@ from typing import Literal
 import psutil
 
 from bench.errors import UsageError
-from bench.events import Hold
-from bench.records import Lost, explained, write_json
+from bench.events import RunHold
+from bench.records import OwnershipLost, explain_write_errors, write_json
 
 #: For how long an owner may not be heard of before others take its run over. More than the time for which NFS clients
 #: keep attributes (60 s at most); every claim says its own.
@@ -37,7 +37,7 @@ Verdict = Literal["alive", "dead", "unknown"]
 
 
 @dataclass(frozen=True)
-class Owner:
+class ClaimOwner:
     """Who made a claim: enough to tell on the same host whether it lives, and to find its log from any other."""
 
     host: str
@@ -55,7 +55,7 @@ class Claim:
 
     path: Path
     number: int
-    owner: Owner
+    owner: ClaimOwner
     beat: int
 
     @property
@@ -99,12 +99,12 @@ def lease_seconds() -> float:
     raise UsageError(f"VLPET_BENCH_LEASE_SECONDS={said}: expected a number of seconds above 0")
 
 
-def this_process() -> Owner:
+def this_process() -> ClaimOwner:
     """Describe this process as the owner of a new claim."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID")
     started = psutil.Process().create_time()
-    return Owner(host(), os.getpid(), started, lease_seconds(), job, token=uuid.uuid4().hex)
+    return ClaimOwner(host(), os.getpid(), started, lease_seconds(), job, token=uuid.uuid4().hex)
 
 
 def current(folder: Path) -> Claim | None:
@@ -127,15 +127,15 @@ def _numbers(folder: Path) -> list[int]:
         return []
 
 
-def _owner(content: bytes) -> Owner:
+def _owner(content: bytes) -> ClaimOwner:
     """Read an owner; one that cannot be read is somebody on another host."""
     try:
-        return Owner(**json.loads(content))
+        return ClaimOwner(**json.loads(content))
     except (ValueError, TypeError):
-        return Owner("unknown", 0, 0.0, LEASE_SECONDS)
+        return ClaimOwner("unknown", 0, 0.0, LEASE_SECONDS)
 
 
-def process_lives(owner: Owner) -> bool | None:
+def process_lives(owner: ClaimOwner) -> bool | None:
     """Return whether the process of a claim made on this host is alive; None for another host's."""
     if owner.host != host():
         return None
@@ -147,7 +147,7 @@ def process_lives(owner: Owner) -> bool | None:
         return False
 
 
-class Observer:
+class ClaimObserver:
     """Judges the owners of claims by what it has seen of them, with this process's own clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -179,13 +179,13 @@ class Observer:
         return claim is not None and claim.held and self.verdict(claim) != "dead"
 
 
-class Lease(Hold):
+class Lease(RunHold):
     """A claim of ours. As a context it beats in a thread of its own, and gives the claim back at the end.
 
     ``on_beat`` is called at every beat; a text that it returns asks the run to stop.
     """
 
-    def __init__(self, path: Path, owner: Owner, on_beat: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(self, path: Path, owner: ClaimOwner, on_beat: Callable[[], str | None] = lambda: None) -> None:
         self.path = path
         self.owner = owner
         self.on_beat = on_beat
@@ -216,7 +216,7 @@ class Lease(Hold):
         if not self.lost and _now() - self._renewed > self.owner.lease / 3:  # this process slept, or the disk did
             self.renew()
         if self.lost:
-            raise Lost("another process has taken the run over")
+            raise OwnershipLost("another process has taken the run over")
 
     def renew(self) -> None:
         """Show that we live, or find out that the run is lost.
@@ -259,13 +259,13 @@ def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def acquire(folder: Path, observer: Observer) -> Lease | None:
+def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
     """Claim a run if nobody has, or its owner is dead; None where it is another's, or another was quicker.
 
     Raises:
         UsageError: the folder cannot be written.
     """
-    with explained(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         found = current(folder)
         if found is not None and found.held and observer.verdict(found) != "dead":
@@ -284,7 +284,7 @@ def acquire(folder: Path, observer: Observer) -> Lease | None:
         return Lease(path, owner)
 
 
-def _create(path: Path, owner: Owner) -> bool:
+def _create(path: Path, owner: ClaimOwner) -> bool:
     """Create a claim with its content in one step, which fails where there is one."""
     draft = path.with_name(f".{path.name}.{owner.token}")
     try:

@@ -10,12 +10,12 @@ from typing import Any
 from bench.config import Execution, Run
 from bench.environment import environment
 from bench.errors import UsageError
-from bench.events import Event, Report, silent
-from bench.records import Failure, Folder, Lost, Record, explained, now, read_lines
+from bench.events import Report, RunEvent, silent
+from bench.records import Failure, OwnershipLost, Record, RunDir, explain_write_errors, now, read_lines
 from bench.sweep import attempts
 from bench.sweep.attempts import Attempt
-from bench.sweep.claims import Lease, Observer, acquire, current
-from bench.sweep.pulse import Pulse
+from bench.sweep.claims import ClaimObserver, Lease, acquire, current
+from bench.sweep.progress_file import ProgressFile
 from bench.sweep.states import outcome, state
 
 POLL_SECONDS = 1.0
@@ -47,28 +47,28 @@ def work_through(
         KeyboardInterrupt: the current run has made its checkpoint, the rest has not begun.
         UsageError: the results folder cannot be written.
     """
-    observer = Observer()
+    observer = ClaimObserver()
     left, told = list(runs), False
     while left:
         mine, others = [], []
         for run in left:
             if state(results, run, observer).settled(again):
                 continue
-            lease = acquire(Folder(results, run.id).claim, observer)
+            lease = acquire(RunDir(results, run.id).claim, observer)
             if lease is None:
                 others.append(run)
             elif not _hold(run, execution, results, report, lease, again):
                 mine.append(run)
-        others = [run for run in others if wait or not _lives(Folder(results, run.id), observer)]
+        others = [run for run in others if wait or not _lives(RunDir(results, run.id), observer)]
         if others and not mine:
             if wait and not told:
-                report(Event("note", "", f"{len(others)} runs are other processes'; waiting for them"))
+                report(RunEvent("note", "", f"{len(others)} runs are other processes'; waiting for them"))
                 told = True
             time.sleep(POLL_SECONDS)
         left = [*mine, *others]
 
 
-def _lives(folder: Folder, observer: Observer) -> bool:
+def _lives(folder: RunDir, observer: ClaimObserver) -> bool:
     """Whether a run's owner is known to be alive."""
     claim = current(folder.claim)
     return claim is not None and claim.held and observer.verdict(claim) == "alive"
@@ -76,8 +76,8 @@ def _lives(folder: Folder, observer: Observer) -> bool:
 
 def _hold(run: Run, execution: Execution, results: Path, report: Report, lease: Lease, again: bool) -> bool:
     """Do a run that we have claimed; return whether it is settled now."""
-    folder = Folder(results, run.id, lease.check)
-    pulse = Pulse(folder, report, lease.owner.job)
+    folder = RunDir(results, run.id, lease.check)
+    pulse = ProgressFile(folder, report, lease.owner.job)
 
     def beat() -> str | None:
         pulse.write()
@@ -93,8 +93,8 @@ def _hold(run: Run, execution: Execution, results: Path, report: Report, lease: 
             return True
         try:
             _attempt(run, execution, results, pulse, lease, folder)
-        except Lost as lost:
-            report(Event("note", run.id, f"{run.id}: {lost}"))
+        except OwnershipLost as lost:
+            report(RunEvent("note", run.id, f"{run.id}: {lost}"))
             return False
         finally:
             lease.quiet()
@@ -103,15 +103,15 @@ def _hold(run: Run, execution: Execution, results: Path, report: Report, lease: 
         return outcome(folder).settled(again)
 
 
-def _attempt(run: Run, execution: Execution, results: Path, pulse: Pulse, lease: Lease, folder: Folder) -> None:
+def _attempt(run: Run, execution: Execution, results: Path, pulse: ProgressFile, lease: Lease, folder: RunDir) -> None:
     """Make one attempt and write down how it ended."""
-    with explained(folder.path):
+    with explain_write_errors(folder.path):
         attempt = attempts.begin(folder, lease.owner, _log())
     try:
         from bench.run import run_one
 
         record = run_one(run, execution, results, pulse, lease)
-    except Lost:
+    except OwnershipLost:
         raise
     except KeyboardInterrupt as stop:
         with suppress(OSError):
@@ -124,7 +124,7 @@ def _attempt(run: Run, execution: Execution, results: Path, pulse: Pulse, lease:
         raise
     else:
         said = record.error.message if record.error else ""
-        with explained(folder.path):
+        with explain_write_errors(folder.path):
             attempts.end(folder, attempt, record.status, said, attempts.kind(record))
 
 
@@ -137,7 +137,7 @@ def _log() -> str | None:
     return str(submitit.JobEnvironment().paths.stderr)
 
 
-def _given_up(run: Run, folder: Folder, killed: list[Attempt]) -> Record:
+def _given_up(run: Run, folder: RunDir, killed: list[Attempt]) -> Record:
     """Return the record of a run whose processes die again and again."""
     curve = read_lines(folder.curve)
     places = ", ".join(f"{attempt.pid} on {attempt.host}" for attempt in killed)
@@ -158,11 +158,11 @@ def try_again(run: Run, results: Path) -> bool:
 
     The files of what failed are put aside, never overwritten.
     """
-    folder = Folder(results, run.id)
-    lease = acquire(folder.claim, Observer())
+    folder = RunDir(results, run.id)
+    lease = acquire(folder.claim, ClaimObserver())
     if lease is None:
         return False
-    with lease, explained(folder.path):
+    with lease, explain_write_errors(folder.path):
         folder.cancelled.unlink(missing_ok=True)
         if outcome(folder).name in ("failed", "parked"):
             folder.put_aside(keep=(folder.claim,))

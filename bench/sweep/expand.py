@@ -8,9 +8,9 @@ import methods
 from bench import backbones, tasks
 from bench.config import Recipe, Run, recipe_for, recipe_names, recipe_table, resolve, split_settings
 from bench.errors import UsageError, unknown
-from bench.sweep.axes import Named, grid, is_expression, names_in, solved, stay, words, written
+from bench.sweep.axes import NamedCell, grid, is_expression, names_in, solved, stay, words, written
 from bench.sweep.spec import Cell, Sweep, Variant, deltas
-from methods.errors import MethodError
+from methods.core.errors import MethodError
 
 PLACES = ("method", "tasks", "data", "recipe")  # axes that are neither a recipe field nor an option
 LISTS = {"seed": "seeds", "suite": "suites", "backbone": "backbones"}  # fields of a run that are no axis
@@ -144,11 +144,11 @@ def _changes(sweep: Sweep) -> Iterator[Change]:
         yield from map(Change, grid(sweep.axes, sweep.steps))
 
 
-def _named(cell: Cell) -> Named:
+def _named(cell: Cell) -> NamedCell:
     facts = {"method": cell.method, "backbone": cell.backbone, "suite": cell.suite, "seed": cell.seed, **cell.point}
     pairs = {f"{key}={written(value)}" for key, value in facts.items()}
     word = cell.label.removeprefix(f"{cell.base},")
-    return Named(cell.label, frozenset(pairs | {word}), is_base=cell.label == cell.base)
+    return NamedCell(cell.label, frozenset(pairs | {word}), is_base=cell.label == cell.base)
 
 
 class _Place:

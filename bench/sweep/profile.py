@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from bench.config import Frozen, validated
+from bench.config import FrozenModel, validated
 from bench.errors import UsageError, did_you_mean
 
 Text = Annotated[str, Field(pattern=r"^[^\r\n]+$")]  # a line break would end the #SBATCH line
@@ -26,7 +26,7 @@ COVERED = {
 }
 
 
-class Profile(Frozen):
+class Profile(FrozenModel):
     """The fields of a profile. What is None or empty is left to the cluster, GPUs and memory to what the runs need.
 
     Attributes:

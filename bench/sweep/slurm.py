@@ -19,16 +19,16 @@ import submitit
 
 from bench.config import Execution, Run, is_mini
 from bench.errors import UsageError
-from bench.events import Event, Report
-from bench.records import Folder, explained, now, write_json
-from bench.sweep import attempts, queue
-from bench.sweep.claims import Observer, acquire
-from bench.sweep.estimate import gpus, memory_gb
-from bench.sweep.follow import Follow
+from bench.events import Report, RunEvent
+from bench.records import RunDir, explain_write_errors, now, write_json
+from bench.sweep import attempts, slurm_client
+from bench.sweep.claims import ClaimObserver, acquire
+from bench.sweep.local_workers import WorkerTask, interrupt
 from bench.sweep.profile import Profile
-from bench.sweep.queue import Place, Submission
+from bench.sweep.resource_estimate import gpus, memory_gb
+from bench.sweep.run_follower import RunFollower
+from bench.sweep.slurm_client import SlurmSubmission, SubmittedJob
 from bench.sweep.states import Name, state
-from bench.sweep.workers import Task, interrupt
 
 POLL_SECONDS = 2.0
 QUEUE_SECONDS = 10.0  # between two questions to Slurm
@@ -40,7 +40,7 @@ REPORT_MINUTES = 30
 REPORT_MEMORY = "2048M"
 
 
-class SlurmTask(Task):
+class SlurmTask(WorkerTask):
     """What a job executes."""
 
     def __call__(self) -> None:
@@ -59,7 +59,7 @@ class Executor(submitit.SlurmExecutor):
 
     @classmethod
     def affinity(cls) -> int:
-        """Say that Slurm is here; :func:`bench.sweep.queue.require` has the better error."""
+        """Say that Slurm is here; :func:`bench.sweep.slurm_client.require` has the better error."""
         return 2
 
     def script(self, jobs: int) -> str:
@@ -70,7 +70,7 @@ class Executor(submitit.SlurmExecutor):
 
 
 @dataclass(frozen=True)
-class Sender:
+class SlurmSubmitter:
     """Submits runs: to which folder, with which profile, under whose name.
 
     ``report`` becomes a job of its own, once the others have ended.
@@ -88,7 +88,7 @@ class Sender:
         packs = _packs(runs, self.profile.pack)
         return self._executor("NAME", runs).script(len(packs))
 
-    def send(self, runs: Sequence[Run]) -> list[Submission]:
+    def send(self, runs: Sequence[Run]) -> list[SlurmSubmission]:
         """Submit those runs that nobody has submitted and nobody is working on, as one job array.
 
         Raises:
@@ -100,25 +100,29 @@ class Sender:
             return [self._submit(free[i : i + limit]) for i in range(0, len(free), limit)]
 
     def _free(self, runs: Sequence[Run]) -> list[Run]:
-        observer = Observer()
+        observer = ClaimObserver()
         open_ = [run for run in runs if not state(self.results, run, observer).settled(again=True)]
-        placed = {run: place for run, place in queue.places(self.results).items() if run in {r.id for r in open_}}
-        known = queue.queued(place.submission for place in placed.values())
+        placed = {
+            run: place for run, place in slurm_client.places(self.results).items() if run in {r.id for r in open_}
+        }
+        known = slurm_client.queued(place.submission for place in placed.values())
         if known is None:
-            raise queue.Silent("Slurm does not answer (try sinfo); what runs goes on, run the command again later")
+            raise slurm_client.SlurmUnavailable(
+                "Slurm does not answer (try sinfo); what runs goes on, run the command again later"
+            )
         waiting = {run for run, place in placed.items() if place.job in known}
         return [r for r in open_ if r.id not in waiting and state(self.results, r, observer).name != "running"]
 
-    def _submit(self, runs: Sequence[Run]) -> Submission:
+    def _submit(self, runs: Sequence[Run]) -> SlurmSubmission:
         name = f"{self.sweep}-{time.strftime('%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         executor = self._executor(name, runs)
         packs = _packs(runs, self.profile.pack)
-        with explained(executor.folder), _refused():
+        with explain_write_errors(executor.folder), _refused():
             executor.folder.mkdir(parents=True)
             sent = executor.submit_array([SlurmTask(pack, self._where(pack), self.results) for pack in packs])
-            before = [{run.id: len(attempts.read(Folder(self.results, run.id))) for run in pack} for pack in packs]
-            before_this = queue.submissions(self.results)
-            submission = Submission(
+            before = [{run.id: len(attempts.read(RunDir(self.results, run.id))) for run in pack} for pack in packs]
+            before_this = slurm_client.submissions(self.results)
+            submission = SlurmSubmission(
                 number=before_this[-1].number + 1 if before_this else 1,
                 name=name,
                 sweep=self.sweep,
@@ -140,7 +144,7 @@ class Sender:
         return self.execution.model_copy(update={"threads": self.profile.cpus})
 
     def _executor(self, name: str, runs: Sequence[Run]) -> Executor:
-        executor = Executor(queue.folder(self.results) / name, python=self.profile.python)
+        executor = Executor(slurm_client.folder(self.results) / name, python=self.profile.python)
         wanted = self.profile.submitit_parameters(name)
         if self.profile.gpus is None and (count := gpus(runs, self.execution)):
             wanted["gpus_per_node"] = count
@@ -181,28 +185,30 @@ def _start_again(times: int) -> list[str]:
 
 def _array_limit() -> int:
     """Return how many jobs one array may have."""
-    return queue.setting("MaxArraySize") or 1001
+    return slurm_client.setting("MaxArraySize") or 1001
 
 
 @contextmanager
 def _alone(results: Path) -> Iterator[None]:
     """Let one process at a time look what is queued and submit the rest."""
-    observer = Observer()
-    while (lease := acquire(queue.folder(results) / "submitting", observer)) is None:
+    observer = ClaimObserver()
+    while (lease := acquire(slurm_client.folder(results) / "submitting", observer)) is None:
         time.sleep(0.5)
     with lease:
         yield
 
 
-class Attendance:
+class SlurmMonitor:
     """Looks after submitted runs until they are settled: reports progress, submits again what Slurm has lost."""
 
-    def __init__(self, sender: Sender, runs: Sequence[Run], sent: Sequence[Submission], report: Report) -> None:
+    def __init__(
+        self, sender: SlurmSubmitter, runs: Sequence[Run], sent: Sequence[SlurmSubmission], report: Report
+    ) -> None:
         self._sender = sender
         self._sent = list(sent)
         self._runs = {run.id: run for run in runs}
         self._report = report
-        self._follow = Follow(runs, sender.results, report, again=True)
+        self._follow = RunFollower(runs, sender.results, report, again=True)
         self._gone: set[str] = set()
         self._asked = -QUEUE_SECONDS
 
@@ -218,39 +224,39 @@ class Attendance:
 
     def _still_somewhere(self, left: dict[str, Name]) -> bool:
         """Whether there is anything to wait for; runs whose jobs have died are submitted again."""
-        placed = {run: place for run, place in queue.places(self._sender.results).items() if run in left}
-        known = queue.queued(place.submission for place in placed.values())
+        placed = {run: place for run, place in slurm_client.places(self._sender.results).items() if run in left}
+        known = slurm_client.queued(place.submission for place in placed.values())
         if known is None:
             return True
         working = {run for run, name in left.items() if name == "running"}
         gone = set(left) - working - {run for run, place in placed.items() if place.job in known}
         twice, self._gone = gone & self._gone, gone  # a record may be seen later than the end of its job
         if dead := lost(self._sender.results, [self._runs[run] for run in twice], placed):
-            self._report(Event("note", "", f"the jobs of {len(dead)} runs have died; submitting these again"))
+            self._report(RunEvent("note", "", f"the jobs of {len(dead)} runs have died; submitting these again"))
             try:
                 self._sent += self._sender.send(dead)
-            except queue.Silent as fault:  # since the last question; the next look may find it back
-                self._report(Event("note", "", str(fault)))
+            except slurm_client.SlurmUnavailable as fault:  # since the last question; the next look may find it back
+                self._report(RunEvent("note", "", str(fault)))
             return True
         return gone != set(left) or twice != gone
 
     def _tidy(self) -> None:
         """End jobs with nothing to do: our reports, which are written here, and one that hangs without its step."""
         for one in self._sent:
-            queue.cancel({one.report} if one.report else set(), one.conf)
-        placed = [place for run, place in queue.places(self._sender.results).items() if run in self._runs]
+            slurm_client.cancel({one.report} if one.report else set(), one.conf)
+        placed = [place for run, place in slurm_client.places(self._sender.results).items() if run in self._runs]
         for one in {place.submission.name: place.submission for place in placed}.values():
             left: set[str] = set()
             for _ in range(TIDY_LOOKS):
-                known = queue.queued([one]) or {}
+                known = slurm_client.queued([one]) or {}
                 left = {job for job in known if job in one.jobs and one.jobs[job].keys() <= self._runs.keys()}
                 if not left:
                     break
                 time.sleep(POLL_SECONDS)
-            queue.cancel(left, one.conf)
+            slurm_client.cancel(left, one.conf)
 
 
-def lost(results: Path, runs: Sequence[Run], placed: dict[str, Place]) -> list[Run]:
+def lost(results: Path, runs: Sequence[Run], placed: dict[str, SubmittedJob]) -> list[Run]:
     """Return those runs, of some without a job, that nobody has stopped on purpose and that may fare better next time.
 
     A run whose attempt since its submission has died; one that has no attempt only where Slurm's accounting still
@@ -258,12 +264,12 @@ def lost(results: Path, runs: Sequence[Run], placed: dict[str, Place]) -> list[R
     from one that died; without it, an attempt that got SIGTERM counts as cancelled. A run that was never submitted was
     another executor's.
     """
-    said = queue.endings(placed[run.id] for run in runs if run.id in placed)
+    said = slurm_client.endings(placed[run.id] for run in runs if run.id in placed)
     return [run for run in runs if _died(results, run, placed.get(run.id), said)]
 
 
-def _died(results: Path, run: Run, place: Place | None, said: dict[str, str]) -> bool:
-    made = attempts.read(Folder(results, run.id))
+def _died(results: Path, run: Run, place: SubmittedJob | None, said: dict[str, str]) -> bool:
+    made = attempts.read(RunDir(results, run.id))
     ending = said.get(place.job, "") if place else ""
     if len(made) > (place.attempts if place else 0):
         return made[-1].outcome != "failed" and (ending or made[-1].reason) not in STOPPED

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.config import Frozen, Run, validated
+from bench.config import FrozenModel, Run, validated
 from bench.errors import UsageError, unknown
 
 BENCH = Path(__file__).resolve().parents[1]
@@ -18,7 +18,7 @@ ABLATIONS = BENCH / "ablations"
 Plot = Literal["curve", "heatmap", "bars"]
 
 
-class Variant(Frozen):
+class Variant(FrozenModel):
     """A method with settings of its own, under a label of its own."""
 
     label: str
@@ -26,14 +26,14 @@ class Variant(Frozen):
     set: Mapping[str, Any] = Field(default_factory=dict)
 
 
-class Delta(Frozen):
+class NamedDelta(FrozenModel):
     """A part of a method by its name: the settings that take it away from a base, and those that give it to one."""
 
     drop: Mapping[str, Any] = Field(default_factory=dict)
     add: Mapping[str, Any] = Field(default_factory=dict)
 
 
-class Sweep(Frozen):
+class Sweep(FrozenModel):
     """The fields of a sweep file. The runs are the product backbones x (methods, variants) x suites x seeds.
 
     ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method name, the later the stronger;
@@ -66,7 +66,7 @@ class Sweep(Frozen):
     but: tuple[str, ...] = Field((), alias="except")
     drop: tuple[str, ...] = ()
     add: tuple[str, ...] = ()
-    deltas: Mapping[str, Delta] = Field(default_factory=dict)
+    deltas: Mapping[str, NamedDelta] = Field(default_factory=dict)
     plot: Plot | None = None
 
     @property
@@ -130,10 +130,10 @@ def _content(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
 
 
-def deltas(sweep: Sweep) -> dict[str, Delta]:
+def deltas(sweep: Sweep) -> dict[str, NamedDelta]:
     """Return the built-in deltas and those of the sweep, by name."""
     path = BENCH / "deltas.toml"
-    return {k: validated(Delta, v, f"{path}: {k}") for k, v in _content(path).items()} | dict(sweep.deltas)
+    return {k: validated(NamedDelta, v, f"{path}: {k}") for k, v in _content(path).items()} | dict(sweep.deltas)
 
 
 def changed(sweep: Sweep, **flags: Any) -> Sweep:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from bench.config import Run
-from bench.records import Corrupt, Folder
+from bench.records import CorruptFile, RunDir
 from bench.sweep import attempts
-from bench.sweep.claims import Observer
+from bench.sweep.claims import ClaimObserver
 
 Name = Literal["done", "failed", "parked", "cancelled", "running", "interrupted", "corrupt", "missing"]
 
@@ -27,23 +27,23 @@ class State:
         return self.name in ("done", "parked", "cancelled")
 
 
-def state(results: Path, run: Run, observer: Observer | None = None) -> State:
+def state(results: Path, run: Run, observer: ClaimObserver | None = None) -> State:
     """Return the state of a run.
 
     An ``observer`` that has looked before can tell a dead owner on another host from a living one.
     """
-    folder = Folder(results, run.id)
+    folder = RunDir(results, run.id)
     found = outcome(folder)
-    if found.name != "done" and (observer or Observer()).is_held(folder.claim):
+    if found.name != "done" and (observer or ClaimObserver()).is_held(folder.claim):
         return State("running")
     return found
 
 
-def outcome(folder: Folder) -> State:
+def outcome(folder: RunDir) -> State:
     """Return the state of a run that nobody works on. One that was begun and has no record was interrupted."""
     try:
         record = folder.read()
-    except Corrupt as fault:
+    except CorruptFile as fault:
         return State("corrupt", str(fault))
     if record is not None and record.status == "done":
         return State("done")

@@ -8,7 +8,7 @@ from typing import Any
 from bench.errors import UsageError
 
 
-class Record:
+class JsonRecord:
     """One JSON object of a file; looking up a key checks that it is there and has the type it should have."""
 
     def __init__(self, content: Any, file: Path, where: str) -> None:
@@ -30,10 +30,10 @@ class Record:
             raise self.fault(f"key {key!r} is {value!r:.60}, expected {wanted}")
         return value
 
-    def items(self, key: str) -> Iterator["Record"]:
+    def items(self, key: str) -> Iterator["JsonRecord"]:
         """Yield the objects of a list-valued key."""
         for index, item in enumerate(self.get(key, list)):
-            yield Record(item, self.file, f"{self.where}, {key}[{index}]")
+            yield JsonRecord(item, self.file, f"{self.where}, {key}[{index}]")
 
     def fault(self, message: str) -> UsageError:
         """Return the error for something wrong with this record."""
@@ -50,20 +50,20 @@ def load_json(file: Path) -> Any:
         raise UsageError(f"{file}: not valid JSON ({error}); fetch the file again") from None
 
 
-def json_list(file: Path) -> list[Record]:
+def json_list(file: Path) -> list[JsonRecord]:
     """Read a JSON file that holds a list of objects."""
     content = load_json(file)
     if not isinstance(content, list):
         raise UsageError(f"{file}: holds {type(content).__name__}, expected a list of records")
-    return [Record(item, file, f"record {index}") for index, item in enumerate(content)]
+    return [JsonRecord(item, file, f"record {index}") for index, item in enumerate(content)]
 
 
-def json_object(file: Path) -> Record:
+def json_object(file: Path) -> JsonRecord:
     """Read a JSON file that holds one object."""
-    return Record(load_json(file), file, "the file")
+    return JsonRecord(load_json(file), file, "the file")
 
 
-def json_lines(file: Path) -> list[Record]:
+def json_lines(file: Path) -> list[JsonRecord]:
     """Read a file with one JSON object a line; blank lines are skipped."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")  # a text may hold other line separators, unescaped
@@ -76,13 +76,13 @@ def json_lines(file: Path) -> list[Record]:
         if not line.strip():
             continue
         try:
-            records.append(Record(json.loads(line), file, f"line {number}"))
+            records.append(JsonRecord(json.loads(line), file, f"line {number}"))
         except json.JSONDecodeError as error:
             raise UsageError(f"{file}: line {number} is not valid JSON ({error})") from None
     return records
 
 
-def soft_label(record: Record) -> tuple[tuple[str, float], ...]:
+def soft_label(record: JsonRecord) -> tuple[tuple[str, float], ...]:
     """Return the answers and scores of a ``label`` dict, which may be empty."""
     label = record.get("label", dict)
     for answer, score in label.items():

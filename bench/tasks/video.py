@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.metrics.caption import caption_scores, cider_each
-from bench.tasks.files import Record, frames_file, json_lines
+from bench.tasks.files import JsonRecord, frames_file, json_lines
 from bench.tasks.task import Decode, Example, Task
 
 
@@ -20,7 +20,7 @@ def subtitles(root: Path, source: str) -> dict[str, str]:
     }
 
 
-def spoken(record: Record, said: dict[str, str], source: str) -> str:
+def spoken(record: JsonRecord, said: dict[str, str], source: str) -> str:
     """Return ``[Subs]`` and the transcript of a record's video."""
     video = record.get("vid_name", str)
     if video not in said:

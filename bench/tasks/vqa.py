@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.metrics import vqa as metric
-from bench.tasks.files import Record, answer_tables, grid_folder, json_list, json_object, soft_label
+from bench.tasks.files import JsonRecord, answer_tables, grid_folder, json_list, json_object, soft_label
 from bench.tasks.task import Decode, Example, Task
 
 FILES = {"train": "karpathy_train", "validation": "karpathy_val", "test": "karpathy_test"}
@@ -31,7 +31,7 @@ def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _example(record: Record, human: dict[int, dict[str, Any]], split: str, images: str) -> Example:
+def _example(record: JsonRecord, human: dict[int, dict[str, Any]], split: str, images: str) -> Example:
     number = record.get("question_id", int)
     text = record.get("sent" if "sent" in record else "question", str)
     label = soft_label(record)

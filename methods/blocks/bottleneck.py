@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.blocks.init import Maker
+from methods.blocks.layer_factory import LayerFactory
 
 ACTS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
@@ -56,7 +56,7 @@ class Bottleneck(nn.Module):
 class Pairs(nn.Module):
     """Head i of the output reads head i of the input alone: a block-diagonal matrix, kept as ``weight`` g o i."""
 
-    def __init__(self, groups: int, d_in: int, d_out: int, init: str, make: Maker) -> None:
+    def __init__(self, groups: int, d_in: int, d_out: int, init: str, make: LayerFactory) -> None:
         super().__init__()
         self.weight, self.bias = make.grouped(groups, d_in // groups, d_out // groups, init)
 
@@ -73,7 +73,7 @@ class Factored(nn.Module):
     k = 1 the low-rank adapter of VL-Adapter's official code.
     """
 
-    def __init__(self, d_in: int, d_out: int, rank: int, init: str, make: Maker) -> None:
+    def __init__(self, d_in: int, d_out: int, rank: int, init: str, make: LayerFactory) -> None:
         super().__init__()
         self.left = make.glorot(d_in, rank)
         self.right = make.glorot(rank, d_out, zero=init == "zeros")

@@ -6,7 +6,7 @@ import torch
 
 from methods.blocks.gates import Gate
 from methods.blocks.lowrank import LowRank
-from methods.blocks.patched import Patched
+from methods.blocks.patched_site import Patched
 
 
 def fold(patched: Patched, linear: Any, *, ahead: bool) -> None:

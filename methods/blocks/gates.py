@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.blocks.bottleneck import Bottleneck
-from methods.blocks.init import Maker
+from methods.blocks.layer_factory import LayerFactory
 
 if TYPE_CHECKING:
-    from methods.spec import Gate as GateSpec
+    from methods.core.spec import Gate as GateSpec
 
 READ: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "x": lambda x, h, hhat: x,
@@ -34,7 +34,7 @@ SQUASH: dict[str, Callable[[Tensor], Tensor]] = {
 class Gate(nn.Module):
     """``G = pool(squash(body(read(X, H, Ĥ))))``, of a shape that broadcasts over ``b n d``, and what it does to Ĥ."""
 
-    def __init__(self, spec: "GateSpec", d_in: int, d_out: int, *, make: Maker) -> None:
+    def __init__(self, spec: "GateSpec", d_in: int, d_out: int, *, make: LayerFactory) -> None:
         super().__init__()
         self.spec = spec
         if spec.kind == "vector":

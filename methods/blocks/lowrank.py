@@ -2,13 +2,13 @@
 
 from torch import Tensor, nn
 
-from methods.blocks.init import Maker
+from methods.blocks.layer_factory import LayerFactory
 
 
 class LowRank(nn.Module):
     """``scale · B · A · dropout(x)``: ``b n d_in -> b n d_out``; A starts Kaiming-uniform (a = √5), B at 0."""
 
-    def __init__(self, d_in: int, r: int, d_out: int, *, scale: float, dropout: float, make: Maker) -> None:
+    def __init__(self, d_in: int, r: int, d_out: int, *, scale: float, dropout: float, make: LayerFactory) -> None:
         super().__init__()
         self.scale = scale
         self.dropout = nn.Dropout(dropout)

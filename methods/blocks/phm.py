@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from methods.blocks.init import Maker
+from methods.blocks.layer_factory import LayerFactory
 
 RULE_STD = 0.01  # as the VL-Adapter and VL-PET scripts set it; their class default is 1e-4
 
@@ -19,7 +19,7 @@ class PHM(nn.Module):
     """
 
     def __init__(
-        self, n: int, d_in: int, d_out: int, init: str, make: Maker, *, rank: int = 0, shared: bool = False
+        self, n: int, d_in: int, d_out: int, init: str, make: LayerFactory, *, rank: int = 0, shared: bool = False
     ) -> None:
         super().__init__()
         draw = partial(make.normal, n, n, n, std=RULE_STD)

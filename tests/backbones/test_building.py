@@ -9,7 +9,7 @@ import torch
 
 from bench import backbones
 from bench.errors import UsageError
-from bench.mini.tokens import TRAINERS
+from bench.mini.tokenizers import TRAINERS
 
 families = pytest.mark.parametrize("family", tiny.FAMILIES)
 SENTENCES = ["what color is the cube ?", "true", "false", "a red cube beside a blue ball ."]

@@ -148,7 +148,7 @@ def test_the_decision_matches_what_training_on_the_word_teaches(family: str) -> 
 
 @families
 def test_the_task_that_runs_is_known_to_methods(family: str) -> None:
-    from methods import context
+    from methods.core import context
 
     model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen()
     running: list[str | None] = []

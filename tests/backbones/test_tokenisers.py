@@ -3,14 +3,15 @@
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer as HFTokenizer
+from tokenizers import models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from bench import backbones
 from bench.backbones.builder import family_of
-from bench.backbones.text import Text
+from bench.backbones.tokenization import Tokenizer
 from bench.errors import UsageError
-from bench.mini.tokens import TRAINERS
+from bench.mini.tokenizers import TRAINERS
 
 SENTENCES = [
     "vqa: what color is the cube ?",
@@ -25,13 +26,13 @@ def family(name: str) -> Any:
     return family_of(type("Config", (), {"model_type": name}))
 
 
-def made(name: str) -> Text:
-    return Text.of(TRAINERS[f"mini-{name}"](SENTENCES), family(name))
+def made(name: str) -> Tokenizer:
+    return Tokenizer.of(TRAINERS[f"mini-{name}"](SENTENCES), family(name))
 
 
 def of_words(words: list[str], specials: dict[str, str], ends: str) -> PreTrainedTokenizerFast:
     """A tokeniser of whole words, in the size of a published one."""
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer = HFTokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=ends, special_tokens=[(w, words.index(w)) for w in ("<s>", "</s>") if w in ends]
@@ -40,32 +41,32 @@ def of_words(words: list[str], specials: dict[str, str], ends: str) -> PreTraine
 
 
 @pytest.fixture(scope="module")
-def published_bart() -> Text:
+def published_bart() -> Tokenizer:
     words = ["<s>", "<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(4, 50264)), "<mask>"]
     specials = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return Text.of(of_words(words, specials, "<s> $A </s>"), family("bart"))
+    return Tokenizer.of(of_words(words, specials, "<s> $A </s>"), family("bart"))
 
 
 @pytest.fixture(scope="module")
-def published_t5() -> Text:
+def published_t5() -> Tokenizer:
     words = ["<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(3, 32000))]
     hf = of_words(words, {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}, "$A </s>")
     hf.add_tokens([f"<extra_id_{i}>" for i in reversed(range(100))], special_tokens=True)
-    return Text.of(hf, family("t5"))
+    return Tokenizer.of(hf, family("t5"))
 
 
-def ids(text: Text, *tokens: str) -> list[int]:
+def ids(text: Tokenizer, *tokens: str) -> list[int]:
     return text.hf.convert_tokens_to_ids(list(tokens))
 
 
-def test_bart_ids_are_the_official_ones(published_bart: Text) -> None:
+def test_bart_ids_are_the_official_ones(published_bart: Tokenizer) -> None:
     found = ids(published_bart, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
     assert found == [50265, 50364, 50365, 50464]
     assert ids(published_bart, "<vis_extra_id_7>") == [50457]
     assert (published_bart.vocab_size, published_bart.pad, published_bart.eos) == (50465, 1, 2)
 
 
-def test_t5_ids_are_the_official_ones(published_t5: Text) -> None:
+def test_t5_ids_are_the_official_ones(published_t5: Tokenizer) -> None:
     found = ids(published_t5, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
     assert found == [32000, 32099, 32100, 32199]
     assert (published_t5.vocab_size, published_t5.pad, published_t5.eos) == (32200, 0, 1)
@@ -75,14 +76,14 @@ def test_t5_ids_are_the_official_ones(published_t5: Text) -> None:
 def test_the_last_rows_are_those_of_the_visual_tokens(name: str) -> None:
     text = made(name)
     assert ids(text, *(f"<vis_extra_id_{k}>" for k in range(100))) == [text.vocab_size - 1 - k for k in range(100)]
-    assert Text.of(text.hf, family(name)).vocab_size == text.vocab_size  # nothing is added twice
+    assert Tokenizer.of(text.hf, family(name)).vocab_size == text.vocab_size  # nothing is added twice
 
 
 def test_another_layout_is_an_error() -> None:
     hf = TRAINERS["mini-bart"](SENTENCES)
     hf.add_tokens(["<vis_extra_id_0>"], special_tokens=True)
     with pytest.raises(UsageError, match="other tokeniser layout"):
-        Text.of(hf, family("bart"))
+        Tokenizer.of(hf, family("bart"))
 
 
 def test_the_empty_caption_input() -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from bench import tasks
 from bench.data import batches
-from bench.data.batches import Prepared, schedule
+from bench.data.batches import TokenizedSplit, schedule
 from bench.data.features import FeatureStore
 from bench.errors import UsageError
 from bench.tasks import Example
@@ -46,8 +46,8 @@ class Ones:
 VQA = tasks.get("vqa")
 
 
-def prepared(*examples: Example, task: tasks.Task = VQA, prefix: bool = False) -> Prepared:
-    return Prepared(task, examples, Letters(), Ones(), prefix=prefix)
+def prepared(*examples: Example, task: tasks.Task = VQA, prefix: bool = False) -> TokenizedSplit:
+    return TokenizedSplit(task, examples, Letters(), Ones(), prefix=prefix)
 
 
 def asked(number: int, answers: dict[str, float] | None = None, text: str = "q") -> Example:
@@ -118,7 +118,7 @@ def test_limits_and_prompts_are_the_tasks() -> None:
 
 def test_equal_sources_are_encoded_once() -> None:
     text = Letters()
-    Prepared(VQA, [asked(i, text="same") for i in range(50)], text, Ones(), prefix=True)
+    TokenizedSplit(VQA, [asked(i, text="same") for i in range(50)], text, Ones(), prefix=True)
     assert text.asked["vqa: same"] == 1
 
 
@@ -180,7 +180,7 @@ def test_features_of_another_shape_are_named(monkeypatch: pytest.MonkeyPatch, li
             return np.zeros((2 + (example.id == "1"), 3), np.float32)
 
     monkeypatch.setattr(batches, "PREFETCH_BYTES", limit)
-    data = Prepared(VQA, [asked(0), asked(1)], Letters(), Uneven(), prefix=False)
+    data = TokenizedSplit(VQA, [asked(0), asked(1)], Letters(), Uneven(), prefix=False)
     with pytest.raises(UsageError, match=r"^1: features of shape \(3, 3\), but those of 0 have \(2, 3\)"):
         data.collate([0, 1])
 
@@ -188,7 +188,9 @@ def test_features_of_another_shape_are_named(monkeypatch: pytest.MonkeyPatch, li
 @pytest.mark.parametrize("name", tasks.names())
 def test_every_task_makes_batches_from_its_official_files(tiny_root: Path, name: str) -> None:
     task = tasks.get(name)
-    data = Prepared(task, task.read(tiny_root, "train"), Letters(), FeatureStore(tiny_root, n_frames=16), prefix=True)
+    data = TokenizedSplit(
+        task, task.read(tiny_root, "train"), Letters(), FeatureStore(tiny_root, n_frames=16), prefix=True
+    )
     seen = [i for index in range(-(-len(data) // 8)) for i in data.batch(0, index, 8, seed=0).ids]
     assert sorted(seen) == list(range(len(data)))
     batch = data.batch(0, 0, 8, seed=0)
@@ -196,5 +198,5 @@ def test_every_task_makes_batches_from_its_official_files(tiny_root: Path, name:
     assert (batch.labels != -100).any(dim=1).all()
     assert (batch.weights > 0).all()
     texts = dataclasses.replace(task, source_limit=None)
-    whole = Prepared(texts, data.examples, Letters(), Ones(), prefix=True)
+    whole = TokenizedSplit(texts, data.examples, Letters(), Ones(), prefix=True)
     assert max(whole.length(i) for i in range(len(whole))) > 5

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bench import tasks
 from bench.config import Recipe
-from bench.data.batches import Batch, Prepared
+from bench.data.batches import Batch, TokenizedSplit
 from bench.tasks import Example
-from bench.train import Plan
+from bench.train import TrainingPlan
 
 NAMES = tasks.names("image-text")
 
@@ -33,13 +33,13 @@ class Numbers:
         return np.full((2, 3), float(example.id), np.float32)
 
 
-def planned(sizes: tuple[int, ...], batch_size: int, epochs: int) -> tuple[Plan, Recipe]:
+def planned(sizes: tuple[int, ...], batch_size: int, epochs: int) -> tuple[TrainingPlan, Recipe]:
     data = {}
     for name, size in zip(NAMES, sizes, strict=True):
         examples = [Example(str(i), "q", (f"{i}",), (("a", 0.3), ("b", 0.6), ("c", 1.0))) for i in range(size)]
-        data[name] = Prepared(tasks.get(name), examples, Letters(), Numbers(), prefix=True)
+        data[name] = TokenizedSplit(tasks.get(name), examples, Letters(), Numbers(), prefix=True)
     recipe = Recipe(lr=1e-3, batch_size=batch_size, epochs=epochs)
-    return Plan.of(tasks.suite("image-text"), data, recipe), recipe
+    return TrainingPlan.of(tasks.suite("image-text"), data, recipe), recipe
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -96,7 +96,9 @@ def test_batches_after_a_resumption_at_any_step(epochs: int) -> None:
 def test_a_number_of_steps_cuts_the_last_epoch() -> None:
     plan, recipe = planned((9, 7, 3, 5), 3, epochs=9)
     per_epoch = sum(plan.sizes.values())
-    short = Plan.of(tasks.suite("image-text"), dict(plan.data), recipe.model_copy(update={"steps": per_epoch + 2}))
+    short = TrainingPlan.of(
+        tasks.suite("image-text"), dict(plan.data), recipe.model_copy(update={"steps": per_epoch + 2})
+    )
     whole = list(islice(plan.batches(0, recipe, 1), per_epoch + 2))
     cut = list(short.batches(0, recipe, 1))
     assert len(cut) == short.steps == per_epoch + 2

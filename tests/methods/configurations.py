@@ -12,9 +12,9 @@ from tiny_models import FAMILIES, config
 
 import methods
 from methods import MethodError, Shape, Spec
-from methods.options import At, Biases, Encoder, Layers, Norms
-from methods.shape import LAYER_SITES
-from methods.spec import BIASES, NORMS
+from methods.core.options import At, Biases, Encoder, Layers, Norms
+from methods.core.shape import LAYER_SITES
+from methods.core.spec import BIASES, NORMS
 
 # Small sizes, some of which do not go together; those are not kept.
 ENCODER = tuple(site for site in LAYER_SITES if site.startswith("enc."))
@@ -47,7 +47,7 @@ class Configuration:
         return "-".join([self.family, self.name, *(f"{key}={value}" for key, value in self.overrides)])
 
     @property
-    def chosen(self) -> methods.Chosen:
+    def chosen(self) -> methods.ResolvedMethod:
         return methods.get(self.name, **dict(self.overrides))
 
     @property

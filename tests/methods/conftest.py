@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 from tiny_models import FAMILIES
 
-from methods import context
+from methods.core import context
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ RELATED = {
 each = pytest.mark.parametrize("name", RELATED)
 
 
-def chosen(name: str) -> methods.Chosen:
+def chosen(name: str) -> methods.ResolvedMethod:
     return methods.get(name.split()[0], **RELATED[name])
 
 
@@ -94,7 +94,7 @@ class Recorder:
         return [found["changed"] - found["h"] for found in self.found]
 
 
-def recorded(family: str, chosen: methods.Chosen, **changes):
+def recorded(family: str, chosen: methods.ResolvedMethod, **changes):
     """A model with a method moved from its start, and recorders of both its stacks."""
     built = model(family, **changes)
     recorders = {stack: Recorder(family, built, stack) for stack in ("enc", "dec")}

@@ -116,7 +116,7 @@ def model(family: str, **changes: Any) -> Any:
 
 
 @torch.no_grad()
-def check(family: str, chosen: methods.Chosen, **changes: Any) -> None:
+def check(family: str, chosen: methods.ResolvedMethod, **changes: Any) -> None:
     lm = model(family, **changes)
     handle = methods.attach(lm, chosen)
     try:

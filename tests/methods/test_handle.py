@@ -8,7 +8,7 @@ from torch import nn
 
 import methods
 from methods import MethodError
-from methods.spec import Gate, Patch, Spec
+from methods.core.spec import Gate, Patch, Spec
 
 
 def test_load_names_what_does_not_fit(tmp_path):

@@ -9,7 +9,7 @@ from torch import Tensor
 from written_out import Inputs, layer_norm, tanh_gelu
 
 import methods
-from methods import context
+from methods.core import context
 
 R, DIM, HIDDEN, E = 6, 10, 7, 5
 TASKS = ("vqa", "gqa")

@@ -166,7 +166,7 @@ def test_it_is_for_wrappers_and_called_through_them(family):
 
 def test_recipe_values():
     for family in ("bart", "t5"):
-        assert methods.get("lst").optim(family, "image-text") == methods.Optim(3e-3, weight_decay=3e-2)
+        assert methods.get("lst").optim(family, "image-text") == methods.OptimizerSettings(3e-3, weight_decay=3e-2)
 
 
 def top(importance: Tensor, count: int) -> list[int]:

@@ -5,8 +5,8 @@ import torch
 from tiny_models import BARE, SHAPE, attach_moved, language_model, perturb, text
 
 import methods
-from methods.errors import MethodError
-from methods.spec import Bottleneck, Gate, LoRA, Patch, Spec
+from methods.core.errors import MethodError
+from methods.core.spec import Bottleneck, Gate, LoRA, Patch, Spec
 
 FACTOR = Gate(kind="vector", out="channel", squash="one_plus", init="ones")
 

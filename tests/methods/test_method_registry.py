@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import methods
 from methods import MethodError, Shape
-from methods.spec import SITES, Bottleneck, Patch
+from methods.core.spec import SITES, Bottleneck, Patch
 
 BART = Shape("bart", d=768, ff=3072, heads=12, inner=768, encoder_layers=6, decoder_layers=6, vocab=50465)
 T5 = Shape("t5", d=768, ff=3072, heads=12, inner=768, encoder_layers=12, decoder_layers=12, vocab=32200)
@@ -31,7 +31,7 @@ def test_every_method_has_what_the_benchmark_asks_of_it():
 
 
 def test_recipe_values():
-    assert methods.get("full").optim("bart", "image-text") == methods.Optim(1e-4, 0.01, task_prefix=False)
+    assert methods.get("full").optim("bart", "image-text") == methods.OptimizerSettings(1e-4, 0.01, task_prefix=False)
     assert methods.get("vl-pet-large").optim("bart", "video-text").lr == 7e-4
     assert methods.get("vl-pet-small").optim("t5", "image-text").lr == 3e-4
     assert methods.get("vl-adapter").optim("bart", "video-text").lr == 3e-4
@@ -99,8 +99,8 @@ def test_specs_compare_and_tell_themselves_apart():
 
 
 PLUGIN = '''
-from methods.registry import Optim, Rank, method
-from methods.spec import Bottleneck, Delta, Patch, Spec
+from methods.core.registry import OptimizerSettings, Rank, method
+from methods.core.spec import Bottleneck, Delta, Patch, Spec
 
 
 class Twice(Delta):
@@ -112,7 +112,7 @@ class Twice(Delta):
         return nn.Identity()
 
 
-@method("twice", optim={"bart": Optim(1e-3), "t5": Optim(1e-3)})
+@method("twice", optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(1e-3)})
 def twice(shape, *, rank: Rank = 96) -> Spec:
     """Doubles the encoder's FFN output and trains a bottleneck there."""
     return Spec(parts=(Patch(at=("enc.ff.out",), delta=Twice()), Patch(at=("enc.ff.out",), delta=Bottleneck(r=rank))))
@@ -133,7 +133,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert "twice" in methods.names()
 assert any("no_such_module" in str(w.message) for w in caught)
-assert "methods.place" not in sys.modules
+assert "methods.core.attach" not in sys.modules
 from tiny_models import language_model
 lm = language_model("t5")
 block = lm.encoder.block[0].layer[1]
@@ -154,7 +154,7 @@ def test_names_come_without_torch(repo):
 
 
 def test_task_context_nests():
-    from methods import context
+    from methods.core import context
 
     outside = context.current()
     with context.task("vqa"):

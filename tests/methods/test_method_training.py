@@ -10,7 +10,7 @@ from tiny_models import batch, wrapper
 
 import methods
 from methods import MethodError
-from methods.spec import Patch
+from methods.core.spec import Patch
 
 TASKS = ("vqa", "gqa")
 # A constant added to all keys alike is not seen by the softmax over them.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import methods
 from methods import MethodError, Spec
-from methods.spec import SITES, Bias, Bottleneck, Gate, LoRA, Patch
+from methods.core.spec import SITES, Bias, Bottleneck, Gate, LoRA, Patch
 
 OFF = Gate(kind="vector", out="channel", squash="one_plus", init="zeros")
 

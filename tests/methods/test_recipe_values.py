@@ -41,11 +41,13 @@ PUBLISHED = [
 
 @pytest.mark.parametrize("name, family, suite, rate, prefix", PUBLISHED)
 def test_published_values(name, family, suite, rate, prefix):
-    assert methods.get(name).optim(family, suite) == methods.Optim(rate, weight_decay=0.01, task_prefix=prefix)
+    assert methods.get(name).optim(family, suite) == methods.OptimizerSettings(
+        rate, weight_decay=0.01, task_prefix=prefix
+    )
 
 
 def test_lst_decays_more():
-    assert methods.get("lst").optim("t5", IMAGE) == methods.Optim(3e-3, weight_decay=0.03, task_prefix=True)
+    assert methods.get("lst").optim("t5", IMAGE) == methods.OptimizerSettings(3e-3, weight_decay=0.03, task_prefix=True)
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import methods
 from bench import backbones
-from methods import context
+from methods.core import context
 
 
 @pytest.mark.parametrize(("name", "facts"), [

@@ -12,7 +12,8 @@ from torch import Tensor
 from written_out import ACTS, Inputs, matrix
 
 import methods
-from methods import MethodError, context
+from methods import MethodError
+from methods.core import context
 
 TASKS = ("vqa", "gqa", "nlvr")
 
@@ -73,7 +74,7 @@ def test_no_task_or_an_unknown_one_is_an_error(configuration: Configuration):
         model(**given, task="caption")
     with pytest.raises(MethodError, match="no weights for task 'nlvr'"):
         model.generate(given["input_ids"], given["vis_feats"], task="nlvr")
-    with pytest.raises(MethodError, match=r"run the model inside `with methods\.context\.task\(NAME\):`"):
+    with pytest.raises(MethodError, match=r"run the model inside `with methods\.core\.context\.task\(NAME\):`"):
         model(**given, task=None)
 
 

@@ -12,10 +12,10 @@ from official_dicts import TINY, case
 from bench import backbones, kept, official
 from bench.backbones.mini import CHECKPOINTS
 from bench.cli import main
-from bench.data.batches import Prepared
+from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore, feat_dim
 from bench.evaluate import predict
-from bench.records import Folder, load_results
+from bench.records import RunDir, load_results
 
 MORE = {"bart": {"max_position_embeddings": 200}, "t5": {}}
 SET = ["--set", "beams=2", "--set", "n_boxes=9", "--set", "recipe.n_frames=8"]
@@ -91,14 +91,14 @@ def test_an_imported_run_is_evaluated(made, tmp_path, tiny_root, feats, capsys):
     assert PREDICTED in capsys.readouterr().out
 
     folder, run = kept.opened(moved)
-    record = Folder(tmp_path / "results", "moved").read()
+    record = RunDir(tmp_path / "results", "moved").read()
     assert record is not None
     assert record.scores.keys() == {"vqa", "gqa", "nlvr", "caption"}
     assert all(score.status == "done" for score in record.scores.values())
     model = official.load(dict(sd), backbone=TINY[sd.family](**MORE[sd.family]), method=method, feat_dim=feats)
     model.n_boxes = run.recipe.n_boxes
     text, task = backbones.tokenizer(str(backbone)), next(t for t in run.task_list if t.name == PREDICTED)
-    data = Prepared(task, task.read(tiny_root, task.report_split), text, FeatureStore(tiny_root), prefix=True)
+    data = TokenizedSplit(task, task.read(tiny_root, task.report_split), text, FeatureStore(tiny_root), prefix=True)
     assert run.recipe.task_prefix
     wanted = predict(model, task, data, text, run.recipe, torch.device("cpu"))
     assert [row["prediction"] for row in folder.read_predictions(PREDICTED)] == wanted

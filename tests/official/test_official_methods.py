@@ -29,8 +29,8 @@ from official_dicts import (
 
 from bench import official
 from bench.errors import UsageError
-from bench.official.called import called
-from methods import context
+from bench.official.method_names import called
+from methods.core import context
 
 SIZED = [f"vl-pet-{size}" for size in ("small", "middleX", "middleY", "large")]
 SHARED = ["full", "projector-only", "bitfit", "prompt", "lora", "compacter", "compacter-original", "vl-adapter"]

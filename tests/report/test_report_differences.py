@@ -11,11 +11,11 @@ import pytest
 import report_fakes as fakes
 from test_report_plots import written
 
-from bench.report import paired, render
-from bench.report.cells import join
+from bench.report import paired_statistics, render
 from bench.report.differences import ablations, difference_tables
-from bench.report.paired import Difference, average, difference, holm, over_seeds
+from bench.report.paired_statistics import Difference, average, difference, holm, over_seeds
 from bench.report.plots import draw_all
+from bench.report.run_entries import join
 
 RANKS = [{"rank": 12}, {"rank": 4}, {"rank": 24}, {"rank": 48}]
 
@@ -31,7 +31,7 @@ def value(found, label, column):
 
 
 def test_examples_in_the_documentation_hold():
-    assert doctest.testmod(paired).attempted and not doctest.testmod(paired).failed
+    assert doctest.testmod(paired_statistics).attempted and not doctest.testmod(paired_statistics).failed
 
 
 def test_a_difference_is_the_mean_over_pairs_of_seeds():

@@ -8,10 +8,10 @@ import pytest
 import report_fakes as fakes
 from matplotlib.text import Text
 
-from bench.report.cells import join
 from bench.report.figure import COLUMN, PAGE, family_of, svg
-from bench.report.placing import spread
+from bench.report.label_placement import spread
 from bench.report.plots import draw_all
+from bench.report.run_entries import join
 
 
 def draw(methods=fakes.METHODS, **options):

@@ -6,9 +6,9 @@ import pytest
 import report_fakes as fakes
 from scipy import stats
 
-from bench.report.cells import join
-from bench.report.paired import difference, over_seeds
+from bench.report.paired_statistics import difference, over_seeds
 from bench.report.power import MOST, Spread, plans
+from bench.report.run_entries import join
 
 
 def spread(**fields):

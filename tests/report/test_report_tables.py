@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import records
-from bench.report import families, placing, render, stats, table_text
-from bench.report.cells import MEASURED, join
+from bench.report import families, label_placement, render, stats, table_text
 from bench.report.efficiency import efficiency_tables
 from bench.report.plots import draw_all
 from bench.report.results import results_tables
+from bench.report.run_entries import MEASURED, join
 from bench.report.stats import places, sample_std
 from bench.report.table import Table
 
@@ -44,7 +44,7 @@ def test_spread_is_the_sample_standard_deviation(values):
     assert sample_std(values) == pytest.approx(statistics.stdev(values), abs=1e-9)
 
 
-@pytest.mark.parametrize("module", [stats, render, placing, families])
+@pytest.mark.parametrize("module", [stats, render, label_placement, families])
 def test_examples_in_the_documentation_hold(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed

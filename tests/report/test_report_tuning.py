@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from test_report_plots import written
 
 from bench.report import tuning
-from bench.report.cells import join
 from bench.report.plots import draw_all
+from bench.report.run_entries import join
 from bench.report.tuning import expected_best, tuning_tables
 
 SCORES = st.lists(st.floats(0, 100, allow_nan=False), min_size=1, max_size=7)

@@ -11,10 +11,10 @@ from typing import Any
 from dev_slurm import DevSlurm
 
 from bench.config import Execution, Run, resolve
-from bench.records import Folder, read_lines
-from bench.sweep import attempts, pulse
+from bench.records import RunDir, read_lines
+from bench.sweep import attempts, progress_file
 from bench.sweep.attempts import Attempt
-from bench.sweep.claims import Observer, current
+from bench.sweep.claims import ClaimObserver, current
 from bench.sweep.execute import work_through
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,8 +109,8 @@ class Sweeping:
         rows = json.loads(self.bench("status", *self.words(runs), "--format", "json"))["runs"]
         return {row["run"]: row for row in rows}
 
-    def at(self, one: Run) -> Folder:
-        return Folder(self.results, one.id)
+    def at(self, one: Run) -> RunDir:
+        return RunDir(self.results, one.id)
 
     def attempts(self, one: Run) -> list[Attempt]:
         return attempts.read(self.at(one))
@@ -125,7 +125,7 @@ class Sweeping:
         """Wait until runs have made a checkpoint and ten updates; they go no further until the gate is opened."""
 
         def there(one: Run) -> bool:
-            return self.at(one).checkpoint.exists() and pulse.read(self.at(one)).get("step") == 10
+            return self.at(one).checkpoint.exists() and progress_file.read(self.at(one)).get("step") == 10
 
         self.until(lambda: all(there(one) for one in runs), "the runs are at the gate", seconds)
 
@@ -153,7 +153,7 @@ def same(ours: Sweeping, runs: Sequence[Run], reference: Path) -> None:
     folders = {path.name for path in (ours.results / "runs").iterdir()}
     assert folders == {one.id for one in runs}
     for one in runs:
-        here, there = ours.at(one), Folder(reference, one.id)
+        here, there = ours.at(one), RunDir(reference, one.id)
         record, expected = here.read(), there.read()
         assert record is not None, one.id
         assert expected is not None, one.id
@@ -169,4 +169,4 @@ def same(ours: Sweeping, runs: Sequence[Run], reference: Path) -> None:
         assert not left
         claim = current(here.claim)
         assert claim is not None
-        assert not Observer().is_held(here.claim)
+        assert not ClaimObserver().is_held(here.claim)

@@ -14,7 +14,7 @@ from sweeping import Sweeping, run, same, undisturbed
 
 from bench.records import load_results, read_lines
 from bench.report import table_text
-from bench.sweep import queue
+from bench.sweep import slurm_client
 
 pytestmark = pytest.mark.slurm
 
@@ -70,7 +70,7 @@ def test_the_report_is_written_by_a_job_of_its_own_when_nobody_looks_on(on: Swee
     on.until(lambda: list(on.results.glob("slurm/*/submission.json")), "submitted", 60)
     sweep.kill()  # as a terminal that is closed
     sweep.communicate()
-    (submission,) = queue.submissions(on.results)
+    (submission,) = slurm_client.submissions(on.results)
     assert submission.report
     on.cluster.wait(submission.report, "COMPLETED", 120)
     same(on, SHORT[:2], reference)

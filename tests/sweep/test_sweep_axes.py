@@ -13,10 +13,10 @@ import methods
 from bench.config import Run
 from bench.errors import UsageError
 from bench.sweep import axes
-from bench.sweep.axes import Named, grid, solved, stay
+from bench.sweep.axes import NamedCell, grid, solved, stay
 from bench.sweep.expand import expand
-from bench.sweep.spec import ABLATIONS, Cell, Delta, Sweep, Variant, load, names
-from methods.errors import MethodError
+from bench.sweep.spec import ABLATIONS, Cell, NamedDelta, Sweep, Variant, load, names
+from methods.core.errors import MethodError
 
 HERE = Path(__file__).parent
 AXES = st.dictionaries(st.sampled_from("abcd"), st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True))
@@ -119,7 +119,7 @@ def test_tasks_and_recipes_are_axes_too() -> None:
 
 
 def test_deltas_drop_and_add_each_part_alone() -> None:
-    deltas = {"steepness": Delta(drop={"lr": 1e-3}, add={"lr": 1e-1})}
+    deltas = {"steepness": NamedDelta(drop={"lr": 1e-3}, add={"lr": 1e-1})}
     cells = ablation(drop=("gate", "gate+steepness"), add=("steepness",), deltas=deltas)
     assert labels(cells) == [
         "vl-pet-large", "vl-pet-large,-gate", "vl-pet-large,-gate-steepness", "vl-pet-large,+steepness"
@@ -155,7 +155,7 @@ def test_filters_keep_bases_and_choose_by_name_or_by_terms() -> None:
 
 @given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
 def test_only_and_except_are_set_operations(only: set[int], but: set[int]) -> None:
-    cells = [Named(f"cell{i}", frozenset({f"i={i}"}), is_base=i == 0) for i in range(6)]
+    cells = [NamedCell(f"cell{i}", frozenset({f"i={i}"}), is_base=i == 0) for i in range(6)]
     kept = stay(cells, [f"i={i}" for i in only], [f"cell{i}" for i in but])
     assert {i for i, stays in enumerate(kept) if stays} == ((only or set(range(6))) - but) | {0}
 

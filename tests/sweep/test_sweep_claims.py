@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from bench.errors import UsageError
-from bench.records import Lost
+from bench.records import OwnershipLost
 from bench.sweep import claims
-from bench.sweep.claims import Observer, acquire, current, this_process
+from bench.sweep.claims import ClaimObserver, acquire, current, this_process
 
 
 class Clock:
@@ -41,23 +41,23 @@ def held_by(folder: Path, number: int = 1, **who: object) -> Path:
 
 
 def test_one_at_a_time_and_given_back(folder: Path) -> None:
-    observer = Observer()
+    observer = ClaimObserver()
     for number in (1, 2):
         with acquire(folder, observer) as lease:
             assert lease is not None
             assert observer.is_held(folder)
-            assert acquire(folder, Observer()) is None
+            assert acquire(folder, ClaimObserver()) is None
             lease.check()
         assert not observer.is_held(folder)
         assert [path.name for path in folder.iterdir()] == [str(number)]  # numbers never come back
 
 
 def test_given_back_when_the_run_raises(folder: Path) -> None:
-    lease = acquire(folder, Observer())
+    lease = acquire(folder, ClaimObserver())
     assert lease is not None
     with pytest.raises(KeyboardInterrupt), lease:
         raise KeyboardInterrupt
-    assert not Observer().is_held(folder)
+    assert not ClaimObserver().is_held(folder)
 
 
 @pytest.mark.parametrize(
@@ -70,35 +70,35 @@ def test_given_back_when_the_run_raises(folder: Path) -> None:
 )
 def test_claims_that_may_be_alive_are_respected(folder: Path, who: dict[str, object]) -> None:
     held_by(folder, **who)
-    assert Observer().is_held(folder)
-    assert acquire(folder, Observer()) is None
+    assert ClaimObserver().is_held(folder)
+    assert acquire(folder, ClaimObserver()) is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "old version"}'])
 def test_an_unreadable_claim_is_respected(folder: Path, content: str) -> None:
     held_by(folder).write_text(content)
-    assert acquire(folder, Observer()) is None
+    assert acquire(folder, ClaimObserver()) is None
 
 
 def test_the_claim_of_a_killed_process_is_taken_over_at_once_on_its_host(folder: Path) -> None:
     code = """
 import os, signal, sys
 from pathlib import Path
-from bench.sweep.claims import Observer, acquire
-with acquire(Path(sys.argv[1]), Observer()):
+from bench.sweep.claims import ClaimObserver, acquire
+with acquire(Path(sys.argv[1]), ClaimObserver()):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
     claim = current(folder)
     assert claim is not None
     assert claim.held
-    assert not Observer().is_held(folder)
-    assert acquire(folder, Observer()) is not None
+    assert not ClaimObserver().is_held(folder)
+    assert acquire(folder, ClaimObserver()) is not None
 
 
 def test_a_process_id_that_came_again_does_not_hold_the_claim(folder: Path) -> None:
     held_by(folder, pid=os.getpid(), started=psutil.Process().create_time() - 1000)
-    assert acquire(folder, Observer()) is not None
+    assert acquire(folder, ClaimObserver()) is not None
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0], ids=["slow", "right", "fast"])
@@ -106,7 +106,7 @@ def test_another_host_is_judged_by_its_beats_and_not_by_its_clock(folder: Path, 
     """The file's times are those of a clock that is wrong; only whether they change is looked at."""
     path = held_by(folder, host="elsewhere", lease=30.0)
     clock, beat = Clock(), time.time() + skew
-    observer = Observer(clock)
+    observer = ClaimObserver(clock)
 
     def verdict(after: float, beats: bool) -> str:
         nonlocal beat
@@ -128,18 +128,18 @@ def test_another_host_is_judged_by_its_beats_and_not_by_its_clock(folder: Path, 
 
 
 def test_a_host_whose_clock_jumps_keeps_its_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = acquire(folder, Observer())
+    lease = acquire(folder, ClaimObserver())
     assert lease is not None
     monkeypatch.setattr(time, "time", lambda: 0.0)
     lease.renew()
     lease.check()
-    assert acquire(folder, Observer()) is None
+    assert acquire(folder, ClaimObserver()) is None
 
 
 def test_the_claim_says_for_how_long_it_lasts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held_by(folder, host="elsewhere", lease=300.0)
     clock = Clock()
-    observer = Observer(clock)
+    observer = ClaimObserver(clock)
     monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "1")
     observer.is_held(folder)
     clock.now += 299
@@ -152,7 +152,7 @@ def test_the_claim_says_for_how_long_it_lasts(folder: Path, monkeypatch: pytest.
 def test_a_wrong_lease_is_one_clear_error(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", text)
     with pytest.raises(UsageError, match="VLPET_BENCH_LEASE_SECONDS"):
-        acquire(folder, Observer())
+        acquire(folder, ClaimObserver())
 
 
 def test_of_many_who_find_a_claim_dead_one_takes_it(folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_of_many_who_find_a_claim_dead_one_takes_it(folder: Path) -> None:
 
     def try_it() -> None:
         start.wait()
-        if lease := acquire(folder, Observer()):
+        if lease := acquire(folder, ClaimObserver()):
             won.append(lease)
 
     threads = [threading.Thread(target=try_it) for _ in range(8)]
@@ -180,19 +180,19 @@ def test_one_who_was_asleep_while_others_took_over_does_not_get_the_run(
     held_by(folder, pid=2**22 - 1)
     create = claims._create
 
-    def slowly(path: Path, owner: claims.Owner) -> bool:
+    def slowly(path: Path, owner: claims.ClaimOwner) -> bool:
         (folder / "1").unlink()
         held_by(folder, number=3)
         return create(path, owner)
 
     monkeypatch.setattr(claims, "_create", slowly)
-    assert acquire(folder, Observer()) is None
+    assert acquire(folder, ClaimObserver()) is None
     assert [path.name for path in folder.iterdir()] == ["3"]
 
 
 @pytest.mark.parametrize("how", ["taken over", "taken over and given back", "folder deleted"])
 def test_an_owner_finds_out_that_the_run_is_lost(folder: Path, how: str) -> None:
-    lease = acquire(folder, Observer())
+    lease = acquire(folder, ClaimObserver())
     assert lease is not None
     with lease:
         lease.check()
@@ -203,7 +203,7 @@ def test_an_owner_finds_out_that_the_run_is_lost(folder: Path, how: str) -> None
         if how == "taken over and given back":
             held_by(folder, number=5, released=True)
         lease.renew()
-        with pytest.raises(Lost):
+        with pytest.raises(OwnershipLost):
             lease.check()
         with pytest.raises(KeyboardInterrupt):
             lease.check()
@@ -211,19 +211,19 @@ def test_an_owner_finds_out_that_the_run_is_lost(folder: Path, how: str) -> None
 
 
 def test_a_process_that_slept_looks_before_it_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = acquire(folder, Observer())
+    lease = acquire(folder, ClaimObserver())
     assert lease is not None
     held_by(folder, number=2)
     lease.check()  # it has just looked
     now = claims._now()
     monkeypatch.setattr(claims, "_now", lambda: now + lease.owner.lease / 2)
-    with pytest.raises(Lost):
+    with pytest.raises(OwnershipLost):
         lease.check()
 
 
 def test_beats_go_on_by_themselves_and_carry_messages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "0.3")
-    lease = acquire(folder, Observer())
+    lease = acquire(folder, ClaimObserver())
     assert lease is not None
     said = iter([RuntimeError("out of order"), None, "cancelled"])
 
@@ -233,7 +233,7 @@ def test_beats_go_on_by_themselves_and_carry_messages(folder: Path, monkeypatch:
         return what
 
     lease.on_beat = on_beat
-    observer = Observer()
+    observer = ClaimObserver()
     with lease:
         for _ in range(8):
             time.sleep(0.1)
@@ -245,4 +245,4 @@ def test_beats_go_on_by_themselves_and_carry_messages(folder: Path, monkeypatch:
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UsageError, match="--results"):
-        acquire(tmp_path / "runs" / "x" / "claim", Observer())
+        acquire(tmp_path / "runs" / "x" / "claim", ClaimObserver())

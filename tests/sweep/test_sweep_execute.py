@@ -12,10 +12,10 @@ import fake_runs
 import pytest
 
 from bench.config import Execution, Run, resolve
-from bench.events import Event, Hold, Report
-from bench.records import Folder, Record
+from bench.events import Report, RunEvent, RunHold
+from bench.records import Record, RunDir
 from bench.sweep import attempts
-from bench.sweep.claims import Observer, acquire, current, this_process
+from bench.sweep.claims import ClaimObserver, acquire, current, this_process
 from bench.sweep.execute import try_again, work_through
 from bench.sweep.states import state
 
@@ -55,13 +55,13 @@ def test_a_second_time_nothing_is_done_and_failures_only_if_asked(
     work_through(runs, Execution(), tmp_path)
     assert [row[0] for row in fake_runs.ledger(tmp_path)] == [*(run.id for run in runs), runs[1].id]
     assert states(tmp_path, runs) == ["done"] * len(runs)
-    assert (Folder(tmp_path, runs[1].id).path / "attempt-1" / "record.json").exists()
+    assert (RunDir(tmp_path, runs[1].id).path / "attempt-1" / "record.json").exists()
 
 
 def test_corrupt_runs_are_done_again(runs: list[Run], tmp_path: Path) -> None:
     work_through(runs, Execution(), tmp_path)
-    Folder(tmp_path, runs[0].id).record.write_text("{")
-    Folder(tmp_path, runs[1].id).weights.write_bytes(b"\x09")
+    RunDir(tmp_path, runs[0].id).record.write_text("{")
+    RunDir(tmp_path, runs[1].id).weights.write_bytes(b"\x09")
     assert [state(tmp_path, run).name for run in runs[:3]] == ["corrupt", "corrupt", "done"]
     work_through(runs, Execution(), tmp_path)
     assert [row[0] for row in fake_runs.ledger(tmp_path)][len(runs) :] == [runs[0].id, runs[1].id]
@@ -74,10 +74,10 @@ def test_an_interruption_stops_the_sweep_and_the_run_can_be_gone_on_with(
     monkeypatch.setenv("FAKE_RUNS", '{"2": "interrupt"}')
     with pytest.raises(KeyboardInterrupt):
         work_through(runs, Execution(), tmp_path)
-    folder = Folder(tmp_path, runs[1].id)
+    folder = RunDir(tmp_path, runs[1].id)
     assert states(tmp_path, runs[:3]) == ["done", "interrupted SIGINT", "missing"]
     assert folder.checkpoint.exists()
-    assert not Observer().is_held(folder.claim)
+    assert not ClaimObserver().is_held(folder.claim)
     monkeypatch.delenv("FAKE_RUNS")
     work_through(runs, Execution(), tmp_path)
     assert states(tmp_path, runs) == ["done"] * len(runs)
@@ -87,7 +87,7 @@ def test_an_interruption_stops_the_sweep_and_the_run_can_be_gone_on_with(
 def test_processes_at_work_on_one_folder_do_each_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [make(seed) for seed in range(1, 25)]
     for dead in runs[:12]:  # claims of a dead process, which all want to take over
-        folder = Folder(tmp_path, dead.id).claim
+        folder = RunDir(tmp_path, dead.id).claim
         folder.mkdir(parents=True)
         (folder / "1").write_text(json.dumps(asdict(replace(this_process(), pid=2**22 - 1, started=1.0))))
     monkeypatch.setenv("FAKE_SECONDS", "0.02")
@@ -118,13 +118,13 @@ work_through(runs, Execution(), Path(sys.argv[1]))
     assert sorted(row[0] for row in fake_runs.ledger(tmp_path)) == sorted(run.id for run in runs)
     assert states(tmp_path, runs) == ["done"] * len(runs)
     assert {len(list(folder.iterdir())) for folder in tmp_path.glob("runs/*/claim")} == {1}
-    assert {current(Folder(tmp_path, run.id).claim).number for run in runs[:12]} == {2}
+    assert {current(RunDir(tmp_path, run.id).claim).number for run in runs[:12]} == {2}
 
 
 def test_every_attempt_is_written_down_with_its_reason(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = Folder(tmp_path, runs[1].id)
+    folder = RunDir(tmp_path, runs[1].id)
     for what in ("interrupt", "oom"):
         monkeypatch.setenv("FAKE_RUNS", json.dumps({"2": what}))
         with contextlib.suppress(KeyboardInterrupt):
@@ -159,10 +159,10 @@ def test_a_run_that_fails_once_and_then_succeeds_is_done(
     monkeypatch.delenv("FAKE_RUNS")
     work_through(runs[:1], Execution(), tmp_path, again=True)
     assert states(tmp_path, runs[:1]) == ["done"]
-    assert [a.outcome for a in attempts.read(Folder(tmp_path, runs[0].id))] == ["failed", "done"]
+    assert [a.outcome for a in attempts.read(RunDir(tmp_path, runs[0].id))] == ["failed", "done"]
 
 
-def dies(folder: Folder, checkpoint: int | None = None) -> None:
+def dies(folder: RunDir, checkpoint: int | None = None) -> None:
     """An attempt that is killed, after it wrote a checkpoint or not."""
     folder.path.mkdir(parents=True, exist_ok=True)
     attempts.begin(folder, this_process(), None)
@@ -172,7 +172,7 @@ def dies(folder: Folder, checkpoint: int | None = None) -> None:
 
 
 def test_a_run_whose_processes_die_again_and_again_is_parked(runs: list[Run], tmp_path: Path) -> None:
-    folder = Folder(tmp_path, runs[0].id)
+    folder = RunDir(tmp_path, runs[0].id)
     for _ in range(attempts.KILLS - 1):
         dies(folder)
     assert not attempts.killed_too_often(folder)
@@ -187,7 +187,7 @@ def test_a_run_whose_processes_die_again_and_again_is_parked(runs: list[Run], tm
 
 
 def test_a_run_that_gets_further_each_time_is_not_parked(runs: list[Run], tmp_path: Path) -> None:
-    folder = Folder(tmp_path, runs[0].id)
+    folder = RunDir(tmp_path, runs[0].id)
     for number in range(3 * attempts.KILLS):
         dies(folder, checkpoint=10**18 + number)
     work_through(runs[:1], Execution(), tmp_path)
@@ -195,7 +195,7 @@ def test_a_run_that_gets_further_each_time_is_not_parked(runs: list[Run], tmp_pa
 
 
 def test_a_cancelled_run_is_left_alone_until_it_is_asked_for_again(runs: list[Run], tmp_path: Path) -> None:
-    folder = Folder(tmp_path, runs[0].id)
+    folder = RunDir(tmp_path, runs[0].id)
     folder.path.mkdir(parents=True)
     folder.cancelled.touch()
     work_through(runs[:2], Execution(), tmp_path)
@@ -209,11 +209,11 @@ def test_a_second_sweep_waits_for_the_first_and_takes_over_what_it_leaves(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.sweep.execute.POLL_SECONDS", 0.02)
-    lease = acquire(Folder(tmp_path, runs[0].id).claim, Observer())
+    lease = acquire(RunDir(tmp_path, runs[0].id).claim, ClaimObserver())
     assert lease is not None
     notes: list[str] = []
 
-    def give_back(event: Event) -> None:
+    def give_back(event: RunEvent) -> None:
         if event.kind == "note":
             notes.append(event.message)
             assert states(tmp_path, runs[:2]) == ["running", "done"]
@@ -226,7 +226,7 @@ def test_a_second_sweep_waits_for_the_first_and_takes_over_what_it_leaves(
 
 
 def test_a_worker_on_a_cluster_does_not_wait_for_a_living_owner(runs: list[Run], tmp_path: Path) -> None:
-    with acquire(Folder(tmp_path, runs[0].id).claim, Observer()) as lease:
+    with acquire(RunDir(tmp_path, runs[0].id).claim, ClaimObserver()) as lease:
         assert lease
         work_through(runs[:2], Execution(), tmp_path, wait=False)
         assert states(tmp_path, runs[:2]) == ["running", "done"]
@@ -236,10 +236,10 @@ def test_a_run_that_was_taken_over_writes_nothing_more(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the first process trains, another takes the claim and finishes the run."""
-    folder = Folder(tmp_path, runs[0].id)
+    folder = RunDir(tmp_path, runs[0].id)
     other: list[str] = []
 
-    def robbed(run: Run, execution: Execution, results: Path, report: Report, hold: Hold) -> Record:
+    def robbed(run: Run, execution: Execution, results: Path, report: Report, hold: RunHold) -> Record:
         claim = current(folder.claim)
         assert claim is not None
         robber = replace(this_process(), pid=os.getpid())
@@ -251,7 +251,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(
         return fake_runs.run_one(run, execution, results, report, hold)
 
     monkeypatch.setattr("bench.run.run_one", robbed)
-    events: list[Event] = []
+    events: list[RunEvent] = []
     work_through(runs[:1], Execution(), tmp_path, events.append)
     assert folder.record.read_text() == other[0]
     assert ["taken" in event.message for event in events] == [True]

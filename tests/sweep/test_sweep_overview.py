@@ -11,13 +11,13 @@ import pytest
 
 from bench.cli import main
 from bench.config import Execution, Run, resolve
-from bench.events import Event
-from bench.records import Folder
-from bench.sweep import attempts, queue
-from bench.sweep.claims import Observer, acquire, this_process
+from bench.events import RunEvent
+from bench.records import RunDir
+from bench.sweep import attempts, slurm_client
+from bench.sweep.claims import ClaimObserver, acquire, this_process
 from bench.sweep.execute import work_through
-from bench.sweep.pulse import Pulse
-from bench.sweep.queue import Submission
+from bench.sweep.progress_file import ProgressFile
+from bench.sweep.slurm_client import SlurmSubmission
 
 WORDS = ["--methods", "lora", "--suites", "image-text", "--seeds", "1..8"]
 RUNS = [resolve("mini-bart", "lora", "image-text", seed=seed) for seed in range(1, 9)]
@@ -33,11 +33,11 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work_through(RUNS[2:3], Execution(), results, again=True)
     with pytest.raises(KeyboardInterrupt):
         work_through(RUNS[3:4], Execution(), results)
-    folder = Folder(results, RUNS[5].id)
+    folder = RunDir(results, RUNS[5].id)
     folder.path.mkdir(parents=True)
     folder.cancelled.touch()
     jobs = {f"9_{index}": {run.id: 0} for index, run in enumerate(RUNS[3:])}
-    one = Submission(number=1, name="try-1", sweep="try", command="", submitted="2026", jobs=jobs)
+    one = SlurmSubmission(number=1, name="try-1", sweep="try", command="", submitted="2026", jobs=jobs)
     (results / "slurm" / "try-1").mkdir(parents=True)
     (results / "slurm" / "try-1" / "submission.json").write_text(one.model_dump_json())
     slurm = tmp_path / "bin"
@@ -89,15 +89,15 @@ def test_with_slurm_down_or_absent(
 
 
 def test_a_running_run_shows_how_far_it_is(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = Folder(results, RUNS[6].id)
-    with acquire(folder.claim, Observer()) as lease:
+    folder = RunDir(results, RUNS[6].id)
+    with acquire(folder.claim, ClaimObserver()) as lease:
         assert lease
-        pulse = Pulse(folder, lambda event: None, "9_3")
-        pulse(Event("phase", RUNS[6].id, "train"))
+        progress_file = ProgressFile(folder, lambda event: None, "9_3")
+        progress_file(RunEvent("phase", RUNS[6].id, "train"))
         for step in range(1, 6):
-            pulse(Event("step", RUNS[6].id, "vqa", step, 100, 0.5, step / 50, 32))
+            progress_file(RunEvent("step", RUNS[6].id, "vqa", step, 100, 0.5, step / 50, 32))
             time.sleep(0.02)
-        pulse.write()
+        progress_file.write()
         told = look(results, capsys)["runs"][6]
         assert (told["state"], told["note"], told["job"]) == ("running", "train", "9_3")
         assert (told["step"], told["steps"], told["epoch"]) == (5, 100, 0.1)
@@ -113,11 +113,14 @@ def test_a_running_run_shows_how_far_it_is(results: Path, capsys: pytest.Capture
 
 def test_the_time_left_is_shared_by_those_at_work(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert look(results, capsys)["eta_seconds"] is None  # nobody is at work
-    record = Folder(results, RUNS[0].id).read()
+    record = RunDir(results, RUNS[0].id).read()
     assert record is not None
-    Folder(results, RUNS[0].id).finish(record.model_copy(update={"time": {"total_seconds": 100.0}}))
+    RunDir(results, RUNS[0].id).finish(record.model_copy(update={"time": {"total_seconds": 100.0}}))
     rows = [run for run in RUNS if run.seed in (4, 5, 7, 8)]
-    with acquire(Folder(results, rows[0].id).claim, Observer()), acquire(Folder(results, rows[1].id).claim, Observer()):
+    with (
+        acquire(RunDir(results, rows[0].id).claim, ClaimObserver()),
+        acquire(RunDir(results, rows[1].id).claim, ClaimObserver()),
+    ):
         assert look(results, capsys)["eta_seconds"] == pytest.approx(4 * 100 / 2)
 
 
@@ -129,11 +132,11 @@ def test_watch_ends_when_everything_is_settled(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_logs_show_attempts_and_outputs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = Folder(results, RUNS[2].id)
+    folder = RunDir(results, RUNS[2].id)
     folder.log.write_text("Traceback: whatever")
     out = results / "worker.out"
     out.write_text("\n".join(map(str, range(1000))))
-    folder = Folder(results, RUNS[2].id)
+    folder = RunDir(results, RUNS[2].id)
     attempts.begin(folder, this_process(), str(out.with_suffix(".err")))
     assert main(["logs", RUNS[2].id[:-4], "--results", str(results), "--lines", "3"]) == 0
     said = capsys.readouterr().out
@@ -178,7 +181,7 @@ def test_a_running_run_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("bench.run.run_one", one)
     work_through(RUNS[:1], Execution(), tmp_path)
-    (attempt,) = attempts.read(Folder(tmp_path, RUNS[0].id))
+    (attempt,) = attempts.read(RunDir(tmp_path, RUNS[0].id))
     assert (attempt.outcome, attempt.reason) == ("interrupted", "cancelled")
 
 
@@ -188,8 +191,8 @@ def test_retry_lets_failures_be_tried_again(results: Path, capsys: pytest.Captur
     assert "--failed" in capsys.readouterr().err
     assert main([*words, "--failed"]) == 0
     assert "2 runs to try again" in capsys.readouterr().out
-    assert (Folder(results, RUNS[2].id).path / "attempt-2" / "attempts" / "1.json").exists()
-    assert queue.places(results)
+    assert (RunDir(results, RUNS[2].id).path / "attempt-2" / "attempts" / "1.json").exists()
+    assert slurm_client.places(results)
     assert main([*words, "--run", RUNS[5].id]) == 0
     assert "1 runs to try again" in capsys.readouterr().out
     assert main([*words, "--failed"]) == 0

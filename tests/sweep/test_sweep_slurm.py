@@ -9,12 +9,12 @@ import pytest
 
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
-from bench.records import Folder
-from bench.sweep import attempts, queue
-from bench.sweep.claims import Observer, acquire, this_process
-from bench.sweep.estimate import gpus, memory_gb
+from bench.records import RunDir
+from bench.sweep import attempts, slurm_client
+from bench.sweep.claims import ClaimObserver, acquire, this_process
 from bench.sweep.profile import Profile
-from bench.sweep.slurm import Attendance, Sender, lost
+from bench.sweep.resource_estimate import gpus, memory_gb
+from bench.sweep.slurm import SlurmMonitor, SlurmSubmitter, lost
 
 PLAIN = {"partition": "main", "time_minutes": 60}
 
@@ -23,9 +23,9 @@ def make(seed: int = 1, backbone: str = "mini-bart", **settings: object) -> Run:
     return resolve(backbone, "lora", "image-text", seed=seed, settings=settings)
 
 
-def sender(results: Path, execution: Execution | None = None, **fields: object) -> Sender:
+def sender(results: Path, execution: Execution | None = None, **fields: object) -> SlurmSubmitter:
     profile = Profile.model_validate(PLAIN | fields)
-    return Sender("try", "python -m bench sweep", results.resolve(), profile, execution or Execution())
+    return SlurmSubmitter("try", "python -m bench sweep", results.resolve(), profile, execution or Execution())
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Commands that stand for Slurm's: they write down their arguments, and say what is in the file of their name."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in (*queue.COMMANDS, "sinfo", "sacct"):
+    for name in (*slurm_client.COMMANDS, "sinfo", "sacct"):
         file = folder / name
         file.write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/calls\ncat {folder}/{name}.says 2>/dev/null\n')
         file.chmod(file.stat().st_mode | stat.S_IEXEC)
@@ -115,7 +115,7 @@ def test_one_array_is_sent_once(tmp_path: Path, slurm: Path) -> None:
 
 
 def test_what_is_done_or_being_run_is_not_sent(tmp_path: Path, slurm: Path) -> None:
-    with acquire(Folder(tmp_path, make(1).id).claim, Observer()) as lease:
+    with acquire(RunDir(tmp_path, make(1).id).claim, ClaimObserver()) as lease:
         assert lease
         (sent,) = sender(tmp_path).send([make(1), make(2)])
     assert [list(packed) for packed in sent.jobs.values()] == [[make(2).id]]
@@ -138,20 +138,20 @@ def test_without_slurm_one_line_says_what_is_missing_and_what_to_try(
     tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="no partition"):
-        queue.require()
+        slurm_client.require()
     (slurm / "sinfo.says").write_text("main up\n")
-    queue.require()
+    slurm_client.require()
     (slurm / "sinfo").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(UsageError, match=r"does not answer.*slurm/dev-cluster up"):
-        queue.require()
+        slurm_client.require()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"no sbatch.*slurm/dev-cluster up.*--executor local") as told:
-        queue.require()
+        slurm_client.require()
     assert "\n" not in str(told.value)
 
 
 def tried(results: Path, run: Run, outcome: str | None = None, reason: str = "") -> None:
-    folder = Folder(results, run.id)
+    folder = RunDir(results, run.id)
     folder.path.mkdir(parents=True, exist_ok=True)
     attempt = attempts.begin(folder, this_process(), None)
     if outcome:
@@ -166,7 +166,7 @@ def test_runs_whose_jobs_died_are_sent_again_and_cancelled_ones_are_not(tmp_path
     tried(tmp_path, runs[1], "interrupted", "SIGTERM")  # by a person, or by Slurm
     tried(tmp_path, runs[2], "interrupted", "SIGTERM")
     tried(tmp_path, runs[3], "interrupted", "SIGUSR2")  # runs[4] never began, nor did runs[5] since it was sent
-    placed = queue.places(tmp_path)
+    placed = slurm_client.places(tmp_path)
     assert lost(tmp_path, runs, placed) == [runs[0], runs[3]]
     (slurm / "sacct.says").write_text("77_0|NODE_FAIL\n77_1|PREEMPTED\n77_2|CANCELLED by 0\n77_3|FAILED\n")
     assert lost(tmp_path, runs, placed) == [runs[0], runs[1], runs[3]]
@@ -188,22 +188,22 @@ def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
     sent = sends.send(runs)
     tried(tmp_path, runs[0])  # killed; the other's job has vanished without a trace
     notes: list[str] = []
-    Attendance(sends, runs, sent, lambda event: notes.append(event.message)).attend()
+    SlurmMonitor(sends, runs, sent, lambda event: notes.append(event.message)).attend()
     assert [note for note in notes if "submitting" in note] == ["the jobs of 1 runs have died; submitting these again"]
-    assert [list(one.jobs.values()) for one in queue.submissions(tmp_path)][1] == [{runs[0].id: 1}]
+    assert [list(one.jobs.values()) for one in slurm_client.submissions(tmp_path)][1] == [{runs[0].id: 1}]
 
 
 def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path) -> None:
     sender(tmp_path).send([make()])
-    (queue.folder(tmp_path) / "torn").mkdir()
-    (queue.folder(tmp_path) / "torn" / "submission.json").write_text(json.dumps({"name": 3})[:-1])
-    assert list(queue.places(tmp_path)) == [make().id]
+    (slurm_client.folder(tmp_path) / "torn").mkdir()
+    (slurm_client.folder(tmp_path) / "torn" / "submission.json").write_text(json.dumps({"name": 3})[:-1])
+    assert list(slurm_client.places(tmp_path)) == [make().id]
 
 
 def test_a_slurm_that_does_not_answer_is_not_an_empty_queue(tmp_path: Path, slurm: Path) -> None:
     sends = sender(tmp_path)
     sends.send([make()])
     (slurm / "squeue").write_text("#!/bin/sh\nexit 1\n")
-    assert queue.queued(queue.submissions(tmp_path)) is None
+    assert slurm_client.queued(slurm_client.submissions(tmp_path)) is None
     with pytest.raises(UsageError, match="does not answer"):
         sends.send([make()])

@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.sweep import spec
 from bench.sweep.expand import expand
 from bench.sweep.spec import Sweep, Variant, changed, load
-from methods.errors import MethodError
+from methods.core.errors import MethodError
 
 SPEC = """
 backbones = ["bart-base"]

@@ -9,12 +9,12 @@ import pytest
 
 from bench.cli import main
 from bench.config import resolve
-from bench.data import heldout
+from bench.data import held_out
 from bench.errors import UsageError
 from bench.records import load_results
 from bench.sweep.expand import expand
 from bench.sweep.spec import Sweep
-from bench.sweep.tune import configurations, space, tuned
+from bench.sweep.tuning_space import configurations, space, tuned
 from bench.tasks import get, suite
 
 SPACE = ["lr=1e-4..1e-2", "warmup=0.0..0.2", "rank=2..8", "clip=1.0,5.0"]
@@ -71,18 +71,18 @@ def test_runs_that_tune_have_ids_of_their_own_and_say_so() -> None:
 @pytest.mark.parametrize("name", ["image-text", "video-text"])
 def test_tuning_never_sees_an_example_that_is_reported_or_trained_on(name: str, tiny_root: Path) -> None:
     for task in suite(name):
-        parts = {split: heldout.read(task, tiny_root, split) for split in (heldout.TRAIN, heldout.TUNING)}
+        parts = {split: held_out.read(task, tiny_root, split) for split in (held_out.TRAIN, held_out.TUNING)}
         reported = {example.id for example in task.read(tiny_root, task.report_split)}
         looks = {split: {e.visual[0] for e in examples} for split, examples in parts.items()}
-        if heldout.has_own_validation(task):
-            assert parts[heldout.TRAIN] == task.read(tiny_root, "train")
-            assert parts[heldout.TUNING] == task.read(tiny_root, "validation")
+        if held_out.has_own_validation(task):
+            assert parts[held_out.TRAIN] == task.read(tiny_root, "train")
+            assert parts[held_out.TUNING] == task.read(tiny_root, "validation")
         else:
             together = sorted(e.id for part in parts.values() for e in part)
             assert together == sorted(e.id for e in task.read(tiny_root, "train"))
-            assert not looks[heldout.TRAIN] & looks[heldout.TUNING]  # not even another question on the same image
-        assert not {e.id for e in parts[heldout.TUNING]} & reported or heldout.has_own_validation(task)
-    assert not heldout.has_own_validation(get("gqa")) and heldout.has_own_validation(get("vqa"))
+            assert not looks[held_out.TRAIN] & looks[held_out.TUNING]  # not even another question on the same image
+        assert not {e.id for e in parts[held_out.TUNING]} & reported or held_out.has_own_validation(task)
+    assert not held_out.has_own_validation(get("gqa")) and held_out.has_own_validation(get("vqa"))
 
 
 @pytest.fixture

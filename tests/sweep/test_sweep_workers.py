@@ -15,14 +15,14 @@ import pytest
 
 from bench.cli.progress import Progress
 from bench.config import Execution, Run, resolve
-from bench.events import Event
-from bench.records import Folder
-from bench.sweep import attempts, workers
-from bench.sweep.claims import Observer, acquire
-from bench.sweep.follow import Follow
-from bench.sweep.pulse import Pulse
+from bench.events import RunEvent
+from bench.records import RunDir
+from bench.sweep import attempts, local_workers
+from bench.sweep.claims import ClaimObserver, acquire
+from bench.sweep.local_workers import gpus, local
+from bench.sweep.progress_file import ProgressFile
+from bench.sweep.run_follower import RunFollower
 from bench.sweep.states import state
-from bench.sweep.workers import gpus, local
 
 CPU = Execution(device="cpu")
 
@@ -34,7 +34,7 @@ def make(seed: int) -> Run:
 @pytest.fixture(autouse=True)
 def faked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_runs.also_in_workers(tmp_path / "site", monkeypatch)
-    monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(local_workers, "POLL_SECONDS", 0.05)
 
 
 def test_every_run_once_and_never_more_than_so_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_a_worker_that_is_killed_costs_one_run(tmp_path: Path, monkeypatch: pyte
     local(runs, CPU, tmp_path, jobs=1, report=lambda event: notes.append(event.message))
     assert sum("was killed" in note for note in notes) == attempts.KILLS
     assert [state(tmp_path, run).name for run in runs] == ["done", "parked", "done", "done"]
-    record = Folder(tmp_path, runs[1].id).read()
+    record = RunDir(tmp_path, runs[1].id).read()
     assert record is not None
     assert record.error is not None
     assert (record.cause, record.error.type) == ("error", "WorkerDied")
@@ -72,7 +72,7 @@ def test_a_stop_lets_workers_make_their_checkpoints(stop: str, tmp_path: Path, r
 import sys
 from pathlib import Path
 from bench.config import Execution, resolve
-from bench.sweep.workers import local
+from bench.sweep.local_workers import local
 runs = [resolve("mini-bart", "lora", "image-text", seed=seed) for seed in (1, 2, 3)]
 try:
     local(runs, Execution(device="cpu"), Path(sys.argv[1]), jobs=2, report=print)
@@ -84,7 +84,7 @@ except KeyboardInterrupt:
     sweep = subprocess.Popen(
         [*shell, sys.executable, "-c", code, str(tmp_path)], cwd=repo, env=environment, start_new_session=True
     )
-    folders = [Folder(tmp_path, make(seed).id) for seed in (1, 2, 3)]
+    folders = [RunDir(tmp_path, make(seed).id) for seed in (1, 2, 3)]
     try:
         deadline = time.monotonic() + 120
         while not all(folder.run.exists() for folder in folders[:2]) and time.monotonic() < deadline:
@@ -104,16 +104,16 @@ except KeyboardInterrupt:
 
 def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
     run, events = resolve("mini-bart", "lora", "image-text", settings={"steps": 10}), []
-    follow = Follow([run], tmp_path, events.append)
+    follow = RunFollower([run], tmp_path, events.append)
     assert follow.look() == {run.id: "missing"}
     assert events == []
-    folder = Folder(tmp_path, run.id)
-    with acquire(folder.claim, Observer()) as lease:
-        pulse = Pulse(folder, lambda event: None, None)
+    folder = RunDir(tmp_path, run.id)
+    with acquire(folder.claim, ClaimObserver()) as lease:
+        pulse = ProgressFile(folder, lambda event: None, None)
         assert follow.look() == {run.id: "running"}
-        pulse(Event("phase", run.id, "train"))
+        pulse(RunEvent("phase", run.id, "train"))
         for step in (4, 5):
-            pulse(Event("step", run.id, "vqa", step, 10, 0.5, 0.25, 32))
+            pulse(RunEvent("step", run.id, "vqa", step, 10, 0.5, 0.25, 32))
         pulse.write()
         for _ in range(2):
             follow.look()
@@ -123,7 +123,7 @@ def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
     for _ in range(2):
         assert follow.look() == {}
     assert [event.kind for event in events] == ["start", "phase", "step", "end"]
-    assert events[2] == Event("step", run.id, "train", 5, 10, 0.5, 0.25)
+    assert events[2] == RunEvent("step", run.id, "train", 5, 10, 0.5, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_an_error_outside_of_a_run_is_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_stop_while_workers_are_starting_is_not_lost(tmp_path: Path) -> None:
-    pool = workers.Pool(workers.Lane([make(1)], CPU, tmp_path), [])
+    pool = local_workers.Pool(local_workers.LocalWorker([make(1)], CPU, tmp_path), [])
     pool.start(1)
     pool.stop()
     assert fake_runs.ledger(tmp_path) == []

@@ -6,11 +6,11 @@ from pkgutil import iter_modules
 
 import pandas as pd
 
-from bench.report.cells import Entry
 from bench.report.figure import Plot, theme
+from bench.report.run_entries import RunEntry
 
 
-def draw_all(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+def draw_all(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
     """Draw every plot that has something to show; ``curves`` maps run ids to frames of ``step, loss``."""
     modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
     with theme():

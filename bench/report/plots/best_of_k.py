@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from bench.report.cells import Entry
 from bench.report.figure import FAMILIES, INK, PAGE, Plot, canvas, family_of, shades
-from bench.report.placing import pixels_per_unit, spread
+from bench.report.label_placement import pixels_per_unit, spread
+from bench.report.run_entries import RunEntry
 from bench.report.table import slug, title_of
 from bench.report.tuning import Tuned, expected_best, tuned
 
@@ -14,7 +14,7 @@ ORDER = 8
 LETTER = 6.5  # font size of the names
 
 
-def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
     """One plot per backbone and suite with runs that tune."""
     return [_draw(methods) for methods in tuned([entry for entry in entries if entry.tuning])]
 

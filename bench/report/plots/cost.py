@@ -7,9 +7,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.report.cells import Entry
 from bench.report.efficiency import MIB, conditions_of, memory_key, under
 from bench.report.figure import FAINT, FAMILIES, PAGE, Plot, canvas, family_of
+from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
 from bench.report.table import ABSENT, REFERENCE, groups, methods_of, slug, title_of
 
@@ -18,13 +18,13 @@ LINE = 0.165
 PARTS = ("frozen", "trainable", "gradients", "optimizer", "activations")  # frozen: all weights less the trainable
 
 
-def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
     """One plot per backbone, suite and conditions under which a run finished."""
     split = [(group, conditions_of(group)) for group in groups(entries, "backbone", "suite")]
     return [_draw(under(group, key), key, len(keys) > 1) for group, keys in split for key in keys]
 
 
-def _draw(entries: Sequence[Entry], conditions: str, several: bool) -> Plot:
+def _draw(entries: Sequence[RunEntry], conditions: str, several: bool) -> Plot:
     numbers = _numbers(entries)
     title = f"Time and memory: {title_of(entries)}, on {conditions}"
     figure, (time, memory) = canvas(PAGE, 1.15 + LINE * len(numbers), title, ncols=2, sharey=True)
@@ -42,7 +42,7 @@ def _draw(entries: Sequence[Entry], conditions: str, several: bool) -> Plot:
     return Plot(key, title, alt, figure, numbers)
 
 
-def _numbers(entries: Sequence[Entry]) -> pd.DataFrame:
+def _numbers(entries: Sequence[RunEntry]) -> pd.DataFrame:
     rows = []
     for label, seeds in methods_of(entries).items():
         row: dict[str, object] = {"method": label, "family": family_of(seeds[0].method).name}
@@ -56,13 +56,13 @@ def _numbers(entries: Sequence[Entry]) -> pd.DataFrame:
     return frame.assign(frozen_mib=frame["weights_mib"] - frame["trainable_mib"])
 
 
-def _mean(seeds: Sequence[Entry], key: str, scale: float) -> float | None:
+def _mean(seeds: Sequence[RunEntry], key: str, scale: float) -> float | None:
     values = [entry.measured[key] * scale for entry in seeds if key in entry.measured and entry.timed]
     return mean(values) if values else None
 
 
 def _memory(
-    figure: Figure, axes: Axes, entries: Sequence[Entry], numbers: pd.DataFrame, codes: Mapping[str, str]
+    figure: Figure, axes: Axes, entries: Sequence[RunEntry], numbers: pd.DataFrame, codes: Mapping[str, str]
 ) -> None:
     """The best figure there is: device peak, else the analytic split, else the host's resident memory."""
     if memory_key(entries)[0] == "peak_memory_bytes":

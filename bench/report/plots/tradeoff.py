@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.cells import Entry
 from bench.report.figure import COLUMN, FAINT, FAMILIES, PAGE, Plot, canvas, family_of
-from bench.report.placing import beside_points
+from bench.report.label_placement import beside_points
+from bench.report.run_entries import RunEntry
 from bench.report.stats import mean, sample_std
 from bench.report.table import groups, methods_of, slug, title_of
 
@@ -20,13 +20,13 @@ MANY = 30  # more methods have a higher plot
 LETTER = 6.5  # font size of names and numbers
 
 
-def draw(entries: Sequence[Entry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
     """One plot per backbone and suite that has at least one complete average."""
     found = [(group, _points(group)) for group in groups(entries, "backbone", "suite")]
     return [_draw(group, points) for group, points in found if not points.empty]
 
 
-def _points(entries: Sequence[Entry]) -> pd.DataFrame:
+def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
     rows = []
     for label, seeds in methods_of(entries).items():
         scores = [entry.average for entry in seeds if entry.average is not None]
@@ -45,7 +45,7 @@ def _points(entries: Sequence[Entry]) -> pd.DataFrame:
     return table.astype({"std": float})
 
 
-def _draw(entries: Sequence[Entry], points: pd.DataFrame) -> Plot:
+def _draw(entries: Sequence[RunEntry], points: pd.DataFrame) -> Plot:
     title = f"Average score against trainable parameters: {title_of(entries)}"
     numbered = len(points) > NAMED
     key = _key_rows(points) if numbered else []

@@ -16,9 +16,9 @@ if os.environ.get("CLOCK_AHEAD_ON", "") == os.environ.get("SLURMD_NODENAME"):
     os.utime = lambda path: touch(path, (time.time(), time.time()))
 
 if os.environ.get("GATE") and os.environ.get("SLURM_JOB_ID"):
-    from bench.sweep.pulse import Pulse
+    from bench.sweep.progress_file import ProgressFile
 
-    step = Pulse._step
+    step = ProgressFile._step
 
     def slow(self, event):
         step(self, event)
@@ -26,7 +26,7 @@ if os.environ.get("GATE") and os.environ.get("SLURM_JOB_ID"):
         while event.step == 10 and not os.path.exists(os.environ["GATE"]):
             time.sleep(0.05)
 
-    Pulse._step = slow
+    ProgressFile._step = slow
 
 if os.environ.get("NO_PICTURES"):
     report = types.ModuleType("bench.report")

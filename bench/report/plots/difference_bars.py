@@ -1,0 +1,89 @@
+"""Bars of an ablation: how each cell differs from its base, with intervals; a panel per task, one for the average."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.report.differences import DOWN, UP, Ablation, ablations
+from bench.report.figure import FAINT, FAMILIES, INK, PAGE, Plot, canvas
+from bench.report.run_entries import RunEntry
+from bench.report.table import title_of
+
+ORDER = 7
+LINE = 0.185  # inches for one cell
+TITLE = 13  # letters of a panel title that fit on a line
+GAIN, LOSS = FAMILIES["adapter"].colour, FAMILIES["enhanced"].colour
+
+
+def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+    """One plot per base whose cells are neither on a curve nor on a map."""
+    return [_draw(found) for found in ablations(entries) if found.plot == "bars" and any(c.found for c in found.cells)]
+
+
+def _draw(ablation: Ablation) -> Plot:
+    title = f"Differences to {ablation.base[0].base}: {title_of(ablation.base)}"
+    labels = [_short(cell.label, ablation.base[0].base) for cell in ablation.cells]
+    numbers = differences_frame(ablation)
+    figure, panels = canvas(PAGE, 1.0 + LINE * len(labels), title, ncols=len(ablation.keys), sharey=True)
+    for axes, key in zip(panels, ablation.keys, strict=True):
+        _panel(axes, ablation, key)
+        axes.set_title(fill(ablation.title(key), TITLE), fontsize=7.5)
+    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_ylim(len(labels) - 0.4, -0.6)
+    alt = (
+        f"Bars with intervals: the difference of {len(labels)} cells to {ablation.base[0].base}; dark bars can be told "
+        "from no difference."
+    )
+    return Plot(f"drops-{ablation.slug}", title, alt, figure, numbers)
+
+
+def _short(label: str, base: str) -> str:
+    """A cell's name without its base's, which the title has."""
+    return label.removeprefix(f"{base},")
+
+
+def _panel(axes: Axes, ablation: Ablation, key: str) -> None:
+    ends = [0.0]
+    for line, cell in enumerate(ablation.cells):
+        found = cell.found.get(key)
+        if found is None:
+            code = next((entry.code for entry in cell.entries if entry.code), "no pair")
+            axes.text(0, line, f" {code}", va="center", fontsize=6, color="#b02a2a", style="italic")
+            continue
+        colour = {UP: GAIN, DOWN: LOSS}.get(cell.mark(key), "#c4c4c4")
+        half = found.half or 0.0
+        axes.barh(line, found.mean, height=0.72, color=colour)
+        axes.plot([found.mean - half, found.mean + half], [line, line], color=INK, linewidth=0.8)
+        ends += [found.mean - half, found.mean + half]
+    axes.axvline(0, color=FAINT, linewidth=0.8)
+    low, high = min(ends), max(ends)
+    room = 0.06 * (high - low) or 1.0
+    axes.set_xlim(low - room, high + room)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(length=0)
+    axes.locator_params(axis="x", nbins=3)
+
+
+def differences_frame(ablation: Ablation) -> pd.DataFrame:
+    """Return the numbers behind the plots of an ablation: a row per cell and task, and one per cell for the average."""
+    rows = []
+    for cell in ablation.cells:
+        for key in ablation.keys:
+            found = cell.found.get(key)
+            half = found.half if found else None
+            rows.append(
+                {
+                    "cell": cell.label,
+                    "task": key,
+                    "difference": found.mean if found else None,
+                    "low": found.mean - half if found and half is not None else None,
+                    "high": found.mean + half if found and half is not None else None,
+                    "seeds": found.seeds if found else 0,
+                    "examples": found.examples if found else 0,
+                    "apart": cell.mark(key),
+                    **{f"at_{name}": str(value) for name, value in cell.entries[0].point.items()},
+                }
+            )
+    return pd.DataFrame(rows)

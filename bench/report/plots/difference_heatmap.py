@@ -1,0 +1,75 @@
+"""Heat map of an ablation over two axes: the difference of the average to the base at every point."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import TwoSlopeNorm
+
+from bench.report.differences import Ablation, ablations
+from bench.report.figure import COLUMN, FAINT, INK, PAGE, Plot, canvas, on
+from bench.report.plots.difference_bars import differences_frame
+from bench.report.run_entries import RunEntry
+from bench.report.table import LIMITED, title_of
+
+ORDER = 6
+LINE = 0.36  # inches for one row
+
+
+def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+    """One plot per base whose cells lie on two axes."""
+    return [_draw(f) for f in ablations(entries) if f.plot == "heatmap" and any(c.found for c in f.cells)]
+
+
+def _draw(ablation: Ablation) -> Plot:
+    (across, columns), (down, rows) = sorted(ablation.axes.items(), key=lambda axis: len(axis[1]))  # more rows fit
+    key = ablation.keys[-1]
+    title = f"Difference to {ablation.base[0].base}, {ablation.title(key)}: {title_of(ablation.base)}"
+    width = COLUMN if len(columns) <= 3 else PAGE
+    figure, (axes, *_) = canvas(width, 1.05 + LINE * len(rows), title)
+    values = np.full((len(rows), len(columns)), np.nan)
+    texts: dict[tuple[int, int], str] = {}
+    for entries, found, mark in _points(ablation, key):
+        point = entries[0].point
+        if point.get(down) not in rows or point.get(across) not in columns:
+            continue
+        at = rows.index(point[down]), columns.index(point[across])
+        if found is None:
+            texts[at] = next((entry.code for entry in entries if entry.code), "")
+        else:
+            values[at] = found
+            texts[at] = f"{found:+.2f}{mark}".replace("-", "−") if entries is not ablation.base else "base"
+    reach = float(np.nanmax(np.abs(values))) or 1.0
+    colours = sns.color_palette("vlag_r", as_cmap=True)
+    norm = TwoSlopeNorm(0.0, -reach, reach)
+    axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
+    for (row, column), text in texts.items():
+        known = not np.isnan(values[row, column])
+        rgb = colours(norm(values[row, column]))[:3] if known else (1, 1, 1)
+        ink = on("#" + "".join(f"{round(255 * part):02x}" for part in rgb)) if known else "#b02a2a"
+        style = "normal" if known else "italic"
+        axes.text(column, row, text, ha="center", va="center", fontsize=6.5 if known else 6, color=ink, style=style)
+    axes.set_xticks(range(len(columns)), [_written(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [_written(value) for value in rows])
+    axes.set(xlabel=across, ylabel=down)
+    axes.grid(visible=False)
+    axes.tick_params(length=0, colors=INK)
+    for edge in axes.spines.values():
+        edge.set_color(FAINT)
+    alt = f"Map of the difference to {ablation.base[0].base} over {across} and {down}; arrows can be told from none."
+    return Plot(f"heat-{ablation.slug}", title, alt, figure, differences_frame(ablation))
+
+
+def _points(ablation: Ablation, key: str) -> list[tuple[Sequence[RunEntry], float | None, str]]:
+    """Every point with its difference (the base's is 0) and its marks."""
+    points: list[tuple[Sequence[RunEntry], float | None, str]] = [(ablation.base, 0.0, "")]
+    for cell in ablation.cells:
+        found = cell.found.get(key)
+        limited = LIMITED * any(entry.limited for entry in cell.entries)
+        points.append((cell.entries, found.mean if found else None, cell.mark(key) + limited))
+    return points
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,187 @@
+"""Modifications ΔH as data: bottlenecks, low-rank maps, biases.
+
+Nothing here imports torch; ``build`` does so when a model is there.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from methods.core.errors import MethodError
+from methods.core.schema import FrozenSchema, Init
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from methods.blocks.layer_factory import LayerFactory
+
+Input = Literal["h", "x", "x_norm", "block"]
+READ = {"h": "H", "x": "X", "x_norm": "norm(X)", "block": "(LN(H + X) or, on T5, H + X)"}
+
+
+class Delta(FrozenSchema):
+    """A modification ΔH of a site's output.
+
+    ``input`` is what it reads: ``h`` the site's own output (sequential), ``x`` what enters the block (parallel),
+    ``x_norm`` the same after the norm at the block's entrance (T5; BART has none there), ``block`` the block's result,
+    LN(H + X) on BART and H + X on T5. ``share`` tells what all tasks have in common: everything, or nothing.
+    """
+
+    input: Input = "h"
+    share: Literal["all", "none", "down", "up"] = "all"
+
+    @model_validator(mode="after")
+    def _shareable(self) -> "Delta":
+        if self.share in ("down", "up") and not isinstance(self, Bottleneck):
+            raise ValueError(f"share={self.share!r} is for bottlenecks; a {type(self).__name__} has 'all' or 'none'")
+        return self
+
+    @property
+    def routed(self) -> bool:
+        """Whether it holds weights per task."""
+        return self.share != "all"
+
+    @property
+    def masked(self) -> bool:
+        """Whether a token's ΔH depends on other tokens: it is called with what tells tokens from padding, ``b n`` bool
+        or None, as its second argument, and stands in encoder layers only."""
+        return False
+
+    def check(self, d_in: int, d_out: int) -> None:
+        """Raise MethodError where these widths cannot be had."""
+
+    def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
+        """The module ``b n d_in -> b n d_out``."""
+        raise NotImplementedError
+
+    def made(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
+        """What stands at a site: the module, or one per task."""
+        if self.share == "none":
+            return make.per_task(lambda: self.build(d_in, d_out, make))
+        return self.build(d_in, d_out, make)
+
+
+class Bottleneck(Delta):
+    """``scale · (W_up · act(W_down · u + b_d) + b_u)``, optionally with heads, norms and structured matrices.
+
+    ``down``, ``up`` and ``down_up`` split the rows of a matrix over ``heads``, which leaves the function as it is; in
+    ``pair`` head i of the up-projection sees head i of the down-projection only. With ``phm`` = n > 0 both matrices are
+    sums of n Kronecker products (Compacter), whose slices have rank ``phm_rank`` (0: not factorised) and whose rules
+    are one for all matrices of the model with ``phm_shared``. With ``factor`` = k > 0 both are products of two matrices
+    of rank k. ``ln_before`` and ``ln_after`` put a new LayerNorm on u and on the result.
+    """
+
+    share: Literal["all", "none", "down", "up"] = "all"
+    r: int = Field(ge=1)
+    heads: int = Field(default=1, ge=1)
+    arrange: Literal["plain", "down", "up", "down_up", "pair"] = "plain"
+    phm: int = Field(default=0, ge=0)
+    phm_rank: int = Field(default=0, ge=0)
+    phm_shared: bool = False
+    factor: int = Field(default=0, ge=0)
+    act: Literal["gelu_tanh", "relu", "silu", "tanh", "none"] = "gelu_tanh"
+    scale: float = 1.0
+    ln_before: bool = False
+    ln_after: bool = False
+    init: Init = "backbone"
+    init_up: Init = "backbone"
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Bottleneck":
+        if self.arrange == "plain" and self.heads != 1:
+            raise ValueError(f"arrange='plain' has one head, heads={self.heads} given; use arrange='down' or heads=1")
+        if self.arrange != "up" and self.r % self.heads:
+            raise ValueError(f"rank {self.r} is not divisible by heads {self.heads}")
+        structured = f"phm={self.phm}" if self.phm else f"factor={self.factor}"
+        if (self.phm or self.factor) and self.heads != 1:
+            raise ValueError(f"{structured} goes with one head, heads={self.heads} given")
+        if self.phm and self.factor:
+            raise ValueError(f"phm={self.phm} and factor={self.factor} exclude each other")
+        if (self.phm or self.factor) and not {self.init, self.init_up} <= {"backbone", "zeros"}:
+            raise ValueError(f"matrices with {structured} have their own start; leave init at 'backbone' or 'zeros'")
+        if self.phm and self.r % self.phm:
+            raise ValueError(f"rank {self.r} is not divisible by phm {self.phm}")
+        return self
+
+    @property
+    def formula(self) -> str:
+        """The bottleneck with what it reads, and how its matrices are made."""
+        u = f"LN({READ[self.input]})" if self.ln_before else READ[self.input]
+        inner = f"W_down · {u} + b_down"
+        inner = inner if self.act == "none" else f"{self.act}({inner})"
+        text = f"W_up · {inner} + b_up"
+        text = text if self.scale == 1.0 else f"{self.scale:g} · ({text})"
+        text = f"LN({text})" if self.ln_after else text
+        notes = [f"rank {self.r}"]
+        notes += [f"{self.heads} heads, arranged {self.arrange}"] if self.heads > 1 else []
+        notes += [f"W = Σ of {self.phm} A_i ⊗ B_i"] if self.phm else []
+        notes += [f"B_i of rank {self.phm_rank}"] if self.phm_rank else []
+        notes += ["A_i one for the model"] if self.phm_shared else []
+        notes += [f"W of rank {self.factor}"] if self.factor else []
+        notes += [f"tasks share {self.share}"] if self.routed else []
+        return f"{text}   ({'; '.join(notes)})"
+
+    def check(self, d_in: int, d_out: int) -> None:
+        """Raise MethodError where heads or phm do not divide a width."""
+        if self.arrange in ("up", "down_up", "pair") and d_out % self.heads:
+            raise MethodError(f"output width {d_out} is not divisible by heads {self.heads} (arrange={self.arrange!r})")
+        if self.phm and (d_in % self.phm or d_out % self.phm):
+            raise MethodError(f"widths {d_in} and {d_out} are not both divisible by phm {self.phm}")
+
+    def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
+        """The bottleneck ``b n d_in -> b n d_out``."""
+        from methods.blocks.bottleneck import Bottleneck as Block
+
+        one = {side: self.share == side for side in ("down", "up")}
+        down = self._matrix(d_in, self.r, self.init, make, routed=one["up"])
+        up = self._matrix(self.r, d_out, self.init_up, make, routed=one["down"], paired=self.arrange == "pair")
+        before = make.norm(d_in) if self.ln_before else None
+        after = make.norm(d_out) if self.ln_after else None
+        return Block(down, up, act=self.act, scale=self.scale, before=before, after=after)
+
+    def _matrix(
+        self, d_in: int, d_out: int, init: Init, make: "LayerFactory", *, routed: bool, paired: bool = False
+    ) -> "nn.Module":
+        from methods.blocks.bottleneck import Factored, Pairs
+        from methods.blocks.phm import PHM
+
+        def build() -> "nn.Module":
+            if self.phm:
+                return PHM(self.phm, d_in, d_out, init, make, rank=self.phm_rank, shared=self.phm_shared)
+            if self.factor:
+                return Factored(d_in, d_out, self.factor, init, make)
+            return Pairs(self.heads, d_in, d_out, init, make) if paired else make.linear(d_in, d_out, init)
+
+        return make.per_task(build) if routed else build()
+
+
+class LoRA(Delta):
+    """``(alpha / r) · B · A · dropout(x)`` beside a Linear (Hu et al., 2022)."""
+
+    input: Input = "x"
+    r: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def formula(self) -> str:
+        """The low-rank map with its numbers."""
+        dropped = f"dropout_{self.dropout:g}({READ[self.input]})" if self.dropout else READ[self.input]
+        own = "; one per task" if self.routed else ""
+        return f"{self.alpha / self.r:g} · B · A · {dropped}   (rank {self.r}, alpha {self.alpha:g}{own})"
+
+    def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
+        """The low-rank map ``b n d_in -> b n d_out``, zero at the start."""
+        from methods.blocks.lowrank import LowRank
+
+        return LowRank(d_in, self.r, d_out, scale=self.alpha / self.r, dropout=self.dropout, make=make)
+
+
+class Bias(Delta):
+    """A trained vector, zero at the start: a bias for a module that has none."""
+
+    def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
+        """The bias ``d_out``, whatever the input."""
+        from methods.blocks.bias_vector import Vector
+
+        return Vector(d_out, make=make)

@@ -1,0 +1,221 @@
+"""Where a named site is in an HF BART or T5, and what X and H are there. The only file that knows HF's module names.
+
+X is what enters the block. In BART (post-LN) that is the residual stream. In T5 (pre-LN) there are two candidates; as
+in the VL-PET official code it is the residual stream *before* the norm, whose magnitude can be tens.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.models.t5.modeling_t5 import T5LayerNorm
+
+from methods.core.errors import MethodError
+from methods.core.shape import LAYER_SITES, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Port:
+    """One site of one layer: H is (the first item of) the output of ``module``, X the first argument of ``x``.
+
+    With ``ahead`` H is what goes into ``module`` instead: its first argument, or the one called ``keyword``. ``normed``
+    is the module whose first argument is X after the block's norm, ``norm`` the norm that ends a block (BART).
+    ``layer`` is the whole transformer layer around them, where there is one.
+    """
+
+    site: str
+    index: int
+    module: nn.Module
+    x: nn.Module
+    layer: nn.Module | None = None
+    ahead: bool = False
+    keyword: str | None = None
+    normed: nn.Module | None = None
+    norm: nn.Module | None = None
+
+    @property
+    def start(self) -> Any:
+        """The first block of the layer: its first argument is what the layer was given, its attention mask tells tokens
+        from padding. Other than hooks on the layer itself, gradient checkpointing runs its hooks again."""
+        layer: Any = self.layer
+        return layer.self_attn if hasattr(layer, "self_attn") else layer.layer[0]
+
+    @property
+    def key(self) -> str:
+        """A name without dots: the layer's index after the stack, such as ``enc_3_sa_out``."""
+        stack, *rest = self.site.split(".")
+        return "_".join([stack, str(self.index), *rest])
+
+
+class Sites:
+    """The sites of a language model (an HF BART or T5) and of the visual projector beside it, if there is one."""
+
+    def __init__(self, lm: Any, visual: nn.Module | None = None) -> None:
+        """Raises MethodError where ``lm`` is not an HF BART or T5."""
+        if not hasattr(lm, "config") or not hasattr(lm, "get_encoder"):
+            raise MethodError(f"methods attach to an HF BART or T5, or to a wrapper with one as .lm; not to {type(lm)}")
+        self.lm = lm
+        self.visual = visual
+        self.shape = Shape.of(lm.config)
+        self._stacks: dict[str, Any] = {"enc": lm.get_encoder(), "dec": lm.get_decoder()}
+
+    def ports(self, site: str, layers: str | tuple[int, ...] = "all") -> list[Port]:
+        """The ports of ``site``, layer by layer; MethodError for a layer that is not there.
+
+        A model without an output layer, a projector or norms at the ends of its stacks has no ports there.
+        """
+        found = self._in_layers(site) if site in LAYER_SITES else self._outside_layers(site)
+        for index in () if layers == "all" else layers:
+            if index not in found:
+                raise MethodError(f"site {site!r} has layers {list(found)}, not {index}")
+        return [port for index, ports in found.items() if layers == "all" or index in layers for port in ports]
+
+    def norms(self, names: tuple[str, ...]) -> list[nn.Parameter]:
+        """Parameters of norms: of a whole stack (by class, not by name), or of the norms at one kind of site."""
+        norms: list[nn.Module] = []
+        for name in names:
+            if name in self._stacks:
+                norms += [module for module in self._stacks[name].modules() if _is_norm(module)]
+            else:
+                norms += [port.module for port in self.ports(f"{name}.ln")]
+        return [parameter for norm in norms for parameter in norm.parameters()]
+
+    def biases(self, names: tuple[str, ...]) -> list[nn.Parameter]:
+        """Biases of a whole stack, by the official code's substring rule, or of the Linears at one kind of site."""
+        found: list[Any] = []
+        for name in names:
+            if name in self._stacks:
+                found += [p for full, p in self._stacks[name].named_parameters() if "bias" in full]
+            else:
+                found += [port.module.bias for port in self.ports(name)]
+        return found
+
+    def stack(self, name: str) -> Any:
+        """HF's module of a stack, ``enc`` or ``dec``."""
+        return self._stacks[name]
+
+    def layers(self, name: str) -> nn.ModuleList:
+        """The layers of a stack."""
+        return self._stacks[name].layers if self.shape.family == "bart" else self._stacks[name].block
+
+    def entrance(self, name: str) -> nn.Module:
+        """The module that gives a stack its text input, before dropout: BART's embedding norm, T5's embedding."""
+        stack = self._stacks[name]
+        return stack.layernorm_embedding if self.shape.family == "bart" else stack.embed_tokens
+
+    def dropout(self, name: str) -> float:
+        """The rate of a stack's own dropout."""
+        dropout = self._stacks[name].dropout
+        return dropout.p if isinstance(dropout, nn.Dropout) else dropout
+
+    def narrow(self, name: str, factor: int) -> tuple[nn.ModuleList, nn.Module | None]:
+        """New layers like a stack's, and the norm that follows T5's, with widths divided by ``factor``.
+
+        They have the stack's number of heads and dropout rates, start values as the model's own constructor draws them,
+        and in a cache the places behind those of the stack's layers.
+        """
+        stack, own = self._stacks[name], self.layers(name)
+        config, kind = deepcopy(stack.config), type(own[0])
+        for width in ("d_model", "d_ff", "d_kv", "encoder_ffn_dim", "decoder_ffn_dim"):
+            if hasattr(config, width):
+                setattr(config, width, getattr(config, width) // factor)
+        norm: nn.Module | None = None
+        if self.shape.family == "bart":
+            layers = [kind(config, layer_idx=len(own) + index) for index in range(len(own))]
+        else:
+            layers = [kind(config, index == 0, layer_idx=len(own) + index) for index in range(len(own))]
+            norm = T5LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+        narrow = nn.ModuleList(layers).apply(self.lm._init_weights)
+        for ours, theirs in zip(narrow.modules(), own.modules(), strict=True):
+            for rate in ("p", "dropout", "activation_dropout"):
+                if isinstance(getattr(theirs, rate, None), float):
+                    setattr(ours, rate, getattr(theirs, rate))
+        return narrow, norm
+
+    def _in_layers(self, site: str) -> dict[int, list[Port]]:
+        family, layers = self.shape.family, self.layers(site[:3])
+        return {index: ports_of(family, site, index, layer) for index, layer in enumerate(layers)}
+
+    def _outside_layers(self, site: str) -> dict[int, list[Port]]:
+        modules: list[nn.Module]
+        if site == "lm.head":
+            modules = [head for head in [self.lm.get_output_embeddings()] if head is not None]
+        elif site == "vis.ln":
+            modules = [] if self.visual is None else [module for module in self.visual.modules() if _is_norm(module)]
+        else:
+            modules = [module for module in self._stacks[site[:3]].children() if _is_norm(module)]
+        return {index: [_whole(site, index, module)] for index, module in enumerate(modules)}
+
+
+def ports_of(family: str, site: str, index: int, layer: Any) -> list[Port]:
+    """The ports of a site in ``layer``, an HF layer of any width."""
+    return _bart(site, index, layer) if family == "bart" else _t5(site, index, layer)
+
+
+def position_table(layer: Any) -> nn.Parameter:
+    """The relative position biases ``buckets heads`` in the first layer of a T5 stack."""
+    return layer.layer[0].SelfAttention.relative_attention_bias.weight
+
+
+def position_bias(layer: Any, length: int) -> Tensor:
+    """What the first layer of a T5 stack adds to the scores between positions: ``1 heads length length``."""
+    return layer.layer[0].SelfAttention.compute_bias(length, length)
+
+
+def _bart(site: str, index: int, layer: Any) -> list[Port]:
+    _, block, point = site.split(".")
+    if point == "ln":
+        names = {"sa": "self_attn_layer_norm", "xa": "encoder_attn_layer_norm", "ff": "final_layer_norm"}
+        return [_whole(site, index, getattr(layer, names[block]), layer)]
+    if block == "ff":
+        modules = {"x": layer.fc1, "up": [layer.fc1], "down": layer.fc2, "out": layer.fc2, "normed": layer.fc1}
+        return _feed_forward(site, index, layer, **modules, norm=layer.final_layer_norm)
+    attention = layer.self_attn if block == "sa" else layer.encoder_attn
+    if point == "out":
+        norm = layer.self_attn_layer_norm if block == "sa" else layer.encoder_attn_layer_norm
+        return [Port(site, index, module=attention, x=attention, layer=layer, normed=attention, norm=norm)]
+    if point == "kv":
+        return [_into_cross_attention(site, index, attention, layer)]
+    return [_whole(site, index, getattr(attention, {"o": "out_proj"}.get(point, f"{point}_proj")), layer)]
+
+
+def _t5(site: str, index: int, layer: Any) -> list[Port]:
+    _, block, point = site.split(".")
+    around = layer.layer[{"sa": 0, "xa": 1, "ff": -1}[block]]
+    if point == "ln":
+        return [_whole(site, index, around.layer_norm, layer)]
+    if block == "ff":
+        ff = around.DenseReluDense
+        up = [ff.wi_0, ff.wi_1] if hasattr(ff, "wi_0") else [ff.wi]
+        return _feed_forward(site, index, layer, x=around, up=up, down=ff.wo, out=ff, normed=ff)
+    attention = around.SelfAttention if block == "sa" else around.EncDecAttention
+    if point == "out":
+        return [Port(site, index, module=attention, x=around, layer=layer, normed=attention)]
+    if point == "kv":
+        return [_into_cross_attention(site, index, attention, layer)]
+    return [_whole(site, index, getattr(attention, point), layer)]
+
+
+def _into_cross_attention(site: str, index: int, attention: nn.Module, layer: nn.Module) -> Port:
+    return Port(site, index, module=attention, x=attention, layer=layer, ahead=True, keyword="key_value_states")
+
+
+def _feed_forward(site: str, index: int, layer: nn.Module, **of: Any) -> list[Port]:
+    """``of``: the block's entrance ``x``, its ``up`` Linears, its ``down`` Linear, the ``out`` module, where X is
+    ``normed``, and the ``norm`` at its end."""
+    if site.endswith(".up"):
+        return [_whole(site, index, linear, layer) for linear in of["up"]]
+    if site.endswith(".mid"):
+        # What goes into the down-projection, because in a gated FFN the activation's output is but one factor of it.
+        return [Port(site, index, module=of["down"], x=of["down"], layer=layer, ahead=True)]
+    return [Port(site, index, module=of["out"], x=of["x"], layer=layer, normed=of["normed"], norm=of.get("norm"))]
+
+
+def _whole(site: str, index: int, module: Any, layer: nn.Module | None = None) -> Port:
+    """The port of a Linear or a norm: X and H are its own input and output."""
+    return Port(site, index, module=module, x=module, layer=layer)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm | T5LayerNorm)
