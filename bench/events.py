@@ -30,6 +30,10 @@ def silent(event: RunEvent) -> None:
     """Report to nobody."""
 
 
+class OwnershipLost(KeyboardInterrupt):
+    """The run is no longer ours: its owner was thought dead, and another process took over. Nothing more is written."""
+
+
 class RunHold:
     """A run's hold on its folder: this one is for good, that of a sweep is a lease (:mod:`bench.sweep.claims`).
 
@@ -39,4 +43,4 @@ class RunHold:
     stop: str | None = None
 
     def check(self) -> None:
-        """Raise :class:`bench.records.OwnershipLost` where the folder has become another process's."""
+        """Raise :class:`OwnershipLost` where the folder has become another process's."""

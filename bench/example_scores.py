@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import tasks
-from bench.records import CorruptFile, RunDir
+from bench.files import CorruptFile
+from bench.run_dir import RunDir
 from bench.tasks import Example
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from bench.config import Execution, Run, validated
 from bench.errors import UsageError
 from bench.events import Report, RunEvent, silent
-from bench.records import CorruptFile, Record, RunDir, check_weights
+from bench.files import CorruptFile
+from bench.record_schema import Record
+from bench.run_dir import RunDir, check_weights
 
 if TYPE_CHECKING:
     from bench.backbones import VLModel
@@ -20,8 +22,7 @@ def opened(path: Path) -> tuple[RunDir, Run]:
         UsageError: there is no run in this directory.
         Corrupt: its configuration or its weights cannot be what was written.
     """
-    folder = RunDir(path, path.resolve().name)
-    folder.path = path
+    folder = RunDir.at(path)
     try:
         content = json.loads(folder.run.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -30,7 +31,7 @@ def opened(path: Path) -> tuple[RunDir, Run]:
         raise CorruptFile(f"{folder.run}: cannot be read ({error})") from error
     run = validated(Run, content, str(folder.run))
     check_weights(folder.weights)
-    beside = path / "backbone"
+    beside = folder.backbone
     return folder, run.model_copy(update={"backbone": str(beside.resolve())}) if beside.is_dir() else run
 
 
@@ -69,7 +70,7 @@ def evaluate(path: Path, execution: Execution, report: Report = silent) -> Recor
     model, handle = work.build(root, device, memory)
     handle.load(folder.weights)
     scores = work.evaluate(model, root, device, memory)
-    imported = path / "imported.json"
+    imported = folder.imported
     if imported.exists():
         work.facts["imported"] = json.loads(imported.read_text(encoding="utf-8"))
     record = work.ended(status="done", scores=scores)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import methods
-from bench import backbones, evaluate, records, train
+from bench import backbones, evaluate, train
 from bench import device as dev
 from bench.config import Execution, Run, is_mini
 from bench.data import held_out
@@ -25,8 +25,10 @@ from bench.data.features import FeatureStore
 from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
-from bench.events import Report, RunEvent, RunHold, silent
-from bench.records import Failure, OwnershipLost, Record, RunDir, Score
+from bench.events import OwnershipLost, Report, RunEvent, RunHold, silent
+from bench.files import explain_write_errors, read_json_lines, write_bytes
+from bench.record_schema import Failure, Record, Score, classify, now
+from bench.run_dir import RunDir
 from bench.tasks import Task
 from bench.training_curve import TrainingCurve
 
@@ -114,7 +116,7 @@ class Work:
     step: int = 0
     stop: str | None = None
     begun: float = field(default_factory=time.monotonic)
-    started: str = field(default_factory=records.now)
+    started: str = field(default_factory=now)
     start_step: int = 0
     segment_ended: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
@@ -126,7 +128,6 @@ class Work:
             raise KeyboardInterrupt(self.stop)
 
     def enter(self, phase: str) -> None:
-        """Begin a phase."""
         self.phase = phase
         self.report(RunEvent("phase", self.run.id, phase))
 
@@ -230,8 +231,8 @@ class Work:
         reported."""
         recipe = self.run.recipe
         per_epoch = sum(plan.sizes.values())
-        best = self.folder.path / "best.safetensors"
-        marks = self.folder.path / "best.json"
+        best = self.folder.best_weights
+        marks = self.folder.best_epochs
         curve = TrainingCurve(self.folder, plan.steps)
 
         def on_step(step: int, point: dict[str, Any]) -> None:
@@ -242,7 +243,7 @@ class Work:
             if recipe.validate_ == "epoch" and (step % per_epoch == 0 or step == plan.steps):
                 mean = self.validate(model, root, device, step)
                 model.train()
-                if recipe.select == "best" and mean > (records.read_lines(marks) or [{"mean": -1.0}])[-1]["mean"]:
+                if recipe.select == "best" and mean > (read_json_lines(marks) or [{"mean": -1.0}])[-1]["mean"]:
                     self.hold.check()
                     handle.save(best)
                     self.folder.append(marks, {"step": step, "mean": mean})
@@ -262,19 +263,19 @@ class Work:
             )
         if best.exists():
             handle.load(best)
-            self.facts["selected"] = records.read_lines(marks)[-1]
+            self.facts["selected"] = read_json_lines(marks)[-1]
         return done
 
     def resumed(self, step: int) -> None:
         """Go on from an earlier attempt's checkpoint: forget what it wrote after it, note the piece that it did."""
         self.start_step = self.step = step
-        for path in (self.folder.curve, self.folder.path / "validation.jsonl"):
-            rows = records.read_lines(path)
+        for path in (self.folder.curve, self.folder.validation):
+            rows = read_json_lines(path)
             if kept := [row for row in rows if row["step"] <= step]:
-                records.write_bytes(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+                write_bytes(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
             elif rows:
                 path.unlink()
-        before = records.read_lines(self.folder.segments)
+        before = read_json_lines(self.folder.segments)
         begun = before[-1]["end_step"] if before else 0
         if begun < step:  # it was killed before it could say so
             lost = {"start_step": begun, "end_step": step, "host": None, "job_id": None, "start": None, "end": None}
@@ -288,7 +289,7 @@ class Work:
             said = self.predicted(model, task, data, device)
             points[task.name] = task.score(data.examples, said)[task.metric]
         mean = sum(points.values()) / len(points)
-        self.folder.append(self.folder.path / "validation.jsonl", {"step": step, "mean": mean, "scores": points})
+        self.folder.append(self.folder.validation, {"step": step, "mean": mean, "scores": points})
         return mean
 
     def scored(self, model: Any, task: Task, root: Path, device: torch.device) -> Score:
@@ -329,17 +330,17 @@ class Work:
                 "host": place["host"],
                 "job_id": place["job_id"],
                 "start": self.started,
-                "end": records.now(),
+                "end": now(),
                 "reason": reason,
             },
         )
 
     def failure(self, error: Exception) -> Record:
         """Return the record of a run that failed, with the end of its traceback."""
-        cause = records.classify(error)
+        cause = classify(error)
         self.end_segment(cause)
         told = "".join(traceback.format_exception(error))
-        with records.explain_write_errors(self.folder.log):
+        with explain_write_errors(self.folder.log):
             self.folder.log.write_text(told, encoding="utf-8")
         failure = Failure(
             phase=self.phase,
@@ -351,15 +352,14 @@ class Work:
         return self.ended(status="failed", cause=cause, error=failure)
 
     def ended(self, **outcome: Any) -> Record:
-        """Return the record with what is known."""
         return Record(
             id=self.folder.id,
             run=self.run,
             **self.facts,
             **outcome,
-            segments=records.read_lines(self.folder.segments),
+            segments=read_json_lines(self.folder.segments),
             limited=self.run.recipe.limit is not None,
-            finished=records.now(),
+            finished=now(),
         )
 
 

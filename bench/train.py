@@ -13,7 +13,7 @@ from bench import device as dev
 from bench import losses, optim
 from bench.config import Recipe
 from bench.data.batches import Batch, TokenizedSplit, schedule
-from bench.records import whole
+from bench.files import atomic_write
 from bench.tasks import Task
 
 
@@ -183,7 +183,7 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: 
         "optimizer": optimiser.state_dict(),
         "rng": dev.rng_state(),
     }
-    with whole(path) as file:
+    with atomic_write(path) as file:
         torch.save(state, file)
 
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from bench.records import RunDir
+from bench.run_dir import RunDir
 
 POINTS = 100  # whatever the number of updates
 

@@ -16,7 +16,8 @@ import pytest
 
 from bench.config import Execution, Run
 from bench.events import Report, RunEvent, RunHold, silent
-from bench.records import Failure, Record, RunDir, Score, classify, now
+from bench.record_schema import Failure, Record, Score, classify, now
+from bench.run_dir import RunDir
 from methods.core.errors import MethodError
 
 ERRORS: dict[str, Callable[[], Exception]] = {

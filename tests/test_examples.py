@@ -7,7 +7,8 @@ import pytest
 
 from bench.config import Run, resolve
 from bench.example_scores import example_scores
-from bench.records import Record, RunDir, Score
+from bench.record_schema import Record, Score
+from bench.run_dir import RunDir
 
 ROWS = [{"id": f"q{i}", "prediction": "yes", "reference": {"yes": 1.0} if i < 3 else {"no": 1.0}} for i in range(4)]
 

@@ -13,7 +13,9 @@ from bench import records, tasks, train
 from bench import run as run_module
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
+from bench.files import read_json_lines
 from bench.run import run_one, score_rows
+from bench.run_dir import RunDir
 
 SETTINGS = {
     "steps": 8,
@@ -38,7 +40,7 @@ def make(suite: str = "video-text", method: str = "vl-pet-large", **settings: ob
 def test_a_run_leaves_a_complete_record(execution: Execution, tmp_path: Path) -> None:
     run, events = make("image-text"), []
     record = run_one(run, execution, tmp_path, events.append)
-    folder = records.RunDir(tmp_path, run.id)
+    folder = RunDir(tmp_path, run.id)
     assert record == folder.read()
     assert record.status == "done"
     assert set(record.scores) == {"vqa", "gqa", "nlvr", "caption"}
@@ -58,7 +60,7 @@ def test_a_run_leaves_a_complete_record(execution: Execution, tmp_path: Path) ->
     assert record.segments[-1]["end_step"] == 8
     assert not folder.checkpoint.exists()
     assert sum(p.numel() for p in load_file(folder.weights).values()) == parameters["trainable"]
-    assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
+    assert [row["step"] for row in read_json_lines(folder.curve)] == list(range(1, 9))
     assert events[0].kind == "start"
     assert events[-1].kind == "end"
 
@@ -67,7 +69,7 @@ def test_kept_predictions_give_the_same_scores_again(execution: Execution, tmp_p
     run = make("video-text")
     record = run_one(run, execution, tmp_path)
     for task in run.task_list:
-        rows = records.RunDir(tmp_path, run.id).read_predictions(task.name)
+        rows = RunDir(tmp_path, run.id).read_predictions(task.name)
         assert score_rows(task, rows, task.report_split) == record.scores[task.name]
 
 
@@ -114,7 +116,7 @@ def test_a_failure_is_recorded_with_its_cause(
     assert record.error is not None
     assert record.error.phase == "train"
     assert str(error) in record.error.tail[-1]
-    assert records.RunDir(tmp_path, run.id).read() == record
+    assert RunDir(tmp_path, run.id).read() == record
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp_path: Path) -> None:
@@ -138,16 +140,16 @@ def test_an_interrupted_run_continues_to_the_very_same_weights(
 
     with pytest.raises(KeyboardInterrupt):
         run_one(run, execution, tmp_path / "parts", stop_at_5)
-    folder = records.RunDir(tmp_path / "parts", run.id)
+    folder = RunDir(tmp_path / "parts", run.id)
     assert folder.read() is None
     assert folder.checkpoint.exists()
     resumed = run_one(run, execution, tmp_path / "parts")
     assert [(s["start_step"], s["end_step"]) for s in resumed.segments] == [(0, 5), (5, 8)]
     assert resumed.segments[0]["reason"] == "SIGINT"
-    ours, theirs = load_file(folder.weights), load_file(records.RunDir(tmp_path / "whole", run.id).weights)
+    ours, theirs = load_file(folder.weights), load_file(RunDir(tmp_path / "whole", run.id).weights)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
-    assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
+    assert [row["step"] for row in read_json_lines(folder.curve)] == list(range(1, 9))
 
 
 def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
@@ -169,9 +171,7 @@ def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
         (0, 3, "killed"),
         (3, 8, "done"),
     ]
-    assert [row["step"] for row in records.read_lines(records.RunDir(tmp_path / "parts", run.id).curve)] == list(
-        range(1, 9)
-    )
+    assert [row["step"] for row in read_json_lines(RunDir(tmp_path / "parts", run.id).curve)] == list(range(1, 9))
     assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
 
 
@@ -184,8 +184,7 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
     other = run.model_copy(update={"seed": 2})
     run_one(other, execution, tmp_path / "a")
     a, b, c = (
-        load_file(records.RunDir(tmp_path / where, which.id).weights)
-        for where, which in (("a", run), ("b", run), ("a", other))
+        load_file(RunDir(tmp_path / where, which.id).weights) for where, which in (("a", run), ("b", run), ("a", other))
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
@@ -226,7 +225,7 @@ def test_best_epoch_is_selected_by_the_validation_mean(
     recipe = run.recipe.model_copy(update={"steps": None, "epochs": 3})
     run = run.model_copy(update={"recipe": recipe})
     record = run_one(run, execution, tmp_path)
-    selected = json.loads((records.RunDir(tmp_path, run.id).record).read_text())["selected"]
+    selected = json.loads((RunDir(tmp_path, run.id).record).read_text())["selected"]
     assert selected["mean"] == 3.0
     assert selected["step"] == record.time["steps"] * 2 // 3
 

@@ -69,7 +69,8 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    from bench.records import RunDir, explain_write_errors
+    from bench.files import explain_write_errors
+    from bench.run_dir import RunDir
     from bench.sweep import slurm_client
     from bench.sweep.states import state
 
@@ -97,7 +98,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 def _unqueue(results: Path, placed: dict[str, Any]) -> None:
     """Take jobs that wait out of Slurm's queue if they have no other run; those that run see the marks themselves."""
-    from bench.records import RunDir
+    from bench.run_dir import RunDir
     from bench.sweep import slurm_client
     from bench.sweep.states import outcome
 

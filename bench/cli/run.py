@@ -29,7 +29,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.cli.progress import Progress
     from bench.config import parse_setting, resolve
     from bench.data.roots import locate
-    from bench.records import RunDir
+    from bench.run_dir import RunDir
     from bench.sweep.execute import try_again, work_through
     from bench.sweep.states import state
 

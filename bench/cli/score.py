@@ -21,8 +21,10 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Score, and write the scores that changed into the records."""
     from bench import tasks
-    from bench.records import CorruptFile, RunDir, load_records
+    from bench.files import CorruptFile
+    from bench.records import load_records
     from bench.run import score_rows
+    from bench.run_dir import RunDir
 
     records, faults = load_records(arguments.results)
     for fault in faults:

@@ -179,7 +179,8 @@ def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str
 
 def problems(cells: list[Any], results: Path) -> list[str]:
     """Return a line for every cell that is not done with all its scores, and one on what mends them."""
-    from bench.records import CorruptFile, RunDir
+    from bench.files import CorruptFile
+    from bench.run_dir import RunDir
     from bench.sweep.states import state
 
     lines, mends = [], set()

@@ -24,8 +24,8 @@ from typing import Literal
 import psutil
 
 from bench.errors import UsageError
-from bench.events import RunHold
-from bench.records import OwnershipLost, explain_write_errors, write_json
+from bench.events import OwnershipLost, RunHold
+from bench.files import explain_write_errors, write_json
 
 #: For how long an owner may not be heard of before others take its run over. More than the time for which NFS clients
 #: keep attributes (60 s at most); every claim says its own.
@@ -248,7 +248,7 @@ class Lease(RunHold):
     def _release(self) -> None:
         """Mark the claim as given back. The file stays, so that its number does not come again."""
         try:
-            write_json(self.path, asdict(self.owner) | {"released": True}, keep=False)
+            write_json(self.path, asdict(self.owner) | {"released": True}, durable=False)
         except OSError:  # a full disk; the number may come again, which only matters to a process asleep right now
             with suppress(OSError):
                 self.path.unlink()

@@ -10,8 +10,10 @@ from typing import Any
 from bench.config import Execution, Run
 from bench.environment import environment
 from bench.errors import UsageError
-from bench.events import Report, RunEvent, silent
-from bench.records import Failure, OwnershipLost, Record, RunDir, explain_write_errors, now, read_lines
+from bench.events import OwnershipLost, Report, RunEvent, silent
+from bench.files import explain_write_errors, read_json_lines
+from bench.record_schema import Failure, Record, now
+from bench.run_dir import RunDir
 from bench.sweep import attempts
 from bench.sweep.attempts import Attempt
 from bench.sweep.claims import ClaimObserver, Lease, acquire, current
@@ -139,7 +141,7 @@ def _log() -> str | None:
 
 def _given_up(run: Run, folder: RunDir, killed: list[Attempt]) -> Record:
     """Return the record of a run whose processes die again and again."""
-    curve = read_lines(folder.curve)
+    curve = read_json_lines(folder.curve)
     places = ", ".join(f"{attempt.pid} on {attempt.host}" for attempt in killed)
     failure = Failure(
         phase="worker",
@@ -147,7 +149,7 @@ def _given_up(run: Run, folder: RunDir, killed: list[Attempt]) -> Record:
         type="WorkerDied",
         message=f"killed {len(killed)} times at the same point, from outside or for want of memory: process {places}",
     )
-    segments = read_lines(folder.segments)
+    segments = read_json_lines(folder.segments)
     told: dict[str, Any] = {"status": "failed", "cause": "error", "error": failure, "finished": now()}
     limited = run.recipe.limit is not None
     return Record(id=run.id, run=run, environment=environment(), segments=segments, limited=limited, **told)

@@ -7,7 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 from bench.events import Report, RunEvent
-from bench.records import RunDir, now, write_json
+from bench.files import write_json
+from bench.record_schema import now
+from bench.run_dir import RunDir
 from bench.sweep.claims import node
 
 
@@ -54,7 +56,7 @@ class ProgressFile:
     def write(self) -> None:
         """Write progress.json; a full disk is no reason to stop."""
         with suppress(OSError):
-            write_json(self._folder.progress, self._said | {"memory_bytes": memory(), "written": now()}, keep=False)
+            write_json(self._folder.progress, self._said | {"memory_bytes": memory(), "written": now()}, durable=False)
 
 
 def memory() -> int:

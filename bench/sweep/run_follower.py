@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.config import Run
 from bench.events import Report, RunEvent
-from bench.records import RunDir
+from bench.run_dir import RunDir
 from bench.sweep import progress_file
 from bench.sweep.claims import ClaimObserver
 from bench.sweep.states import Name, State, state

@@ -20,7 +20,9 @@ import submitit
 from bench.config import Execution, Run, is_mini
 from bench.errors import UsageError
 from bench.events import Report, RunEvent
-from bench.records import RunDir, explain_write_errors, now, write_json
+from bench.files import explain_write_errors, write_json
+from bench.record_schema import now
+from bench.run_dir import RunDir
 from bench.sweep import attempts, slurm_client
 from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.local_workers import WorkerTask, interrupt

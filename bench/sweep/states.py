@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from bench.config import Run
-from bench.records import CorruptFile, RunDir
+from bench.files import CorruptFile
+from bench.run_dir import RunDir
 from bench.sweep import attempts
 from bench.sweep.claims import ClaimObserver
 

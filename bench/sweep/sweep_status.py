@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.records import RunDir
+from bench.run_dir import RunDir
 from bench.sweep import attempts, progress_file, slurm_client
 from bench.sweep.claims import ClaimObserver
 from bench.sweep.slurm_client import QueuedJob, SubmittedJob

@@ -15,7 +15,8 @@ from bench.cli import main
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore, feat_dim
 from bench.evaluate import predict
-from bench.records import RunDir, load_results
+from bench.records import load_results
+from bench.run_dir import RunDir
 
 MORE = {"bart": {"max_position_embeddings": 200}, "t5": {}}
 SET = ["--set", "beams=2", "--set", "n_boxes=9", "--set", "recipe.n_frames=8"]

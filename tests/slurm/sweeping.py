@@ -11,7 +11,8 @@ from typing import Any
 from dev_slurm import DevSlurm
 
 from bench.config import Execution, Run, resolve
-from bench.records import RunDir, read_lines
+from bench.files import read_json_lines
+from bench.run_dir import RunDir
 from bench.sweep import attempts, progress_file
 from bench.sweep.attempts import Attempt
 from bench.sweep.claims import ClaimObserver, current
@@ -161,7 +162,7 @@ def same(ours: Sweeping, runs: Sequence[Run], reference: Path) -> None:
         assert {n: s.metrics for n, s in record.scores.items()} == {n: s.metrics for n, s in expected.scores.items()}
         assert here.weights.read_bytes() == there.weights.read_bytes()
         assert here.read_predictions("gqa") == there.read_predictions("gqa")
-        steps = [row["step"] for row in read_lines(here.curve)]
+        steps = [row["step"] for row in read_json_lines(here.curve)]
         assert steps == sorted(set(steps))
         assert steps[-1] == one.recipe.steps
         assert [attempt.outcome for attempt in ours.attempts(one)].count("done") == 1

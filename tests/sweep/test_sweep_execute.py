@@ -13,7 +13,8 @@ import pytest
 
 from bench.config import Execution, Run, resolve
 from bench.events import Report, RunEvent, RunHold
-from bench.records import Record, RunDir
+from bench.record_schema import Record
+from bench.run_dir import RunDir
 from bench.sweep import attempts
 from bench.sweep.claims import ClaimObserver, acquire, current, this_process
 from bench.sweep.execute import try_again, work_through
