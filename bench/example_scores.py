@@ -43,8 +43,8 @@ def example_scores(results: Path, run_ids: Iterable[str]) -> dict[str, dict[str,
         examples = [Example(identity, "", (), (), reference) for identity, reference in json.loads(shared)]
         if not examples:
             continue
-        each = tasks.get(name).each(examples, list(said.values()))
-        for run_id, scores in zip(said, each, strict=True):
+        for run_id, predictions in said.items():
+            scores = tasks.get(name).score(examples, predictions).examples
             if abs(sum(scores) / len(scores) - reported[run_id, name]) <= ROUNDING:
                 found.setdefault(run_id, {})[name] = pd.Series(scores, index=[e.id for e in examples])
     return found

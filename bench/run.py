@@ -287,7 +287,7 @@ class Work:
         for task in self.run.task_list:
             data = self.prepared(root, task, "validation")
             said = self.predicted(model, task, data, device)
-            points[task.name] = task.score(data.examples, said)[task.metric]
+            points[task.name] = task.score(data.examples, said).metrics[task.metric]
         mean = sum(points.values()) / len(points)
         self.folder.append(self.folder.validation, {"step": step, "mean": mean, "scores": points})
         return mean
@@ -379,7 +379,7 @@ def score_rows(task: Task, rows: list[dict[str, Any]], split: str) -> Score:
     examples = [Example(row["id"], "", (), (), row["reference"]) for row in rows]
     shared: dict[str, Any] = {"split": split, "metric": task.metric, "n": len(rows)}
     try:
-        return Score(status="done", metrics=task.score(examples, [row["prediction"] for row in rows]), **shared)
+        return Score(status="done", metrics=task.score(examples, [row["prediction"] for row in rows]).metrics, **shared)
     except Exception as error:
         return Score(status="failed", error=f"{type(error).__name__}: {error}", **shared)
 

@@ -79,7 +79,7 @@ def test_a_broken_metric_loses_no_other_score(
     def broken(references: object, predictions: object) -> dict[str, float]:
         raise RuntimeError("no Java")
 
-    monkeypatch.setattr("bench.tasks.video.caption_scores", broken)
+    monkeypatch.setattr("bench.tasks.video.tokenize_captions", broken)
     record = run_one(make("video-text"), execution, tmp_path)
     assert record.status == "done"
     assert {name: score.status for name, score in record.scores.items()} == {
