@@ -27,25 +27,25 @@ class Failure(ExtensibleModel):
 
 
 class EarlierScore(ExtensibleModel):
-    """A score that was replaced: the fields of :class:`Score`, and when and by which version it was replaced."""
+    """A score that another one took the place of: its own content, and when, why and by which version of the code."""
 
-    metrics: dict[str, float] = {}
-    metric: str
+    status: Literal["done", "failed"]
     split: str
+    metric: str
+    metrics: dict[str, float] = {}
     n: int = 0
-    edition: str | None = None
-    status: Literal["done", "failed"] = "done"
     error: str | None = None
-    replaced: str = ""
-    by: dict[str, Any] = {}
-    reason: Literal["scored again", "evaluated again"] = "scored again"
+    edition: str | None = None
+    replaced_at: str
+    replaced_by: dict[str, Any] = {}
+    reason: str = ""
 
 
 class Score(ExtensibleModel):
     """The outcome of one task: its metrics, or the error that the metric raised.
 
-    ``edition`` names the implementation of the metric, where it is known; ``history`` has the scores that this one
-    replaced, the oldest first.
+    ``edition`` names the implementation of the metric, where it is recorded; ``history`` has the scores that this one
+    took the place of, the oldest first.
     """
 
     status: Literal["done", "failed"]
@@ -59,21 +59,33 @@ class Score(ExtensibleModel):
 
     @property
     def value(self) -> float | None:
-        """The reported metric in the unit that tables print; None where the score failed."""
+        """The reported metric in the unit that tables print; None where the metric failed."""
         return self.metrics.get(self.metric)
 
 
 class Evaluation(ExtensibleModel):
-    """One evaluation of kept weights after the run had its record: on which split, when, by which version."""
+    """A later evaluation of the kept weights of a run that had a record already, or one that failed.
 
+    ``number`` names its folder below ``evaluations/``. ``split`` is the logical split, or "reported" for the split that
+    each task's table reports; the scores of a repeated evaluation of that one are in the record's ``scores``.
+    """
+
+    number: int
     split: str
     when: str
     version: dict[str, Any] = {}
+    status: Literal["done", "failed"] = "done"
     scores: dict[str, Score] = {}
+    cause: str | None = None
+    error: Failure | None = None
 
 
 class Record(ExtensibleModel):
-    """The content of record.json. Times are seconds, sizes bytes; what a device cannot tell is null."""
+    """The content of record.json. Times are seconds, sizes bytes; what a device cannot tell is null.
+
+    ``selected`` is the step and validation mean of the epoch whose weights are reported, where one was selected;
+    ``imported`` says from which released checkpoint the weights came.
+    """
 
     schema_: int = SCHEMA
     id: str
@@ -86,6 +98,8 @@ class Record(ExtensibleModel):
     parameters: dict[str, float] = {}
     time: dict[str, float | None] = {}
     memory: dict[str, Any] = {}
+    selected: dict[str, float] | None = None
+    imported: dict[str, Any] | None = None
     scores: dict[str, Score] = {}
     evaluations: list[Evaluation] = []
     segments: list[dict[str, Any]] = []

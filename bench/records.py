@@ -5,17 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import methods
 from bench.errors import UsageError
 from bench.files import CorruptFile
 from bench.record_schema import Record
 from bench.run_dir import RunDir
+from methods.core.errors import MethodError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PARTS = ("weights", "trainable", "gradients", "optimizer", "activations")
+OTHER_FAMILY = "other"
 COLUMNS = [
-    *("run_id", "method", "label", "backbone", "suite", "task", "split", "metric", "score", "seed", "status", "cause"),
+    *("run_id", "method", "family", "label", "backbone", "suite", "task", "task_label", "split", "metric", "score"),
+    *("seed", "status", "cause"),
     *("trainable", "total", "percent", "train_seconds", "step_seconds", "samples_per_second"),
     *("peak_memory_bytes", "host_memory_bytes", *(f"analytic_{part}" for part in PARTS)),
     *(
@@ -48,6 +52,14 @@ def load_records(results: Path) -> tuple[list[Record], list[str]]:
     return records, faults
 
 
+def family(method: str) -> str:
+    """Return the family of a method for tables, colours and markers; "other" for one that is not registered here."""
+    try:
+        return str(getattr(methods.get(method), "family", OTHER_FAMILY))
+    except MethodError:
+        return OTHER_FAMILY
+
+
 def load_results(path: str | Path = "results", tuning: bool = False) -> "pd.DataFrame":
     """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
 
@@ -77,10 +89,11 @@ def load_results(path: str | Path = "results", tuning: bool = False) -> "pd.Data
 def _rows(record: Record) -> Iterator[dict[str, Any]]:
     run = record.run
     train = record.memory.get("phases", {}).get("train", {})
-    imported = (record.model_extra or {}).get("imported", {})  # its backbone is a folder beside it
+    imported = record.imported or {}  # the backbone of an imported run is a folder in its directory
     shared = {
         "run_id": record.id,
         "method": run.method,
+        "family": family(run.method),
         "label": run.title,
         "backbone": imported.get("backbone", run.backbone),
         "suite": run.suite,
@@ -109,6 +122,7 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         status = score.status if score and record.status == "done" else record.status
         yield shared | {
             "task": task.name,
+            "task_label": task.label,
             "split": score.split if score else task.report_split,
             "metric": task.metric,
             "score": float("nan") if value is None else value,

@@ -5,8 +5,8 @@ presence is the end of the run), ``curve.jsonl`` and ``validation.jsonl`` (losse
 ``predictions/<task>.jsonl.gz``, ``scores/<task>.json.gz`` (the score of every example), ``weights.safetensors``
 (trained tensors only), ``best.safetensors`` and ``best.json`` (the best epoch so far), ``segments.jsonl``,
 ``log.txt``, ``attempts/`` (who tried, and how it ended), ``claim/`` (who works on it), and while it runs
-``progress.json`` and ``checkpoint.pt``. ``cancelled`` is there where a person stopped it. ``evaluations/<split>/`` has
-the predictions and scores of later evaluations on other splits. A run made of a released checkpoint also has
+``progress.json`` and ``checkpoint.pt``. ``cancelled`` is there where a person stopped it. ``evaluations/<number>/`` has
+the predictions and scores of a later evaluation. A run made of a released checkpoint also has
 ``imported.json`` (which one) and ``backbone/`` (its language model and tokeniser).
 """
 
@@ -120,16 +120,30 @@ class RunDir:
     def imported(self) -> Path:
         return self.path / "imported.json"
 
-    def predictions(self, task: str, split: str = "") -> Path:
-        """Return the file of a task's predictions; ``split`` names another split than the reported one."""
-        return self._outputs(split) / "predictions" / f"{task}.jsonl.gz"
+    def evaluation(self, number: int) -> Path:
+        """Return the folder of a later evaluation (:class:`~bench.record_schema.Evaluation`)."""
+        return self.path / "evaluations" / str(number)
 
-    def scores(self, task: str, split: str = "") -> Path:
-        """Return the file with the score of every example of a task; ``split`` as for :meth:`predictions`."""
-        return self._outputs(split) / "scores" / f"{task}.json.gz"
+    def new_evaluation(self) -> int:
+        """Make the folder of one more evaluation and return its number, from 1."""
+        self.check()
+        folder = self.evaluation(0).parent
+        with explain_write_errors(folder):
+            folder.mkdir(exist_ok=True)
+            number = 1 + max((int(path.name) for path in folder.glob("[0-9]*")), default=0)
+            self.evaluation(number).mkdir()
+        return number
 
-    def _outputs(self, split: str) -> Path:
-        return self.path / "evaluations" / split if split else self.path
+    def predictions(self, task: str, evaluation: int | None = None) -> Path:
+        """Return the file of a task's predictions, of the reported split or of a later evaluation."""
+        return self._outputs(evaluation) / "predictions" / f"{task}.jsonl.gz"
+
+    def scores(self, task: str, evaluation: int | None = None) -> Path:
+        """Return the file with the score of every example, of the reported split or of a later evaluation."""
+        return self._outputs(evaluation) / "scores" / f"{task}.json.gz"
+
+    def _outputs(self, evaluation: int | None) -> Path:
+        return self.path if evaluation is None else self.evaluation(evaluation)
 
     def begin(self, run: Run) -> None:
         """Make the directory and write the configuration; the files of a corrupt or failed attempt are put aside."""
@@ -182,31 +196,31 @@ class RunDir:
             check_weights(self.weights)
         return record
 
-    def write_predictions(self, task: str, rows: Sequence[dict[str, Any]], split: str = "") -> None:
+    def write_predictions(self, task: str, rows: Sequence[dict[str, Any]], evaluation: int | None = None) -> None:
         """Write ``{"id", "prediction", "reference"}`` of every example of a task."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._write_compressed(self.predictions(task, split), lines)
+        self._write_compressed(self.predictions(task, evaluation), lines)
 
-    def read_predictions(self, task: str, split: str = "") -> list[dict[str, Any]]:
+    def read_predictions(self, task: str, evaluation: int | None = None) -> list[dict[str, Any]]:
         """Return what :meth:`write_predictions` wrote; CorruptFile where it cannot be read."""
-        path = self.predictions(task, split)
+        path = self.predictions(task, evaluation)
         try:
             lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")  # a text may hold other separators
             return [json.loads(line) for line in lines if line]
         except (OSError, EOFError, ValueError) as error:
             raise CorruptFile(f"{path}: {one_line(error)}") from error
 
-    def write_scores(self, task: str, scores: ExampleScores, split: str = "") -> None:
+    def write_scores(self, task: str, scores: ExampleScores, evaluation: int | None = None) -> None:
         """Write the score of every example of a task."""
-        self._write_compressed(self.scores(task, split), scores.model_dump_json())
+        self._write_compressed(self.scores(task, evaluation), scores.model_dump_json())
 
-    def read_scores(self, task: str, split: str = "") -> ExampleScores | None:
+    def read_scores(self, task: str, evaluation: int | None = None) -> ExampleScores | None:
         """Return the score of every example, or None where they were not written (by older versions).
 
         Raises:
             CorruptFile: the file cannot be read, or has not one score for every id.
         """
-        path = self.scores(task, split)
+        path = self.scores(task, evaluation)
         try:
             scores = ExampleScores.model_validate_json(gzip.decompress(path.read_bytes()))
         except FileNotFoundError:
@@ -216,6 +230,21 @@ class RunDir:
         if len(scores.ids) != len(scores.scores):
             raise CorruptFile(f"{path}: has {len(scores.ids)} ids and {len(scores.scores)} scores")
         return scores
+
+    def adopt_evaluation(self, number: int, tasks: Sequence[str]) -> None:
+        """Make predictions and scores of a later evaluation those of the run; the earlier ones go to ``replaced/`` in
+        the folder of the evaluation."""
+        self.check()
+        for task in tasks:
+            for file in (self.predictions, self.scores):
+                current, new = file(task), file(task, number)
+                if current.exists():
+                    aside = self.evaluation(number) / "replaced" / current.relative_to(self.path)
+                    aside.parent.mkdir(parents=True, exist_ok=True)
+                    current.rename(aside)
+                if new.exists():
+                    current.parent.mkdir(exist_ok=True)
+                    new.rename(current)
 
     def _write_compressed(self, path: Path, text: str) -> None:
         """Write gzipped UTF-8 text atomically; equal texts give equal files."""

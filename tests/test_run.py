@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import records, tasks, train
-from bench import run as run_module
+from bench import records, stages, tasks, train
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
 from bench.files import read_json_lines
-from bench.run import run_one, score_rows
+from bench.run import run_one
 from bench.run_dir import RunDir
+from bench.scoring import score_rows
 
 SETTINGS = {
     "steps": 8,
@@ -69,8 +69,13 @@ def test_kept_predictions_give_the_same_scores_again(execution: Execution, tmp_p
     run = make("video-text")
     record = run_one(run, execution, tmp_path)
     for task in run.task_list:
-        rows = RunDir(tmp_path, run.id).read_predictions(task.name)
-        assert score_rows(task, rows, task.report_split) == record.scores[task.name]
+        folder = RunDir(tmp_path, run.id)
+        score, examples = score_rows(task, folder.read_predictions(task.name), task.report_split)
+        assert score == record.scores[task.name]
+        assert score.edition == task.metric_edition
+        assert examples == folder.read_scores(task.name)
+        assert examples is not None and len(examples.scores) == score.n
+        assert sum(examples.scores) / score.n == pytest.approx(score.value, abs=0.01)
 
 
 def test_a_broken_metric_loses_no_other_score(
@@ -192,7 +197,7 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
 
 def test_a_blind_run_sees_nothing(execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    encode = run_module.backbones.VLModel.encode
+    encode = stages.backbones.VLModel.encode
 
     def spy(
         self: object, input_ids: torch.Tensor, vis_feats: torch.Tensor, boxes: torch.Tensor | None = None
@@ -200,7 +205,7 @@ def test_a_blind_run_sees_nothing(execution: Execution, tmp_path: Path, monkeypa
         seen.append(vis_feats.abs().max().item())
         return encode(self, input_ids, vis_feats, boxes)
 
-    monkeypatch.setattr(run_module.backbones.VLModel, "encode", spy)
+    monkeypatch.setattr(stages.backbones.VLModel, "encode", spy)
     run_one(make(steps=2, visual="zero"), execution, tmp_path)
     assert seen
     assert max(seen) == 0.0
@@ -210,7 +215,7 @@ def test_best_epoch_is_selected_by_the_validation_mean(
     execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     means = iter([1.0, 3.0, 2.0])
-    monkeypatch.setattr(run_module.Work, "validate", lambda self, model, root, device, step: next(means))
+    monkeypatch.setattr(stages, "validate", lambda *inputs: next(means))
     run = resolve(
         "mini-bart",
         "vl-pet-small",

@@ -1,6 +1,7 @@
 """``plan``: before anything is spent, how many seeds a comparison needs, and what they cost."""
 
 import argparse
+import sys
 from typing import Any
 
 from bench.cli.options import add_execution, add_folders, add_format, add_grid, execution, selected, show
@@ -25,7 +26,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Print seeds and price."""
     from bench.cli.report import plan
-    from bench.example_scores import example_scores
+    from bench.example_scores import example_scores, missing_hint
     from bench.records import load_results
     from bench.report.power import MOST, plans
     from bench.report.run_entries import join
@@ -38,6 +39,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     frame = load_results(arguments.results)
     planned = plan(cells, arguments.results)
     examples = example_scores(arguments.results, (cell["run_id"] for cell in planned)) if sweep.is_ablation else {}
+    if sweep.is_ablation and (hint := missing_hint(arguments.results, (cell["run_id"] for cell in planned))):
+        print(f"note: {hint}", file=sys.stderr)
     rows, most = [], 0
     for found in plans(join(frame, planned, examples), join(frame, [])):
         for key, spread in found.spreads.items():

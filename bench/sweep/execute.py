@@ -10,7 +10,7 @@ from typing import Any
 from bench.config import Execution, Run
 from bench.environment import environment
 from bench.errors import UsageError
-from bench.events import OwnershipLost, Report, RunEvent, silent
+from bench.events import Listener, OwnershipLost, RunEvent, silent
 from bench.files import explain_write_errors, read_json_lines
 from bench.record_schema import Failure, Record, now
 from bench.run_dir import RunDir
@@ -27,7 +27,7 @@ def work_through(
     runs: Sequence[Run],
     execution: Execution,
     results: Path,
-    report: Report = silent,
+    report: Listener = silent,
     *,
     wait: bool = True,
     again: bool = False,
@@ -76,7 +76,7 @@ def _lives(folder: RunDir, observer: ClaimObserver) -> bool:
     return claim is not None and claim.held and observer.verdict(claim) == "alive"
 
 
-def _hold(run: Run, execution: Execution, results: Path, report: Report, lease: Lease, again: bool) -> bool:
+def _hold(run: Run, execution: Execution, results: Path, report: Listener, lease: Lease, again: bool) -> bool:
     """Do a run that we have claimed; return whether it is settled now."""
     folder = RunDir(results, run.id, lease.check)
     pulse = ProgressFile(folder, report, lease.owner.job)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Execution, Run
-from bench.events import Report, RunEvent, silent
+from bench.events import Listener, RunEvent, silent
 from bench.sweep.execute import work_through
 from bench.sweep.run_follower import RunFollower
 
@@ -59,7 +59,7 @@ def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-def local(runs: Sequence[Run], execution: Execution, results: Path, *, jobs: int, report: Report) -> None:
+def local(runs: Sequence[Run], execution: Execution, results: Path, *, jobs: int, report: Listener) -> None:
     """Work through ``runs`` in ``jobs`` worker processes until all are settled.
 
     Submitit's local executor starts everything it is given at once; so it is given ``jobs`` lanes, each of which claims
@@ -90,7 +90,7 @@ def local(runs: Sequence[Run], execution: Execution, results: Path, *, jobs: int
         raise
 
 
-def _ended(pool: "Pool", report: Report) -> tuple[int, bool]:
+def _ended(pool: "Pool", report: Listener) -> tuple[int, bool]:
     """Return how many lanes have been killed since the last look, and whether one could not work at all."""
     killed, broken = 0, False
     for job in pool.ended():

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from bench.events import Report, RunEvent
+from bench.events import Listener, RunEvent
 from bench.files import write_json
 from bench.record_schema import now
 from bench.run_dir import RunDir
@@ -16,7 +16,7 @@ from bench.sweep.claims import node
 class ProgressFile:
     """Takes the events of a run, passes them on, and writes down where it stands."""
 
-    def __init__(self, folder: RunDir, report: Report, job: str | None) -> None:
+    def __init__(self, folder: RunDir, report: Listener, job: str | None) -> None:
         self._folder = folder
         self._report = report
         self._examples = 0

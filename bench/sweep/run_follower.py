@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.config import Run
-from bench.events import Report, RunEvent
+from bench.events import Listener, RunEvent
 from bench.run_dir import RunDir
 from bench.sweep import progress_file
 from bench.sweep.claims import ClaimObserver
@@ -14,7 +14,7 @@ from bench.sweep.states import Name, State, state
 class RunFollower:
     """Turns what appears in the results folder into events. ``again``: a failure is not the end of a run."""
 
-    def __init__(self, runs: Sequence[Run], results: Path, report: Report, *, again: bool = False) -> None:
+    def __init__(self, runs: Sequence[Run], results: Path, report: Listener, *, again: bool = False) -> None:
         self._runs = {run.id: run for run in runs}
         self._results = results
         self._report = report

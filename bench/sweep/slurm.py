@@ -19,7 +19,7 @@ import submitit
 
 from bench.config import Execution, Run, is_mini
 from bench.errors import UsageError
-from bench.events import Report, RunEvent
+from bench.events import Listener, RunEvent
 from bench.files import explain_write_errors, write_json
 from bench.record_schema import now
 from bench.run_dir import RunDir
@@ -204,7 +204,7 @@ class SlurmMonitor:
     """Looks after submitted runs until they are settled: reports progress, submits again what Slurm has lost."""
 
     def __init__(
-        self, sender: SlurmSubmitter, runs: Sequence[Run], sent: Sequence[SlurmSubmission], report: Report
+        self, sender: SlurmSubmitter, runs: Sequence[Run], sent: Sequence[SlurmSubmission], report: Listener
     ) -> None:
         self._sender = sender
         self._sent = list(sent)

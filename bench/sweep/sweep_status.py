@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError
+from bench.errors import UsageError, near_matches
 from bench.run_dir import RunDir
 from bench.sweep import attempts, progress_file, slurm_client
 from bench.sweep.claims import ClaimObserver
@@ -128,11 +128,13 @@ def named(results: Path, wanted: str) -> RunDir:
     Raises:
         UsageError: no run is called so, or several are.
     """
-    found = sorted(path.name for path in (results / "runs").glob("*") if path.name.startswith(wanted))
+    names = sorted(path.name for path in (results / "runs").glob("*"))
+    found = [name for name in names if name.startswith(wanted)]
     if wanted in found:
         found = [wanted]
     if not found:
-        raise UsageError(f"{wanted}: no such run below {results / 'runs'}; `python -m bench status` lists them")
+        hint = near_matches(wanted, names) or "; `python -m bench status` lists them"
+        raise UsageError(f"{wanted}: no such run below {results / 'runs'}{hint}")
     if len(found) > 1:
         raise UsageError(f"{wanted}: {len(found)} runs are called so: {', '.join(found[:4])}; give more of the id")
     return RunDir(results, found[0])

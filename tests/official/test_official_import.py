@@ -9,7 +9,7 @@ import pytest
 import torch
 from official_dicts import TINY, case
 
-from bench import backbones, kept, official
+from bench import backbones, kept_weights, official
 from bench.backbones.mini import CHECKPOINTS
 from bench.cli import main
 from bench.data.batches import TokenizedSplit
@@ -72,7 +72,7 @@ def test_a_run_directory_has_the_checkpoint_s_model(made, tmp_path, feats):
     assert bring(made, tmp_path / "run") == 0
     config = TINY[sd.family](**MORE[sd.family])
     wanted = official.load(dict(sd), backbone=config, method=method, feat_dim=feats)
-    found = kept.load(tmp_path / "run", feat_dim=feats)
+    found = kept_weights.load(tmp_path / "run", feat_dim=feats)
     assert found.state_dict().keys() == wanted.state_dict().keys()
     assert not [name for name, value in wanted.state_dict().items() if not torch.equal(found.state_dict()[name], value)]
     trained = [name for name, p in wanted.named_parameters() if p.requires_grad]
@@ -91,7 +91,7 @@ def test_an_imported_run_is_evaluated(made, tmp_path, tiny_root, feats, capsys):
     assert main(["evaluate", str(moved), "--data", f"mini={tiny_root}", "--device", "cpu", "--quiet"]) == 0
     assert PREDICTED in capsys.readouterr().out
 
-    folder, run = kept.opened(moved)
+    folder, run = kept_weights.open_run(moved)
     record = RunDir(tmp_path / "results", "moved").read()
     assert record is not None
     assert record.scores.keys() == {"vqa", "gqa", "nlvr", "caption"}
