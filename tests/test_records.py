@@ -98,13 +98,13 @@ def test_a_results_folder_that_cannot_be_is_one_clear_error(run: Run, tmp_path: 
 @given(part=st.floats(0, 0.999))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_torn_record_is_corrupt(folder: RunDir, part: float) -> None:
-    whole = folder.record.read_bytes().rstrip()
+    content = folder.record.read_bytes().rstrip()
     try:
-        folder.record.write_bytes(whole[: int(part * len(whole))])
+        folder.record.write_bytes(content[: int(part * len(content))])
         with pytest.raises(CorruptFile, match=r"record\.json"):
             folder.read()
     finally:
-        folder.record.write_bytes(whole)
+        folder.record.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -294,9 +294,9 @@ def test_corrupt_and_foreign_records_are_left_out_with_a_warning(folder: RunDir,
         warnings.simplefilter("always")
         frame = load_results(tmp_path)
     assert set(frame["run_id"]) == {folder.id}
-    told = " ".join(str(warning.message) for warning in caught)
-    assert "torn" in told
-    assert "audio-text" in told
+    messages = " ".join(str(warning.message) for warning in caught)
+    assert "torn" in messages
+    assert "audio-text" in messages
 
 
 def test_the_commit_is_dirty_when_sources_changed_even_by_a_new_file(

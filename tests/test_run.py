@@ -137,7 +137,7 @@ def test_an_interrupted_run_continues_to_the_very_same_weights(
 ) -> None:
     """Also where the method counts along the way: AdaLoRA measures what it will prune."""
     run = make("image-text", method, **{"recipe.dropout": 0.2}, **options)
-    whole = run_one(run, execution, tmp_path / "whole")
+    uninterrupted = run_one(run, execution, tmp_path / "whole")
 
     def stop_at_5(event: RunEvent) -> None:
         if event.kind == "step" and event.step == 5:
@@ -153,7 +153,7 @@ def test_an_interrupted_run_continues_to_the_very_same_weights(
     assert resumed.segments[0]["reason"] == "SIGINT"
     ours, theirs = load_file(folder.weights), load_file(RunDir(tmp_path / "whole", run.id).weights)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in uninterrupted.scores.items()}
     assert [row["step"] for row in read_json_lines(folder.curve)] == list(range(1, 9))
 
 
@@ -168,7 +168,7 @@ def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
             raise Killed
 
     run = make(method="lora")
-    whole = run_one(run, execution, tmp_path / "whole")
+    uninterrupted = run_one(run, execution, tmp_path / "whole")
     with pytest.raises(Killed):
         run_one(run, execution, tmp_path / "parts", die_at_5)
     resumed = run_one(run, execution, tmp_path / "parts")
@@ -177,7 +177,7 @@ def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
         (3, 8, "done"),
     ]
     assert [row["step"] for row in read_json_lines(RunDir(tmp_path / "parts", run.id).curve)] == list(range(1, 9))
-    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in uninterrupted.scores.items()}
 
 
 def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
@@ -189,26 +189,26 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
     other = run.model_copy(update={"seed": 2})
     run_one(other, execution, tmp_path / "a")
     a, b, c = (
-        load_file(RunDir(tmp_path / where, which.id).weights) for where, which in (("a", run), ("b", run), ("a", other))
+        load_file(RunDir(tmp_path / name, item.id).weights) for name, item in (("a", run), ("b", run), ("a", other))
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
 
 
 def test_a_blind_run_sees_nothing(execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
+    largest: list[float] = []
     encode = stages.backbones.VLModel.encode
 
     def spy(
         self: object, input_ids: torch.Tensor, vis_feats: torch.Tensor, boxes: torch.Tensor | None = None
     ) -> object:
-        seen.append(vis_feats.abs().max().item())
+        largest.append(vis_feats.abs().max().item())
         return encode(self, input_ids, vis_feats, boxes)
 
     monkeypatch.setattr(stages.backbones.VLModel, "encode", spy)
     run_one(make(steps=2, visual="zero"), execution, tmp_path)
-    assert seen
-    assert max(seen) == 0.0
+    assert largest
+    assert max(largest) == 0.0
 
 
 def test_best_epoch_is_selected_by_the_validation_mean(
@@ -253,8 +253,8 @@ def test_a_run_that_tunes_reads_no_reported_split_and_is_in_no_table(
     )
     assert record.status == "done" and record.scores["gqa"].split == "held out of train"
     assert set(reading) == {"train"}
-    whole, kept = len(gqa.read(execution.data["mini"], "train")), record.data["counts"]["gqa"]
-    assert record.scores["gqa"].n == whole - kept > 0
+    uninterrupted, kept = len(gqa.read(execution.data["mini"], "train")), record.data["counts"]["gqa"]
+    assert record.scores["gqa"].n == uninterrupted - kept > 0
     assert records.load_results(tmp_path).empty
     assert len(records.load_results(tmp_path, tuning=True)) == 1
 

@@ -57,8 +57,8 @@ def _import(arguments: argparse.Namespace) -> int:
     )
     read = ", ".join(f"{key}={value}" for key, value in sorted(run.overrides.items()))
     print(f"{run.method} with {read or 'its defaults'}")
-    where = "" if run.data == "mini" else f" --data {run.data}=PATH"
-    print(f"wrote {arguments.out}; evaluate it with: python -m bench evaluate {arguments.out}{where}")
+    data_flag = "" if run.data == "mini" else f" --data {run.data}=PATH"
+    print(f"wrote {arguments.out}; evaluate it with: python -m bench evaluate {arguments.out}{data_flag}")
     return 0
 
 

@@ -41,12 +41,12 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         data=next((item.partition("=")[0] for item in arguments.data), None),
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
-    where = execution(arguments)
-    locate(run.data, where.data)  # a missing data root is bad input, not a run that failed
+    machine = execution(arguments)
+    locate(run.data, machine.data)  # a missing data root is bad input, not a run that failed
     if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
         try_again(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], where, arguments.results, progress)
+        work_through([run], machine, arguments.results, progress)
     record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")
