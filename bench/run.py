@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import methods
-from bench import backbones, evaluate, records, train
+from bench import backbones, evaluate, records, suites, train
 from bench import device as dev
 from bench.config import Execution, Run, is_mini
 from bench.data import held_out
@@ -93,10 +93,10 @@ def _prepared(
 ) -> TokenizedSplit:
     """Read and tokenise one split of a task; runs of a sweep in one process share it."""
     examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
-    return TokenizedSplit(task, examples, _text(backbone), _store(root, n_frames), prefix=prefix)
+    return TokenizedSplit(task, examples, _text(backbone), _store(root, task.suite, n_frames), prefix=prefix)
 
 
-_store = lru_cache(lambda root, n_frames: FeatureStore(root, n_frames=n_frames))
+_store = lru_cache(lambda root, suite, n: FeatureStore(root, suites.get(suite).features.kind, n_frames=n))
 _text = lru_cache(backbones.tokenizer)
 _feat_dim = lru_cache(read_feat_dim)
 
@@ -166,7 +166,7 @@ class Work:
     def find_data(self) -> Path:
         """Find the data root and note which one it is."""
         self.enter("data")
-        root = locate(self.run.data, self.execution.data)
+        root = locate(self.run.data, self.run.suite, self.execution.data)
         self.facts["data"] = {
             "name": self.run.data,
             "root": str(root),

@@ -43,7 +43,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     where = execution(arguments)
-    locate(run.data, where.data)
+    locate(run.data, run.suite, where.data)
     if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
         try_again(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:
