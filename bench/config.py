@@ -163,7 +163,9 @@ class Run(FrozenModel):
 
     @property
     def task_list(self) -> list[Task]:
-        """The tasks of this run, in the order of the suite; UsageError where one of them is not registered."""
+        """The tasks of this run, in the order of the suite; UsageError where one of them or the suite is not
+        registered."""
+        suites.get(self.suite)
         return [tasks.get(name) for name in self.tasks]
 
     @property

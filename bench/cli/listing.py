@@ -17,22 +17,22 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 
 def _tasks() -> list[dict[str, object]]:
-    from bench import suites
+    from bench import suites, tasks
 
+    official = {name for suite in suites.names() for name in suites.get(suite).official_tasks}
     return [
         {
             "task": task.name,
-            "suite": suite.name,
+            "suite": task.suite,
             "label": task.label,
             "metric": task.metric,
             "edition": task.metric_edition,
             "reported on": task.report_split,
             "prompt": task.prompt,
             "version": task.version,
-            "official": task.name in suite.official_tasks,
+            "official": task.name in official,
         }
-        for suite in map(suites.get, suites.names())
-        for task in suite.tasks
+        for task in map(tasks.get, tasks.names())
     ]
 
 

@@ -84,7 +84,7 @@ def _suites(sweep: Sweep) -> list[Suite]:
     A sweep that names no suite means the suites of its tasks, or else the built-in ones: which plug-ins are installed
     must not change what it stands for.
     """
-    wanted = [tasks.get(name).suite for name in sweep.tasks]
+    wanted = [suites.get(tasks.get(name).suite).name for name in sweep.tasks]
     names = sweep.suites or [name for name in suites.names() if name in (wanted or suites.built_in())]
     return [suites.get(name) for name in names if not wanted or name in wanted]
 
