@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.backbones.builder import build, family_of, names, shape, tokenizer
+    from bench.backbones.builder import build, family_of, names, shape, tokenizer, version
     from bench.backbones.decode import decide, generation_arguments
     from bench.backbones.model import VLModel, VLOutput
     from bench.backbones.tokenization import Tokenizer
@@ -23,6 +23,7 @@ _HOME = {
     "shape": "builder",
     "tokenizer": "builder",
     "family_of": "builder",
+    "version": "builder",
     "decide": "decode",
     "generation_arguments": "decode",
     "VLModel": "model",
@@ -40,6 +41,7 @@ __all__ = [
     "names",
     "shape",
     "tokenizer",
+    "version",
 ]
 
 

@@ -67,8 +67,8 @@ def check_data(cells: list[Any], where: Any) -> None:
     """Find every data root before anything expensive begins."""
     from bench.data.roots import locate
 
-    for name in dict.fromkeys(cell.run.data for cell in cells if cell.run):
-        locate(name, where.data)
+    for name, suite in dict.fromkeys((cell.run.data, cell.suite) for cell in cells if cell.run):
+        locate(name, suite, where.data)
 
 
 def _sender(sweep: Any, where: Any, arguments: argparse.Namespace) -> Any:

@@ -1,4 +1,4 @@
-"""TokenizedSplit examples and the official order of batches."""
+"""The tokenised examples of a split, and the official order of batches."""
 
 import random
 from array import array
@@ -19,7 +19,7 @@ PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one t
 
 
 class Store(Protocol):
-    """Where features come from."""
+    """Gives the features of examples."""
 
     def load(self, example: Example) -> Any:
         """Return float32 features of an example."""
@@ -87,14 +87,14 @@ class TokenizedSplit:
 
     def _encoded(self, prefix: bool) -> list[Ids]:
         """Encode the sources; equal ones (all COCO images, the captions of one clip) share their ids."""
-        known: dict[str, Ids] = {}
-        found = []
+        ids_of: dict[str, Ids] = {}
+        encoded = []
         for example in self.examples:
             source = self.task.source(example, prefix)
-            if source not in known:
-                known[source] = array("i", self._text.encode(source, self.task.source_limit))
-            found.append(known[source])
-        return found
+            if source not in ids_of:
+                ids_of[source] = array("i", self._text.encode(source, self.task.source_limit))
+            encoded.append(ids_of[source])
+        return encoded
 
     def __len__(self) -> int:
         return len(self.examples)

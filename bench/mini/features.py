@@ -10,8 +10,7 @@ only a reader that is not linear.
 import numpy as np
 
 from bench.mini.world import ACTIONS, ACTORS, CELLS, COLOURS, FOODS, SHAPES, VERBS, Clip, Scene
-
-DIM = 32
+from bench.mini.world import FEATURE_COLUMNS as DIM
 
 
 class Camera:
@@ -60,7 +59,7 @@ class Camera:
         who, what = ("actor", "action") if clip.kind == "tv" else ("food", "verb")
         rows = []
         for frame in range(clip.frames):
-            shown = clip.shown(frame)
+            shown = clip.event_at(frame)
             event = clip.events[shown]
             rows.append(self._codes[who][event.who] + self._codes[what][event.what] + self._codes["order"][shown])
         return self._take(np.stack(rows))

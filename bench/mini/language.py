@@ -153,7 +153,7 @@ def clip_phrases(clip: Clip, frames: int) -> list[str]:
         if frame >= clip.frames:
             shown.append("nothing")
             continue
-        event = clip.shown(frame)
+        event = clip.event_at(frame)
         shown.append(f"{('early', 'late')[event]} {' '.join(clip.words(event))}")
     return shown
 

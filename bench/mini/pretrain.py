@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from bench import backbones, optim, tasks
+from bench import backbones, optim, suites, tasks
 from bench.data.batches import TokenizedSplit
 from bench.mini import language as say
 from bench.mini.tokenizers import TRAINERS
@@ -67,7 +67,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Narrator:
-    """The witness that describes instead of filming: phrases by feature file."""
+    """The recorder that describes instead of filming: phrases by feature file."""
 
     root: Path
     phrases: dict[str, list[str]] = field(default_factory=dict)
@@ -142,8 +142,8 @@ class Corpus:
         """Write a world in the official annotation formats, without features, and read it with the official readers."""
         with tempfile.TemporaryDirectory() as folder:
             narrator = Narrator(Path(folder))
-            write(narrator.root, seed, witness=narrator, times=times)
-            examples = {name: tasks.get(name).read(narrator.root, split) for name in tasks.names()}
+            write(narrator.root, seed, recorder=narrator, times=times)
+            examples = {name: tasks.get(name).read(narrator.root, split) for name in suites.official_tasks()}
         return cls(narrator, examples)
 
     def description(self, example: tasks.Example) -> str:
@@ -323,7 +323,7 @@ def examine(model: backbones.VLModel, exam: School, limit: int = 200) -> dict[st
     """Return the share (%) of held-out examples of each task that the model answers exactly from phrase tokens."""
     model.eval()
     found = {}
-    for name in tasks.names():
+    for name in suites.official_tasks():
         data = exam.lessons[name]
         batch = data.collate(list(range(min(limit, len(data)))))
         ids = model.generate(batch.input_ids, batch.vis_feats, num_beams=1, max_length=24, forced_eos_token_id=None)

@@ -68,10 +68,10 @@ TRAINERS = {"mini-bart": train_bart, "mini-t5": train_t5}
 def sentences_below(root: Path) -> list[str]:
     """Return every text of a data root's training annotations, as the tasks present it (sources with prompt, and
     targets)."""
-    from bench import tasks
+    from bench import suites, tasks
 
     found = []
-    for name in tasks.names():
+    for name in suites.official_tasks():
         task = tasks.get(name)
         for example in task.read(root, "train"):
             found.append(task.source(example, True))

@@ -15,15 +15,16 @@ def compare_with_paper(df: pd.DataFrame, paper_csv_dir: Path) -> pd.DataFrame:
     Synthetic data, limited runs, variants of a method and failed cells never take part; the frame is empty when nothing
     matches. Each CSV has ``backbone, suite, method, task, mean, std``; task "average" is the mean over the suite.
     """
-    from bench import tasks
+    from bench import suites
 
     published = pd.concat([pd.read_csv(path) for path in sorted(paper_csv_dir.glob("*.csv"))], ignore_index=True)
     published = published.drop_duplicates(KEY).rename(columns={"mean": "paper", "std": "paper_std"})
     fair = df[df["score"].notna() & ~df["synthetic"].astype(bool) & ~df["limited"].astype(bool)]
     fair = fair[fair["label"] == fair["method"]]  # neither overrides nor a variant of the sweep's own
     fair = fair.assign(backbone=fair["backbone"].str.rsplit("/", n=1).str[-1])  # facebook/bart-base, or a folder of it
-    size = fair["suite"].map(lambda suite: len(tasks.suite(suite)))
-    whole = fair[fair.groupby("run_id")["task"].transform("nunique") == size]  # an average needs the whole suite
+    official = {suite: set(suites.get(suite).official_tasks) for suite in fair["suite"].unique()}
+    # the published averages are those over the official tasks, no fewer and no others
+    whole = fair.groupby("run_id").filter(lambda rows: set(rows["task"]) == official[rows["suite"].iloc[0]])
     run = ["backbone", "suite", "method", "run_id"]
     averages = whole.groupby(run, as_index=False)["score"].mean().assign(task="average")
     scores = pd.concat([fair[[*run, "task", "score"]], averages])

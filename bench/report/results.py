@@ -27,10 +27,10 @@ def results_tables(entries: Sequence[RunEntry]) -> list[Table]:
 
 def task_order(entries: Sequence[RunEntry]) -> list[str]:
     """The planned tasks of these entries, in the official order of their suite."""
-    from bench import tasks
+    from bench import suites
 
     planned = {cell.task for entry in entries for cell in entry.cells}
-    return [task.name for task in tasks.suite(entries[0].suite) if task.name in planned]
+    return [task.name for task in suites.get(entries[0].suite).tasks if task.name in planned]
 
 
 def task_title(task: str) -> str:

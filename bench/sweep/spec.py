@@ -36,8 +36,9 @@ class NamedDelta(FrozenModel):
 class Sweep(FrozenModel):
     """The fields of a sweep file. The runs are the product backbones x (methods, variants) x suites x seeds.
 
-    ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method name, the later the stronger;
-    ``given``, the settings of the command line, is stronger than both.
+    ``suites``, if empty, are those of the ``tasks``, and without tasks the built-in ones. ``tasks``, if empty, are the
+    official ones of each suite. ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method
+    name, the later the stronger; ``given``, the settings of the command line, is stronger than both.
 
     With ``axes``, ``drop`` or ``add`` every method and variant is a base, and each base has further cells: the points
     of the axes' product, and one cell for each name in ``drop`` and ``add`` (``"a+b"`` drops both). An axis is a
@@ -51,7 +52,7 @@ class Sweep(FrozenModel):
     question: str = ""
     backbones: tuple[str, ...] = ("mini-bart",)
     methods: tuple[str, ...] = ()
-    suites: tuple[str, ...] = ("image-text", "video-text")
+    suites: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (1,)
     recipe: str | None = None

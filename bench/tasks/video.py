@@ -49,8 +49,8 @@ def read_choices(
                 answers = ((f"a{right}", 1.0),)
             number = str(record.get("qid", (int, str)))
             # A public question stands in two of TVQA's test files; once is enough (quirk TVQA-DUP).
-            place = "" if split == "test" else record.where
-            examples[number, place] = Example(
+            line = "" if split == "test" else record.place
+            examples[number, line] = Example(
                 id=number,
                 text=" ".join([spoken(record, transcripts, source), question, *offered]),
                 visual=(frames_file(source, record.get("vid_name", str)),),
