@@ -235,12 +235,30 @@ def test_a_failed_run_is_shown_with_its_cause_and_exit_code_1(
     told = capsys.readouterr()
     assert "2 failed before (--retry-failed runs them again)" in told.err
     assert f"{ids(2)[0]}: failed (oom): no more; see {RunDir(tmp_path / 'r', ids(2)[0]).path}" in told.err
-    assert len(fake_runs.ledger(tmp_path / "r")) == 4
+    assert len(fake_runs.ledger(tmp_path / "r")) == 6  # a failed run is tried twice
     assert main(["sweep", *place, "--seeds", "2"]) == 1
     assert "OOM" in capsys.readouterr().out
     monkeypatch.delenv("FAKE_RUNS")
     assert main(["sweep", *place, "--seeds", "1,2", "--retry-failed"]) == 0
-    assert len(fake_runs.ledger(tmp_path / "r")) == 6
+    assert len(fake_runs.ledger(tmp_path / "r")) == 8
+
+
+def test_the_retry_policy_is_chosen_by_name(
+    place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_RUNS", '{"1": "oom"}')
+    for _ in range(2):
+        assert main(["sweep", *place, "--retry", "never"]) == 1
+    assert len(fake_runs.ledger(tmp_path / "r")) == 2
+    assert "2 failed before" in capsys.readouterr().err
+    plan = ["sweep", *place, "--dry-run", "--format", "json"]
+    for retry, word in (("never", "failed"), ("until-parked", "to run")):
+        assert main([*plan, "--retry", retry]) == 0
+        assert {row["state"] for row in json.loads(capsys.readouterr().out)} == {word}
+    assert main(["sweep", *place]) == 1  # the second failure in the same way parks the runs
+    assert len(fake_runs.ledger(tmp_path / "r")) == 4
+    assert main(["sweep", *place]) == 1
+    assert len(fake_runs.ledger(tmp_path / "r")) == 4
 
 
 def test_an_interruption_is_130_and_says_how_to_go_on(
@@ -342,6 +360,14 @@ def test_plain_progress_counts_and_estimates() -> None:
     assert "[2/2] end    b  done" in lines[-1]
     assert all("left" in line for line in lines if " step   b" in line)
     assert "VQAv2 accuracy 50.00" in stream.getvalue()
+
+
+def test_a_run_that_is_tried_again_counts_once() -> None:
+    progress = Progress(1, stream=io.StringIO())
+    for message in ("oom", "done"):
+        progress(RunEvent("start", "a"))
+        progress(RunEvent("end", "a", message))
+    assert progress.finished == 1
 
 
 def test_an_interrupted_run_does_not_count_as_finished() -> None:

@@ -13,6 +13,7 @@ from bench.cli import main
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
 from bench.records import RunDir
+from bench.states import NEVER, UNTIL_PARKED
 from bench.sweep import attempts, slurm_client
 from bench.sweep.claims import ClaimObserver, acquire, this_process
 from bench.sweep.execute import work_through
@@ -29,8 +30,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
     monkeypatch.setenv("FAKE_RUNS", '{"2": "oom", "3": "error", "4": "interrupt"}')
     results = tmp_path / "results"
-    work_through(RUNS[:2], Execution(), results)
-    work_through(RUNS[2:3], Execution(), results, again=True)
+    work_through(RUNS[:2], Execution(), results, retry=NEVER)
+    work_through(RUNS[2:3], Execution(), results, retry=UNTIL_PARKED)
     with pytest.raises(KeyboardInterrupt):
         work_through(RUNS[3:4], Execution(), results)
     folder = RunDir(results, RUNS[5].id)
@@ -192,7 +193,7 @@ def test_retry_lets_failures_be_tried_again(results: Path, capsys: pytest.Captur
     assert main([*words, "--failed"]) == 0
     assert "2 runs to try again" in capsys.readouterr().out
     assert (RunDir(results, RUNS[2].id).path / "attempt-2" / "attempts" / "1.json").exists()
-    assert slurm_client.places(results)
+    assert slurm_client.submitted_jobs(results)
     assert main([*words, "--run", RUNS[5].id]) == 0
     assert "1 runs to try again" in capsys.readouterr().out
     assert main([*words, "--failed"]) == 0
