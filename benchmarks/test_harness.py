@@ -39,9 +39,9 @@ def test_overhead_per_run(benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyP
     def chunk() -> tuple[tuple[list[Run], Path], dict[str, object]]:
         return ([next(runs) for _ in range(number)], tmp_path / str(next(folders))), {}
 
-    def work(some: list[Run], results: Path) -> None:
+    def work(runs: list[Run], results: Path) -> None:
         results.mkdir()
-        work_through(some, Execution(), results)
+        work_through(runs, Execution(), results)
 
     benchmark.pedantic(work, setup=chunk, rounds=10)
     benchmark.extra_info["milliseconds_per_run"] = 1000 * benchmark.stats.stats.median / number

@@ -32,7 +32,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 
 def states(results: Path, runs: list[Run]) -> list[str]:
-    return [" ".join([found.name, found.note]).strip() for found in (state(results, run) for run in runs)]
+    return [" ".join([current.name, current.note]).strip() for current in (state(results, run) for run in runs)]
 
 
 def test_every_failure_keeps_its_cause_and_the_rest_goes_on(
@@ -130,8 +130,8 @@ def test_every_attempt_is_written_down_with_its_reason(
         monkeypatch.setenv("FAKE_RUNS", json.dumps({"2": what}))
         with contextlib.suppress(KeyboardInterrupt):
             work_through(runs[1:2], Execution(), tmp_path, retry=NEVER)
-    told = [(a.number, a.outcome, a.reason) for a in attempts.read(folder)]
-    assert told == [(1, "interrupted", "SIGINT"), (2, "failed", "no more")]
+    endings = [(a.number, a.outcome, a.reason) for a in attempts.read(folder)]
+    assert endings == [(1, "interrupted", "SIGINT"), (2, "failed", "no more")]
     assert attempts.read(folder)[1].kind == "train: MemoryError"
     monkeypatch.delenv("FAKE_RUNS")
     begin_anew(runs[1], tmp_path)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shlex
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench.cli import main
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
 from bench.records import RunDir
@@ -16,6 +19,7 @@ from bench.sweep.profile import Profile
 from bench.sweep.resource_estimate import gpus, memory_gb
 from bench.sweep.slurm import SlurmSubmitter
 from bench.sweep.slurm_monitor import SlurmMonitor, lost_runs
+from bench.sweep.worker import Pack
 
 PLAIN = {"partition": "main", "time_minutes": 60}
 
@@ -39,7 +43,9 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/calls\ncat {folder}/{name}.says 2>/dev/null\n')
         file.chmod(file.stat().st_mode | stat.S_IEXEC)
         (folder / f"{name}.says").write_text("")
-    (folder / "sbatch.says").write_text("Submitted batch job 77\n")
+    answer = 'echo "Submitted batch job $((76 + $(grep -c "^sbatch " calls)))"'
+    with (folder / "sbatch").open("a") as file:
+        file.write(f"cd {folder}; {answer}\n")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
 
@@ -50,6 +56,12 @@ def in_queue(slurm: Path, *jobs: tuple[str, str, str, str]) -> None:
 
 def calls(slurm: Path, name: str) -> list[str]:
     return [line for line in (slurm / "calls").read_text().splitlines() if line.split()[0] == name]
+
+
+def submission_scripts(results: Path) -> list[str]:
+    """The scripts of the array and of the report job of the only submission, in this order."""
+    scripts = {path.resolve() for path in slurm_client.submissions_folder(results).glob("*/.submission_file_*")}
+    return sorted((script.read_text() for script in scripts), key=lambda text: "--dependency" in text)
 
 
 def test_the_script_asks_for_what_the_profile_and_the_runs_say(tmp_path: Path) -> None:
@@ -115,6 +127,22 @@ def test_one_array_is_sent_once(tmp_path: Path, slurm: Path) -> None:
     assert f"--name={sent.name}" in calls(slurm, "squeue")[-1]
 
 
+def test_jobs_execute_command_lines_on_plain_data(tmp_path: Path, slurm: Path) -> None:
+    runs = [make(seed) for seed in range(1, 4)]
+    report = ("sweep", "--set", "a b=1", "--collect")
+    execution = Execution(device="cpu", data={"mini": tmp_path})
+    (sent,) = replace(submitter(tmp_path / "results", execution, pack=2), report_arguments=report).submit(runs)
+    folder = slurm_client.submissions_folder(tmp_path / "results") / sent.name
+    packs = [Pack.read(folder / f"pack-{index}.json") for index in (0, 1)]
+    assert [[run.id for run in pack.runs] for pack in packs] == [[run.id for run in runs[:2]], [runs[2].id]]
+    assert all(pack.execution == execution for pack in packs)
+    assert {(pack.results, pack.retry) for pack in packs} == {(tmp_path / "results", "until-parked")}
+    scripts = submission_scripts(tmp_path / "results")
+    assert f"-m bench work --pack {folder}/pack-$SLURM_ARRAY_TASK_ID.json\n" in scripts[0]
+    assert "-m bench sweep --set 'a b=1' --collect\n" in scripts[1]
+    assert not list(folder.glob("*.pkl"))
+
+
 def test_what_is_done_or_being_run_is_not_sent(tmp_path: Path, slurm: Path) -> None:
     with acquire(RunDir(tmp_path, make(1).id).claim, ClaimObserver()) as lease:
         assert lease
@@ -125,14 +153,14 @@ def test_what_is_done_or_being_run_is_not_sent(tmp_path: Path, slurm: Path) -> N
 def test_more_runs_than_an_array_holds_are_several(tmp_path: Path, slurm: Path) -> None:
     (slurm / "scontrol.says").write_text("MaxArraySize            = 3\n")
     sent = submitter(tmp_path, pack=2).submit([make(seed) for seed in range(1, 9)])
-    assert [len(one.jobs) for one in sent] == [3, 1]
+    assert [len(submission.jobs) for submission in sent] == [3, 1]
 
 
 def test_a_refusal_is_one_line(tmp_path: Path, slurm: Path) -> None:
     (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: main' >&2\nexit 1\n")
-    with pytest.raises(UsageError, match="invalid partition specified: main") as told:
+    with pytest.raises(UsageError, match="invalid partition specified: main") as error:
         submitter(tmp_path).submit([make()])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_without_slurm_one_line_says_what_is_missing_and_what_to_try(
@@ -146,9 +174,9 @@ def test_without_slurm_one_line_says_what_is_missing_and_what_to_try(
     with pytest.raises(UsageError, match=r"does not answer.*slurm/dev-cluster up"):
         slurm_client.require()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match=r"no sbatch.*slurm/dev-cluster up.*--executor local") as told:
+    with pytest.raises(UsageError, match=r"no sbatch.*slurm/dev-cluster up.*--executor local") as error:
         slurm_client.require()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def tried(results: Path, run: Run, outcome: str | None = None, reason: str = "") -> None:
@@ -191,7 +219,7 @@ def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
     notes: list[str] = []
     SlurmMonitor(sends, runs, sent, lambda event: notes.append(event.message)).wait()
     assert [note for note in notes if "submitting" in note] == ["the jobs of 1 runs have died; submitting these again"]
-    assert [list(one.jobs.values()) for one in slurm_client.submissions(tmp_path)][1] == [{runs[0].id: 1}]
+    assert [list(submission.jobs.values()) for submission in slurm_client.submissions(tmp_path)][1] == [{runs[0].id: 1}]
 
 
 def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path) -> None:
@@ -208,3 +236,36 @@ def test_a_slurm_that_does_not_answer_is_not_an_empty_queue(tmp_path: Path, slur
     assert slurm_client.queued_jobs(slurm_client.submissions(tmp_path)) is None
     with pytest.raises(UsageError, match="does not answer"):
         sends.submit([make()])
+
+
+@pytest.mark.parametrize("died", [True, False], ids=["a job has died", "nothing has died"])
+def test_the_collecting_job_submits_what_has_died_or_writes_the_report(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch, died: bool
+) -> None:
+    """The job that a collecting job submits in its turn has the same command line, with absolute paths."""
+    monkeypatch.chdir(tmp_path)
+    commands: list[str] = []
+    monkeypatch.setattr("bench.report.write", lambda *rest, command, **more: commands.append(command) or [])
+    (slurm / "sinfo.says").write_text("main up\n")
+    (tmp_path / "profile.toml").write_text("partition = 'main'\ntime_minutes = 60\n")
+    words = ["sweep", "--methods", "lora", "--suites", "image-text", "--executor", "slurm", "--profile", "profile.toml"]
+    run, results = make(), tmp_path / "results"
+    tried(results, run, None if died else "interrupted", "" if died else "SIGTERM")
+    assert main([*words, "--collect"]) == 0
+    assert (len(commands), len(slurm_client.submissions(results))) == ((0, 1) if died else (1, 0))
+    if not died:
+        assert commands == [shlex.join(["python", "-m", "bench", *words])]
+        return
+    line = next(line for line in submission_scripts(results)[1].splitlines() if "--collect" in line)
+    collect = shlex.split(line)[shlex.split(line).index("bench") + 1 :]
+    absolute = ["--results", str(results), "--reports", str(tmp_path / "reports")]
+    absolute += ["--profile", str(tmp_path / "profile.toml")]
+    assert collect == [*words, *absolute, "--collect"]
+    tried(results, run, "interrupted", "SIGTERM")
+    assert main(collect) == 0
+    assert commands == [shlex.join(["python", "-m", "bench", *words, *absolute])]
+
+
+def test_collecting_belongs_to_slurm(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--collect"]) == 2
+    assert "--executor slurm" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from bench.sweep.local_workers import gpus, run_in_workers
 from bench.sweep.progress_file import ProgressFile
 from bench.sweep.run_follower import RunFollower
 from bench.sweep.run_state import state
-from bench.sweep.worker import Pack
+from bench.sweep.worker import REQUEUE, TERMINATED, Pack
 
 CPU = Execution(device="cpu")
 
@@ -129,7 +129,7 @@ def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visible", "device", "found"),
+    ("visible", "device", "expected"),
     [
         ("0,3", "auto", ["0", "3"]),
         ("GPU-ab, GPU-cd", "cuda", ["GPU-ab", "GPU-cd"]),
@@ -138,20 +138,20 @@ def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
     ],
 )
 def test_gpus_are_those_that_are_visible(
-    visible: str, device: str, found: list[str], monkeypatch: pytest.MonkeyPatch
+    visible: str, device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus(Execution(device=device)) == found
+    assert gpus(Execution(device=device)) == expected
 
 
 def test_an_error_outside_of_a_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_RUNS", "not JSON")
-    shown = io.StringIO()
-    with Progress(1, stream=shown) as progress:
+    stream = io.StringIO()
+    with Progress(1, stream=stream) as progress:
         run_in_workers([make(1)], CPU, tmp_path, jobs=1, report=progress)
-    said = re.search(r"worker \d+ ended early; see (.+)", shown.getvalue())
-    assert said is not None
-    assert Path(said[1]).exists()
+    match = re.search(r"worker \d+ ended early; see (.+)", stream.getvalue())
+    assert match is not None
+    assert Path(match[1]).exists()
     assert state(tmp_path, make(1)).name == "interrupted"
 
 
@@ -161,3 +161,33 @@ def test_a_stop_while_workers_are_starting_is_not_lost(tmp_path: Path) -> None:
     pool.stop()
     assert fake_runs.ledger(tmp_path) == []
     assert state(tmp_path, make(1)).name == "missing"
+
+
+@pytest.mark.parametrize("signal_name", ["SIGUSR2", "SIGTERM", None])
+def test_a_worker_says_by_its_exit_code_whether_it_wants_to_go_on(
+    signal_name: str | None, tmp_path: Path, repo: Path
+) -> None:
+    run, run_dir = make(1), RunDir(tmp_path, make(1).id)
+    Pack(runs=(run,), execution=CPU, results=tmp_path, retry="never").write(tmp_path / "pack.json")
+    environment = os.environ | ({"FAKE_RUNS": '{"1": "wait"}'} if signal_name else {})
+    command = [sys.executable, "-m", "bench", "work", "--pack", str(tmp_path / "pack.json")]
+    worker = subprocess.Popen([*command, "--exit-code", str(tmp_path / "exit")], cwd=repo, env=environment)
+    if signal_name:
+        deadline = time.monotonic() + 60
+        while not run_dir.run.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        worker.send_signal(signal.Signals[signal_name])
+    code = {"SIGUSR2": REQUEUE, "SIGTERM": TERMINATED, None: 0}[signal_name]
+    assert worker.wait(60) == code
+    assert (tmp_path / "exit").read_text() == str(code)
+    (attempt,) = attempts.read(run_dir)
+    assert (attempt.outcome, attempt.reason) == (("interrupted", signal_name) if signal_name else ("done", ""))
+
+
+def test_a_pack_that_cannot_be_read_is_one_clear_error(tmp_path: Path, repo: Path) -> None:
+    (tmp_path / "pack.json").write_text("{")
+    command = [sys.executable, "-m", "bench", "work", "--pack", str(tmp_path / "pack.json")]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "pack.json" in done.stderr
