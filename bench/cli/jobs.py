@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.cli.options import add_data, add_folders, add_grid, selected
 from bench.errors import UsageError
+from bench.states import NEVER
 
 EXAMPLES = {
     "logs": "example: python -m bench logs vl-pet-large-mini-bart-image-text-s1",
@@ -82,7 +83,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
     cancelled = []
     for run in _selected_runs(arguments):
         current = state(arguments.results, run)
-        if current.is_final or (current.name in ("missing", "interrupted") and run.id not in submitted):
+        if current.is_settled(NEVER) or (current.name in ("missing", "interrupted") and run.id not in submitted):
             continue
         run_dir = RunDir(arguments.results, run.id)
         with explain_write_errors(run_dir.path):
@@ -105,7 +106,7 @@ def _cancel_waiting_jobs(results: Path, submitted: dict[str, Any]) -> None:
     queue = slurm_client.queued_jobs(job.submission for job in submitted.values()) or {}
     waiting = {job.id for job in queue.values() if job.state == "PENDING"}
     for job in submitted.values():
-        if not all(stored_state(RunDir(results, run)).is_final for run in job.submission.jobs[job.id]):
+        if not all(stored_state(RunDir(results, run)).is_settled(NEVER) for run in job.submission.jobs[job.id]):
             waiting.discard(job.id)
     for conf in {job.submission.conf for job in submitted.values()}:
         slurm_client.cancel(waiting & {job.id for job in submitted.values() if job.submission.conf == conf}, conf)

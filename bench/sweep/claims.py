@@ -216,12 +216,12 @@ class Lease(RunHold):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.quiet()
+        self.stop_beats()
         with suppress(OSError):
             if not self.lost and self._is_ours():
                 self._release()
 
-    def quiet(self) -> None:
+    def stop_beats(self) -> None:
         """End the beats, and so the calls of ``on_beat``, without giving the claim back."""
         self._ended.set()
         self._thread.join()

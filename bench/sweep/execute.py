@@ -113,7 +113,7 @@ class _InlineExecutor:
                 self.report(RunEvent("note", run.id, f"{run.id}: {fault}"))
                 return False
             finally:
-                lease.quiet()  # before the file is removed: a beat would write it again
+                lease.stop_beats()  # before the file is removed: a beat would write it again
                 if not lease.lost:
                     run_dir.progress.unlink(missing_ok=True)
             return stored_state(run_dir).is_settled(self.retry)

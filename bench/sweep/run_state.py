@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.config import Run
 from bench.records import CorruptFile, RunDir
-from bench.states import STATES, RetryPolicy, StateName
+from bench.states import RetryPolicy, StateName
 from bench.sweep import attempts
 from bench.sweep.claims import ClaimObserver
 
@@ -23,11 +23,6 @@ class State:
     def is_settled(self, retry: RetryPolicy) -> bool:
         """Return whether a sweep with this policy leaves the run alone."""
         return retry.is_settled(self.name, self.note)
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the run stays in this state unless somebody begins it anew or a policy retries failures."""
-        return STATES[self.name].settled
 
 
 def state(results: Path, run: Run, observer: ClaimObserver | None = None) -> State:
