@@ -17,7 +17,7 @@ from bench.files import CorruptFile
 from bench.record_schema import Record, Score
 from bench.run_dir import RunDir
 from bench.sweep import attempts
-from bench.sweep.states import state
+from bench.sweep.run_state import state
 from bench.tasks import Example, Task
 from methods.core.errors import MethodError
 
@@ -99,7 +99,7 @@ def _failure(folder: RunDir, record: Record | None, results: Path) -> dict[str, 
     return {
         "cause": record.cause,
         **error,
-        "log": str(folder.log) if folder.log.exists() else attempts.log(folder),
+        "log": str(folder.log) if folder.log.exists() else attempts.last_log(folder),
         "retry": f"python -m bench retry SWEEP --run {folder.id} --results {results}, then run that sweep again",
     }
 

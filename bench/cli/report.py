@@ -82,7 +82,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
 
 def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
     """Return the planned cells with their states, as the report reads them: done, failed with a cause, or missing."""
-    from bench.sweep.states import state
+    from bench.sweep.run_state import state
 
     rows = []
     for cell in cells:

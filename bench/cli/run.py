@@ -29,8 +29,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.config import parse_setting, resolve
     from bench.data.roots import locate
     from bench.run_dir import RunDir
-    from bench.sweep.execute import try_again, work_through
-    from bench.sweep.states import state
+    from bench.states import NEVER
+    from bench.sweep.execute import begin_anew, work_through
+    from bench.sweep.run_state import state
 
     run = resolve(
         arguments.backbone,
@@ -44,9 +45,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     machine = execution(arguments)
     locate(run.data, run.suite, machine.data)  # a missing data root is bad input, not a run that failed
     if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
-        try_again(run, arguments.results)
+        begin_anew(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], machine, arguments.results, progress)
+        work_through([run], machine, arguments.results, progress, retry=NEVER)
     record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")

@@ -29,12 +29,12 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Print what was asked for; a failed run is shown with exit code 0 like any other."""
     from bench import run_details
-    from bench.sweep.sweep_status import named
+    from bench.sweep.sweep_status import find_run_dir
 
     if arguments.example and not arguments.task:
         raise UsageError("--example: say of which task with --task T")
     roots = parse_roots(arguments.data)
-    folder = named(arguments.results, arguments.run)
+    folder = find_run_dir(arguments.results, arguments.run)
     content: dict[str, Any]
     if arguments.example:
         content = run_details.describe_example(folder, arguments.task, arguments.example, roots)

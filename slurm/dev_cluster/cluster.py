@@ -1,4 +1,4 @@
-"""What a cluster is: a folder, its nodes, its first port."""
+"""A cluster on this machine: its folder, its nodes and its first port."""
 
 import json
 import os
@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class Problem(Exception):
-    """Something that a person has to mend; the message says what, and which log says more."""
+class ClusterError(Exception):
+    """A problem that a person has to solve; the message says which, and names the log that says more."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster: its folder, how many nodes it has, and the first of its ports (then accounting, then the nodes)."""
+    """A cluster.
+
+    Attributes:
+        folder: absolute path of the folder that holds everything of the cluster.
+        count: number of nodes.
+        port: the port of the controller; those of accounting and of the nodes follow.
+    """
 
     folder: str
     count: int
@@ -27,7 +33,6 @@ class Cluster:
 
     @property
     def nodes(self) -> list[str]:
-        """The names of the nodes."""
         return [f"node{number}" for number in range(1, self.count + 1)]
 
     @property
@@ -43,20 +48,19 @@ class Cluster:
         return inherited | {"SLURM_CONF": str(self.conf), "MYSQL_UNIX_PORT": mysql, "PATH": search_path()}
 
     def log(self, daemon: str) -> Path:
-        """The log of a daemon."""
         return Path(self.folder, "log", f"{daemon}.log")
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of Slurm on this cluster."""
+        """Run a command of Slurm on this cluster and return its output and exit code."""
         return subprocess.run(words, env=self.environ, capture_output=True, text=True, check=False, timeout=120)
 
 
 def search_path() -> str:
-    """Return PATH with the folders of root's programs, which not everybody's has."""
+    """Return PATH with the folders of root's programs, which the PATH of other users may lack."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
-def written(folder: Path) -> Cluster | None:
+def load_cluster(folder: Path) -> Cluster | None:
     """Return the cluster that a folder holds, or None."""
     try:
         return Cluster(**json.loads((folder / "cluster.json").read_text(encoding="utf-8")))
@@ -64,13 +68,13 @@ def written(folder: Path) -> Cluster | None:
         return None
 
 
-def present(folder: Path) -> Cluster:
+def require_cluster(folder: Path) -> Cluster:
     """Return the cluster that a folder holds.
 
     Raises:
-        Problem: there is none.
+        ClusterError: there is none.
     """
-    cluster = written(folder)
+    cluster = load_cluster(folder)
     if cluster is None:
-        raise Problem(f"no cluster in {folder}; `{sys.argv[0]} --dir {folder} up 4` makes one")
+        raise ClusterError(f"no cluster in {folder}; `{sys.argv[0]} --dir {folder} up 4` makes one")
     return cluster

@@ -1,9 +1,9 @@
-"""The daemons, each on top of those before it."""
+"""Starting the daemons of a cluster, each of which needs those before it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from dev_cluster.cluster import Cluster, Problem
+from dev_cluster.cluster import Cluster, ClusterError
 from dev_cluster.processes import start, until
 
 
@@ -12,29 +12,29 @@ def start_munge(cluster: Cluster) -> None:
     place = f"{cluster.folder}/munge"
     options = {"key-file": f"{place}/key", "socket": f"{place}/socket", "seed-file": f"{place}/seed"}
     options |= {"pid-file": f"{cluster.folder}/run/munged.pid", "log-file": str(cluster.log("munged"))}
-    # By force: it minds that somebody else than root owns a folder above.
+    # By force: it objects if somebody other than root owns a parent folder.
     start(cluster, "munged", "munged", "--force", *(f"--{key}={value}" for key, value in options.items()))
 
 
 def start_accounting(cluster: Cluster) -> None:
-    """Start the database and the accounting daemon. Without them sacct, and so Submitit, knows nothing of a job."""
+    """Start the database and the accounting daemon. sacct knows nothing of a job without them."""
     data, log = Path(cluster.folder, "db"), cluster.log("mariadbd")
     common = ["--no-defaults", "--user=root", f"--datadir={data}"]
     if not any(data.iterdir()):
-        # By force: it minds a host name that cannot be looked up.
+        # By force: it objects to a host name that cannot be resolved.
         words = ["mariadb-install-db", *common, "--skip-test-db", "--force"]
         done = cluster.run(*words, "--auth-root-authentication-method=normal")
         if done.returncode:
             log.write_text(done.stdout + done.stderr, encoding="utf-8")
-            raise Problem(f"mariadb-install-db failed; see {log}")
+            raise ClusterError(f"mariadb-install-db failed; see {log}")
     listen = ["--skip-networking", f"--socket={cluster.environ['MYSQL_UNIX_PORT']}"]
     start(cluster, "mariadbd", "mariadbd", *common, *listen, f"--pid-file={cluster.folder}/run/mariadbd.pid")
 
-    def known() -> bool:
+    def is_registered() -> bool:
         listed = cluster.run("sacctmgr", "--noheader", "show", "cluster", "format=cluster")
         return "dev" in listed.stdout or cluster.run("sacctmgr", "-iQ", "add", "cluster", "dev").returncode == 0
 
-    start(cluster, "slurmdbd", "slurmdbd", ready=known)
+    start(cluster, "slurmdbd", "slurmdbd", ready=is_registered)
 
 
 def start_controller(cluster: Cluster) -> None:
@@ -56,6 +56,6 @@ def start_nodes(cluster: Cluster, nodes: Sequence[str]) -> None:
 
 
 def node_states(cluster: Cluster) -> dict[str, str]:
-    """Return the controller's word on each node: idle, mixed, allocated, down, ... ``*`` is added if it is silent."""
+    """Return the state of each node (idle, mixed, allocated, down, ...), with ``*`` if the node does not answer."""
     listed = cluster.run("sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %T")
     return dict(line.split() for line in listed.stdout.splitlines())

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from dev_cluster.cluster import Cluster, Problem
+from dev_cluster.cluster import Cluster, ClusterError
 
 MOST_NODES = 64
 LONGEST_FOLDER = 67  # characters; a socket has at most 107, and FOLDER/spool/node64/node64_JOB.STEP is one
@@ -95,17 +95,19 @@ def check(folder: Path, count: int) -> None:
     """Refuse what cannot become a cluster.
 
     Raises:
-        Problem: too many nodes, a path that Slurm cannot hold, or a folder with something else in it.
+        ClusterError: too many nodes, a path that Slurm cannot hold, or a folder with something else in it.
     """
     if not 1 <= count <= MOST_NODES:
-        raise Problem(f"{count} nodes; expected 1 to {MOST_NODES}")
+        raise ClusterError(f"{count} nodes; expected 1 to {MOST_NODES}")
     if len(str(folder)) > LONGEST_FOLDER:
-        raise Problem(f"{folder}: more than {LONGEST_FOLDER} characters, too long for sockets; choose another --dir")
+        raise ClusterError(
+            f"{folder}: more than {LONGEST_FOLDER} characters, too long for sockets; choose another --dir"
+        )
     if set(str(folder)) & set(" \t#\"'\\,[]%=()"):
-        raise Problem(f"{folder}: has a character that Slurm's files cannot hold; choose another --dir")
+        raise ClusterError(f"{folder}: has a character that Slurm's files cannot hold; choose another --dir")
     strange = {item.name for item in folder.iterdir()} - {"lock"} if folder.exists() else set()
     if strange and not (folder / "cluster.json").exists():
-        raise Problem(f"{folder} holds something else than a cluster; choose another --dir")
+        raise ClusterError(f"{folder} holds something else than a cluster; choose another --dir")
 
 
 def write(cluster: Cluster) -> None:
@@ -117,7 +119,7 @@ def write(cluster: Cluster) -> None:
         (folder / name).mkdir()
     for gpu in ("gpu0", "gpu1"):
         (folder / "dev" / gpu).symlink_to("/dev/null")
-    words = asdict(cluster) | host_words() | {"accounting_port": cluster.port + 1}
+    words = asdict(cluster) | host_settings() | {"accounting_port": cluster.port + 1}
     words["first_job"] = 1 + int(time.time() * 10) % 60_000_000
     ports = enumerate(cluster.nodes, start=cluster.port + 2)
     words["nodes"] = "\n".join(NODE.format_map(words | {"name": name, "port": port}) for port, name in ports)
@@ -128,7 +130,7 @@ def write(cluster: Cluster) -> None:
         (folder / file).write_bytes(content)
 
 
-def host_words() -> dict[str, str]:
+def host_settings() -> dict[str, str]:
     """Return what the configuration says of this host.
 
     Slurm listens on the address of the host's name or on all addresses. So the ports are on the loopback interface only
@@ -149,7 +151,7 @@ def free_ports(folder: Path, count: int) -> Iterator[int]:
     Daemons started within it hold them afterwards.
 
     Raises:
-        Problem: there are none.
+        ClusterError: there are none.
     """
     begin = zlib.crc32(str(folder).encode()) % len(PORTS)  # every folder looks at another place first
     for first in [*PORTS[begin:], *PORTS[:begin]]:
@@ -157,7 +159,7 @@ def free_ports(folder: Path, count: int) -> Iterator[int]:
             if available(claim, first, count):
                 yield first
                 return
-    raise Problem(f"no {count} free ports in a row between {PORTS.start} and {PORTS.stop}")
+    raise ClusterError(f"no {count} free ports in a row between {PORTS.start} and {PORTS.stop}")
 
 
 def available(claim: socket.socket, first: int, count: int) -> bool:

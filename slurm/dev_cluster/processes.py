@@ -1,6 +1,7 @@
-"""Processes of a cluster: which are its own, starting and stopping them.
+"""Processes of a cluster: finding those that belong to it, starting and stopping them.
 
-A pid alone is no proof, it comes again; and what is dead but not yet fetched by its parent does not count as running.
+A pid alone is no proof, because pids are used again. A process that is dead but not yet waited for by its parent does
+not count as running.
 """
 
 import os
@@ -11,12 +12,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dev_cluster.cluster import Cluster, Problem
+from dev_cluster.cluster import Cluster, ClusterError
 
-PATIENCE = 60.0  # seconds for what takes one or two on an idle machine
+PATIENCE = 60.0  # seconds to wait for what takes one or two on an idle machine
 
 
-def about(pid: int) -> tuple[str, int] | None:
+def name_and_parent(pid: int) -> tuple[str, int] | None:
     """Return a living process's name and parent, or None."""
     try:
         head, _, tail = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
@@ -33,18 +34,19 @@ def daemon_pid(cluster: Cluster, daemon: str) -> int | None:
         words = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
     except (OSError, ValueError):
         return None
-    found = about(pid)
-    ours = found is not None and found[0] == daemon.partition("-")[0] and f"{cluster.folder}/".encode() in words
+    process = name_and_parent(pid)
+    ours = process is not None and process[0] == daemon.partition("-")[0] and f"{cluster.folder}/".encode() in words
     return pid if ours else None
 
 
 def node_pids(cluster: Cluster, nodes: Sequence[str]) -> set[int]:
-    """Return the pids of nodes: node daemons, step daemons, jobs and what these have started."""
-    processes = {int(name): known for name in os.listdir("/proc") if name.isdigit() and (known := about(int(name)))}
+    """Return the pids of all processes of some nodes: node daemons, step daemons, jobs and their descendants."""
+    candidates = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    processes = {pid: process for pid in candidates if (process := name_and_parent(pid))}
     conf = f"SLURM_CONF={cluster.conf}".encode()
     marks = {f"SLURMD_NODENAME={node}".encode() for node in nodes}
     logs = {str(cluster.log(f"slurmd-{node}")) for node in nodes}
-    found = {pid for node in nodes if (pid := daemon_pid(cluster, f"slurmd-{node}"))}
+    pids = {pid for node in nodes if (pid := daemon_pid(cluster, f"slurmd-{node}"))}
     for pid, (name, _) in processes.items():
         with suppress(OSError):
             if name.startswith("slurmstepd"):  # it has no environment, but its node's log open
@@ -52,14 +54,14 @@ def node_pids(cluster: Cluster, nodes: Sequence[str]) -> set[int]:
             else:
                 variables = set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
                 ours = conf in variables and not marks.isdisjoint(variables)
-            found |= {pid} if ours else set()
-    while more := {pid for pid, (_, parent) in processes.items() if parent in found} - found:
-        found |= more
-    return found - {os.getpid()}
+            pids |= {pid} if ours else set()
+    while more := {pid for pid, (_, parent) in processes.items() if parent in pids} - pids:
+        pids |= more
+    return pids - {os.getpid()}
 
 
 def cut_power(cluster: Cluster, nodes: Sequence[str]) -> None:
-    """Kill all of some nodes' processes. They are stopped first, so that none can tell of another's death."""
+    """Kill all processes of some nodes. They are stopped first, so that none can report the death of another."""
     stopped: set[int] = set()
     while fresh := node_pids(cluster, nodes) - stopped:
         for pid in fresh:
@@ -68,11 +70,11 @@ def cut_power(cluster: Cluster, nodes: Sequence[str]) -> None:
     # Children first: the kernel wakes stopped ones whose parent has died.
     for pid in sorted(stopped, key=born, reverse=True):
         send(pid, signal.SIGKILL)
-    until(lambda: not any(map(about, stopped)), f"some of the processes {sorted(stopped)} do not die")
+    until(lambda: not any(map(name_and_parent, stopped)), f"some of the processes {sorted(stopped)} do not die")
 
 
 def born(pid: int) -> tuple[int, int]:
-    """Return what sorts processes by age: the start in clock ticks, and within a tick the pid."""
+    """Return a key that sorts processes by age: the start time in clock ticks, and within a tick the pid."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -81,7 +83,7 @@ def born(pid: int) -> tuple[int, int]:
 
 
 def send(pid: int, number: int) -> None:
-    """Signal a process that may have gone."""
+    """Send a signal to a process, unless it has ended."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 
@@ -103,7 +105,7 @@ def start(cluster: Cluster, daemon: str, *words: str, ready: Callable[[], bool] 
     """Start a daemon, unless it runs, and wait until it is ready.
 
     Raises:
-        Problem: it ends, or is not ready for a long time; the log is named.
+        ClusterError: it ends, or is not ready for a long time; the log is named.
     """
     log, pid_file = cluster.log(daemon), Path(cluster.folder, "run", f"{daemon}.pid")
     process = None
@@ -125,17 +127,21 @@ def start(cluster: Cluster, daemon: str, *words: str, ready: Callable[[], bool] 
         begun = pid_file.exists() and pid_file.stat().st_size > 0
         pid = daemon_pid(cluster, daemon)
         if (process and process.poll()) or (begun and pid is None):
-            said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-            raise Problem(f"{daemon} ended ({''.join(said[-1:])}); see {log}")
+            lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+            raise ClusterError(f"{daemon} ended ({''.join(lines[-1:])}); see {log}")
         return pid is not None and ready()
 
     until(runs, f"{daemon} is not ready; see {log}")
 
 
 def until(true: Callable[[], bool], fault: str) -> None:
-    """Wait until something is true, or raise a Problem that says what is wrong if it never is."""
+    """Wait until a condition holds.
+
+    Raises:
+        ClusterError: it did not within PATIENCE seconds; the message ends with ``fault``.
+    """
     deadline = time.monotonic() + PATIENCE
     while not true():
         if time.monotonic() > deadline:
-            raise Problem(f"after {PATIENCE:.0f} s, {fault}")
+            raise ClusterError(f"after {PATIENCE:.0f} s, {fault}")
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The verbs, and the command line."""
+"""The verbs of ``slurm/dev-cluster`` and its command line."""
 
 import argparse
 import fcntl
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dev_cluster import files
-from dev_cluster.cluster import Cluster, Problem, present, search_path, written
+from dev_cluster.cluster import Cluster, ClusterError, load_cluster, require_cluster, search_path
 from dev_cluster.daemons import node_states, start_accounting, start_controller, start_munge, start_nodes
 from dev_cluster.processes import cut_power, daemon_pid, stop
 
@@ -41,7 +41,7 @@ def install() -> None:
         print("all there")
         return
     if shutil.which("apt-get") is None:
-        raise Problem(f"no apt-get here; install what has these programs: {', '.join(missing())}")
+        raise ClusterError(f"no apt-get here; install what has these programs: {', '.join(missing())}")
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:  # what keeps packages from starting services; many images of containers have one
@@ -51,12 +51,12 @@ def install() -> None:
         quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
             if subprocess.run(["apt-get", "--quiet", *words], env=quiet, check=False).returncode:
-                raise Problem(f"apt-get {words[0]} failed")
+                raise ClusterError(f"apt-get {words[0]} failed")
     finally:
         if ours:
             policy.unlink()
     if missing():
-        raise Problem(f"installed, but still missing: {', '.join(missing())}")
+        raise ClusterError(f"installed, but still missing: {', '.join(missing())}")
 
 
 def missing() -> list[str]:
@@ -65,14 +65,14 @@ def missing() -> list[str]:
 
 
 def up(folder: Path, count: int | None) -> None:
-    """Bring a cluster up, or start what of it does not run, and wait until it is ready."""
+    """Start a cluster, or those of its daemons that do not run, and wait until it is ready."""
     if missing():
-        raise Problem(f"not installed: {', '.join(missing())}; `{sys.argv[0]} install` does it")
+        raise ClusterError(f"not installed: {', '.join(missing())}; `{sys.argv[0]} install` does it")
     began = time.monotonic()
-    cluster = written(folder)
+    cluster = load_cluster(folder)
     if cluster and any(daemon_pid(cluster, daemon) for daemon in cluster.daemons):
         if count not in (None, cluster.count):
-            raise Problem(f"{folder} has a cluster of {cluster.count} nodes running; take it `down` first")
+            raise ClusterError(f"{folder} has a cluster of {cluster.count} nodes running; take it `down` first")
         start(cluster)
     else:
         wanted = count if count is not None else cluster.count if cluster else 4
@@ -88,7 +88,7 @@ def up(folder: Path, count: int | None) -> None:
 
 
 def start(cluster: Cluster) -> None:
-    """Start what does not run."""
+    """Start the daemons that do not run, in order."""
     start_munge(cluster)
     start_accounting(cluster)
     start_controller(cluster)
@@ -96,7 +96,7 @@ def start(cluster: Cluster) -> None:
 
 
 def down(cluster: Cluster) -> None:
-    """Take everything down. Jobs that run are killed; logs and configuration are kept, queue and accounting are not."""
+    """Stop everything. Running jobs are killed; logs and configuration are kept, queue and accounting are not."""
     stop(cluster, "slurmctld")
     cut_power(cluster, cluster.nodes)
     for daemon in ("slurmdbd", "mariadbd", "munged"):
@@ -106,22 +106,22 @@ def down(cluster: Cluster) -> None:
 
 
 def status(cluster: Cluster) -> bool:
-    """Print what runs; return whether all of it does."""
+    """Print the state of every daemon; return whether all of them run."""
     pids = {daemon: daemon_pid(cluster, daemon) for daemon in cluster.daemons}
     states = node_states(cluster) if pids["slurmctld"] else {}
     for daemon, pid in pids.items():
-        said = states.get(daemon.removeprefix("slurmd-"), "")
-        print(f"{daemon:15} {f'pid {pid}' if pid else 'not running':15} {said}".rstrip())
+        state = states.get(daemon.removeprefix("slurmd-"), "")
+        print(f"{daemon:15} {f'pid {pid}' if pid else 'not running':15} {state}".rstrip())
     print(f"ports {cluster.port} to {cluster.port + 1 + cluster.count}, logs in {cluster.folder}/log")
     return all(pids.values())
 
 
 def kill_node(cluster: Cluster, node: str) -> None:
-    """Cut a node's power: all its processes die at once. The controller is told so, and need not find out in 25 s."""
+    """Cut the power of a node: all its processes die at once. The controller is told; it would notice after 25 s."""
     cut_power(cluster, [node])
-    told = cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=kill-node")
-    if told.returncode:
-        raise Problem(f"{node} is dead, but the controller cannot be told: {told.stderr.strip()}")
+    answer = cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=kill-node")
+    if answer.returncode:
+        raise ClusterError(f"{node} is dead, but the controller cannot be told: {answer.stderr.strip()}")
 
 
 def restart_controller(cluster: Cluster, kill: bool) -> None:
@@ -136,7 +136,6 @@ def environment(cluster: Cluster) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the command line."""
     place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     place.add_argument("--dir", type=Path, help="the cluster's folder (.dev-cluster in the checkout)")
     top = argparse.ArgumentParser(
@@ -153,55 +152,55 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Do what the command line says; return 0, or 1 if it failed or not all of the cluster runs."""
+    """Execute the command line; return 0, or 1 if it failed or, for ``status``, if a daemon does not run."""
     arguments = parser().parse_args()
     folder = getattr(arguments, "dir", CHECKOUT / ".dev-cluster").resolve()
     try:
         if arguments.verb == "env":
-            print(environment(present(folder)))
+            print(environment(require_cluster(folder)))
             return 0
         if os.geteuid() != 0:
-            raise Problem(f"{arguments.verb} needs root, as whom the daemons start jobs; use sudo or a container")
+            raise ClusterError(f"{arguments.verb} needs root, as whom the daemons start jobs; use sudo or a container")
         if arguments.verb == "install":
             install()
             return 0
         if arguments.verb == "status":
-            return 0 if status(present(folder)) else 1
+            return 0 if status(require_cluster(folder)) else 1
         if arguments.verb != "up":
-            present(folder)
-        with alone(folder):
+            require_cluster(folder)
+        with folder_lock(folder):
             change(folder, arguments)
-    except Problem as problem:
+    except ClusterError as problem:
         print(f"dev-cluster: {problem}", file=sys.stderr)
         return 1
     return 0
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time change a folder's cluster."""
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time change the cluster of a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w", encoding="utf-8")
     except OSError as error:
-        raise Problem(f"{folder}: {error.strerror}; choose another --dir") from None
+        raise ClusterError(f"{folder}: {error.strerror}; choose another --dir") from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def change(folder: Path, arguments: argparse.Namespace) -> None:
-    """Do a verb that starts or stops something."""
+    """Execute a verb that starts or stops something."""
     if arguments.verb == "up":
         up(folder, arguments.nodes)
         return
-    cluster = present(folder)
+    cluster = require_cluster(folder)
     if arguments.verb == "down":
         down(cluster)
     elif arguments.verb == "restart-controller":
         restart_controller(cluster, arguments.kill)
     elif arguments.node not in cluster.nodes:
-        raise Problem(f"no node {arguments.node!r}; there are {', '.join(cluster.nodes)}")
+        raise ClusterError(f"no node {arguments.node!r}; there are {', '.join(cluster.nodes)}")
     elif arguments.verb == "kill-node":
         kill_node(cluster, arguments.node)
     else:

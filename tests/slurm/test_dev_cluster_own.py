@@ -24,11 +24,11 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def refused(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["dev-cluster", *words])
         assert verbs.main() == 1
-        told = capsys.readouterr()
-        assert told.out == ""
-        assert told.err.startswith("dev-cluster: ")
-        assert len(told.err.splitlines()) == 1
-        return told.err
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("dev-cluster: ")
+        assert len(captured.err.splitlines()) == 1
+        return captured.err
 
     return refused
 
