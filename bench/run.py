@@ -139,7 +139,7 @@ class Work:
         model, handle = self.build(root, device, memory)
         self.enter("train")
         plan = train.TrainingPlan.of(run.task_list, sets, recipe)
-        activations = self.first_step(model, plan, memory, device)
+        activations = self.first_step(model, handle, plan, memory, device)
         done = self.training(model, handle, plan, memory, device, root)
         self.facts["time"] = _times(done)
         self.facts["memory"] = {
@@ -205,7 +205,9 @@ class Work:
         shared = (self.run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit)
         return _prepared(root, task, split, *shared, tuning)
 
-    def first_step(self, model: Any, plan: train.TrainingPlan, memory: dev.Memory, device: torch.device) -> int:
+    def first_step(
+        self, model: Any, handle: Any, plan: train.TrainingPlan, memory: dev.Memory, device: torch.device
+    ) -> int:
         """Run forward and backward once on the first batch, change nothing, and return the bytes kept for the backward
         pass.
 
@@ -216,9 +218,7 @@ class Work:
         batch = next(plan.batches(0, recipe, self.run.seed)).to(device)
         model.train()
         with memory.phase("first_step"), dev.SavedActivations(model) as kept:
-            train.batch_loss(
-                model, batch, plan.tasks[batch.task].loss, recipe, device, train.having(model, "penalty")
-            ).backward()
+            train.batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device, handle.penalties).backward()
         model.zero_grad(set_to_none=True)
         dev.set_rng_state(state)
         return kept.bytes
@@ -254,6 +254,8 @@ class Work:
                 recipe,
                 seed=self.run.seed,
                 device=device,
+                penalties=handle.penalties,
+                update_listeners=handle.update_listeners,
                 checkpoint=self.folder.checkpoint,
                 on_step=on_step,
                 on_resume=self.resumed,

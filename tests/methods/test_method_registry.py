@@ -156,9 +156,9 @@ def test_names_come_without_torch(repo):
 def test_task_context_nests():
     from methods.core import context
 
-    outside = context.current()
+    outside = context.current_task()
     with context.task("vqa"):
         with context.task("gqa"):
-            assert context.current() == "gqa"
-        assert context.current() == "vqa"
-    assert context.current() == outside
+            assert context.current_task() == "gqa"
+        assert context.current_task() == "vqa"
+    assert context.current_task() == outside
