@@ -139,7 +139,7 @@ class Work:
         model, handle = self.build(root, device, memory)
         self.enter("train")
         plan = train.TrainingPlan.of(run.task_list, sets, recipe)
-        activations = self.first_step(model, handle, plan, memory, device)
+        activations = self.first_step(handle, plan, memory, device)
         done = self.training(model, handle, plan, memory, device, root)
         self.facts["time"] = _times(done)
         self.facts["memory"] = {
@@ -205,15 +205,13 @@ class Work:
         shared = (self.run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit)
         return _prepared(root, task, split, *shared, tuning)
 
-    def first_step(
-        self, model: Any, handle: Any, plan: train.TrainingPlan, memory: dev.Memory, device: torch.device
-    ) -> int:
+    def first_step(self, handle: Any, plan: train.TrainingPlan, memory: dev.Memory, device: torch.device) -> int:
         """Run forward and backward once on the first batch, change nothing, and return the bytes kept for the backward
         pass.
 
         The random state is put back, so that training is the same with and without this measurement.
         """
-        state = dev.rng_state()
+        state, model = dev.rng_state(), handle.model
         recipe = self.run.recipe
         batch = next(plan.batches(0, recipe, self.run.seed)).to(device)
         model.train()
