@@ -41,7 +41,7 @@ def attach(model: Any, method: str | ResolvedMethod | Spec, *, tasks: tuple[str,
     spec.check(sites.shape)
     if not hasattr(model, "encode") and spec.needs_wrapper:
         raise MethodError("this method acts on the joint input of a vision-language wrapper (bench.backbones.build)")
-    make = layer_factory(sites.shape.family, like=next(lm.parameters()), tasks=tasks)
+    make = layer_factory(sites.shape.family, reference=next(lm.parameters()), tasks=tasks)
     placement = Placement(model, sites, make)
     for part in spec.parts:
         part.place(placement)

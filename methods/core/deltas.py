@@ -31,9 +31,10 @@ class Delta(FrozenSchema):
       :meth:`build_for_site` makes by calling ``build`` once per task. ``down`` and ``up`` are for bottlenecks.
 
     A subclass is used by putting it into a :class:`~methods.core.spec.Patch` of a registered method; nothing else has
-    to be told about it. The tests that run over all methods then check it: no change of the function where the start
-    values promise none, gradients, devices and dtypes, saving and loading, generation with and without a cache,
-    gradient checkpointing, and that padding does not change the result.
+    to be told about it. The tests over all methods (``tests/methods``: properties, method_training, routing) then run
+    over it, with the options at their defaults and at random: exactly what is to be trained is trained and changes,
+    gradient checkpointing and autocast work, a copied model has modules of its own, saving and loading, detaching and
+    merging keep their promises, and decoding with a cache gives what decoding without one does.
     """
 
     input: DeltaInput = "h"

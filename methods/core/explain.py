@@ -19,10 +19,10 @@ def explain(handle: "Handle") -> str:
     for part in handle.spec.parts:
         at = ", ".join(getattr(part, "at", ()))
         layers = getattr(part, "layers", "all")
-        where = (
+        heading = (
             f"at {at}, {'every layer' if layers == 'all' else f'layers {list(layers)}'}" if at else type(part).__name__
         )
-        lines += ["", f"{where}:", *(f"    {line}" for line in part.formula.split("\n"))]
+        lines += ["", f"{heading}:", *(f"    {line}" for line in part.formula.split("\n"))]
     lines += ["", "trained:"] if lines else ["trained:"]
     for (shapes, layers), sites in _grouped(tensors).items():
         lines.append(f"    {', '.join(sites)}{layers}: {shapes}")

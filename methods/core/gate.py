@@ -96,8 +96,8 @@ class Gate(FrozenSchema):
     def build(self, d_x: int, d_h: int, make: "LayerFactory") -> "nn.Module":
         """Build the gate for one site of one layer, where X has width ``d_x`` and H width ``d_h``.
 
-        Its duties are those of :meth:`methods.core.deltas.Delta.build`; it is called with X, H, ΔH, Ĥ and the token mask, as
-        :meth:`methods.blocks.gates.GateBlock.forward` describes.
+        Its duties are those of :meth:`methods.core.deltas.Delta.build`; it is called with X, H, ΔH, Ĥ and the token
+        mask, as :meth:`methods.blocks.gates.GateBlock.forward` describes.
         """
         from methods.blocks.gates import GateBlock
 

@@ -45,11 +45,11 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def reasons(error: ValidationError, where: str) -> str:
-    """Return one line with everything that pydantic found wrong with the object or option called ``where``."""
+def reasons(error: ValidationError, name: str) -> str:
+    """Return one line with everything that pydantic found wrong with the object or option called ``name``."""
     faults = []
     for item in error.errors():
-        path = ".".join([where, *(str(key) for key in item["loc"])])
+        path = ".".join([name, *(str(key) for key in item["loc"])])
         given = "" if item["type"] == "value_error" else f" (given: {item['input']!r})"
         faults.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{given}")
     return "; ".join(faults)

@@ -57,8 +57,10 @@ BIASES = ("enc", "dec", *LINEARS, *DOWN)
 class Part(FrozenSchema):
     """Something a method puts into the model. A new kind of part is a subclass with fields and a ``place``.
 
-    The properties below are promises that the tests over all methods check, and by which the suite decides how a
-    method may be run; a subclass overrides those that are different for it.
+    The properties below are promises, by which the suite decides how a method may be run and which the tests over all
+    methods check (those that :class:`~methods.core.deltas.Delta` names); a subclass overrides those that differ for it.
+    What a part's modules may ask of training, of the encoder's input and of export, and what they may keep for a
+    checkpoint, is in :mod:`methods.core.contracts`.
     """
 
     @property

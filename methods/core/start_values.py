@@ -15,7 +15,7 @@ START_RULES: dict[str, dict[str, Any]] = {
 }
 
 
-def layer_factory(family: str, like: Any, tasks: tuple[str, ...] = ()) -> LayerFactory:
+def layer_factory(family: str, reference: Any, tasks: tuple[str, ...] = ()) -> LayerFactory:
     """Return a factory with the start rules of backbone family ``family``, on the device and in the dtype of the tensor
-    ``like``; ``tasks`` are those for which modules per task are made."""
-    return LayerFactory(like.device, like.dtype, tasks=tasks, **START_RULES[family])
+    ``reference``; ``tasks`` are those for which modules per task are made."""
+    return LayerFactory(reference.device, reference.dtype, tasks=tasks, **START_RULES[family])

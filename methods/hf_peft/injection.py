@@ -147,9 +147,9 @@ class InjectedAdaLoRA(InjectedAdapter):
         return {name: p for name, p in self._trained().items() if ".lora_E." in name}
 
 
-def _split_like(flat: Tensor, like: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    parts = flat.split([p.numel() for p in like.values()])
-    return {name: part.view_as(p) for (name, p), part in zip(like.items(), parts, strict=True)}
+def _split_like(flat: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    parts = flat.split([p.numel() for p in parameters.values()])
+    return {name: part.view_as(p) for (name, p), part in zip(parameters.items(), parts, strict=True)}
 
 
 class CachedPrefix(nn.Module):
