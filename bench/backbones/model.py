@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from bench.backbones.family import BackboneFamily
 from bench.backbones.visual import pool
-from methods.core import context
+from methods.core import context, contracts
 
 
 @dataclass
@@ -41,9 +41,8 @@ class VLModel(nn.Module):
         lm: the HF model.
         visual_embedding: features to visual tokens.
         family: name of the family, "bart" or "t5".
-        pet: what a method put there (:func:`methods.attach`). A module called ``input`` in it takes the place of the
-            family's ``join``, which it is given as its first argument; in the place of encoder states it may return an
-            HF ``BaseModelOutput`` with more besides, which goes to the language model as it is.
+        pet: the modules of the attached method (:func:`methods.attach`). One of them may make the encoder's input in
+            the place of the family's ``join`` (:class:`methods.core.contracts.EncoderInput`).
     """
 
     pet: nn.ModuleDict
@@ -65,10 +64,10 @@ class VLModel(nn.Module):
         visual = self.visual_embedding(vis_feats, boxes)
         mask = (input_ids != self.lm.config.pad_token_id).long()
         join = self._family.join
-        own = self.pet["input"] if "input" in getattr(self, "pet", {}) else None
+        encoder_input = contracts.encoder_input(self)
         with context.visual(visual.shape[1]):
             arguments = (self.lm.get_encoder(), input_ids, mask, visual)
-            states, mask = join(*arguments) if own is None else own(join, *arguments)
+            states, mask = join(*arguments) if encoder_input is None else encoder_input(join, *arguments)
         return states if isinstance(states, BaseModelOutput) else BaseModelOutput(last_hidden_state=states), mask
 
     def forward(

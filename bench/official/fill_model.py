@@ -53,9 +53,9 @@ def fill(model: "VLModel", tensors: Mapping[str, "Tensor"], names: Names, method
 
 def _slots(model: "VLModel", name: str, tensor: "Tensor", pieces: int) -> "Iterable[Tensor]":
     """Views of the parts of a tensor that are tensors of their own in the official code."""
-    from methods.blocks.bottleneck import Pairs
+    from methods.blocks.bottleneck import BlockDiagonalLinear
 
-    if isinstance(model.get_submodule(name.rpartition(".")[0]), Pairs):
+    if isinstance(model.get_submodule(name.rpartition(".")[0]), BlockDiagonalLinear):
         return tensor
     return tensor.unflatten(0, (pieces, -1)) if pieces > 1 else [tensor]
 
