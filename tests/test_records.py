@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bench
-from bench import environment, files
+import methods
+from bench import environment, files, records
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
 from bench.files import CorruptFile, read_json_lines
@@ -191,7 +192,6 @@ def test_a_line_separator_inside_a_text_does_not_break_a_file_of_lines(folder: R
 
 
 def test_files_have_the_permissions_of_the_umask(folder: RunDir) -> None:
-    import methods
     from bench import backbones
 
     model = backbones.build("mini-bart", feat_dim=4)
@@ -275,6 +275,8 @@ def test_the_frame_has_a_row_per_run_and_task(folder: RunDir, run: Run, tmp_path
     assert (vqa["trainable"], vqa["percent"], vqa["host_memory_bytes"], vqa["analytic_weights"]) == (10, 25.0, 7, 160)
     assert pd.isna(vqa["peak_memory_bytes"])
     assert json.loads(vqa["overrides"]) == {"rank": 8}
+    assert (vqa["family"], vqa["task_label"], tvc["family"]) == ("low rank", "VQAv2", methods.get("full").family)
+    assert records.family("a method that is not registered") == "other"
     assert (caption["status"], caption["cause"]) == ("failed", "error")
     assert pd.isna(caption["score"])
     assert (tvc["status"], tvc["cause"], tvc["backbone"]) == ("failed", "nan", "bart-base")
