@@ -78,6 +78,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
 
 def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
     """Return the planned cells with their states, as the report reads them: done, failed with a cause, or missing."""
+    import methods
     from bench.sweep.states import state
 
     rows = []
@@ -91,6 +92,7 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
             {
                 "run_id": cell.run_id,
                 "method": cell.method,
+                "family": getattr(methods.get(cell.method), "family", "other"),
                 "label": cell.label,
                 "backbone": cell.backbone,
                 "suite": cell.suite,

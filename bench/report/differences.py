@@ -185,8 +185,8 @@ def _table(ablation: Ablation) -> Table:
     columns += [Column(key, ablation.title(key), better=+1) for key in ablation.keys]
     base = ablation.base[0]
     [label] = methods_of(ablation.base)
-    rows = [TableRow(label, base.method, _base_values(ablation), reference=True)]
-    rows += [TableRow(cell.label, cell.entries[0].method, _values(cell, ablation.keys)) for cell in ablation.cells]
+    rows = [TableRow(label, base.family, _base_values(ablation), reference=True)]
+    rows += [TableRow(cell.label, cell.entries[0].family, _values(cell, ablation.keys)) for cell in ablation.cells]
     title = f"{title_of(ablation.base)}: differences to {base.base}"
     return Table(
         key=slug("differences", ablation.slug),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bench.report.run_entries import RunEntry
 from bench.report.table import (
+    LONG,
     Column,
     Draft,
     Table,
@@ -75,6 +76,7 @@ def _efficiency(entries: Sequence[RunEntry], conditions: str, keys: Sequence[str
         rows=build(by_label, drafts, columns),
         notes=_notes(entries, conditions, keys, memory, references),
         run_ids=tuple(entry.run_id for entry in entries),
+        family_heads=len(by_label) > LONG,
     )
 
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.report.families import family_name
+from bench.report.families import UNKNOWN
 
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
 INK, FAINT = "#222222", "#8a8a8a"
@@ -39,7 +39,7 @@ def svg(plot: Plot) -> str:
 
 @dataclass(frozen=True)
 class FamilyStyle:
-    """Methods of one kind share a colour and a marker."""
+    """The colour and the marker that all methods of a family share in every plot."""
 
     name: str
     colour: str
@@ -57,16 +57,16 @@ def _palette() -> tuple[FamilyStyle, ...]:
         FamilyStyle("prompt", brown, "v"),
         FamilyStyle("side network", sky, "P"),
         FamilyStyle("reference", INK, "X"),
-        FamilyStyle("other", pink, "h"),
+        FamilyStyle(UNKNOWN, pink, "h"),
     )
 
 
-FAMILIES = {family.name: family for family in _palette()}
+FAMILY_STYLES = {style.name: style for style in _palette()}
 
 
-def family_of(method: str) -> FamilyStyle:
-    """The family of a method by its name."""
-    return FAMILIES[family_name(method)]
+def family_style(family: str) -> FamilyStyle:
+    """Return the colour and marker of a family; a family without a style of its own looks like "other"."""
+    return FAMILY_STYLES.get(family) or replace(FAMILY_STYLES[UNKNOWN], name=family)
 
 
 def on(colour: str) -> str:

@@ -23,7 +23,9 @@ def markdown(table: Table) -> str:
 
 
 def by_families(table: Table) -> list[tuple[str, list[TableRow]]]:
-    """The rows under the heads of their families; all under one empty head where the table is short."""
+    """The rows under the heads of their families, or all under one empty head where the table has no such heads."""
+    if not table.family_heads:
+        return [("", list(table.rows))]
     return [(family, list(rows)) for family, rows in groupby(table.rows, key=lambda row: row.family)]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bench.report.run_entries import RunEntry, ScoreCell
 from bench.report.table import (
+    LONG,
     Column,
     Draft,
     Table,
@@ -61,6 +62,7 @@ def _results(entries: Sequence[RunEntry]) -> Table:
         rows=build(by_label, drafts, columns),
         notes=tuple(notes),
         run_ids=tuple(entry.run_id for entry in entries),
+        family_heads=len(by_label) > LONG,
     )
 
 

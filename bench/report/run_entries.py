@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.report.families import UNKNOWN
+
 CODES = {"oom": "OOM", "nan": "NaN"}  # other causes are printed as they are written: timeout, interrupted, error ...
 
 
@@ -31,6 +33,7 @@ class RunEntry:
     run_id: str
     label: str
     method: str
+    family: str
     backbone: str
     suite: str
     seed: int
@@ -122,6 +125,7 @@ def _entry(
         run_id=cell["run_id"],
         label=cell.get("label") or cell["method"],
         method=cell["method"],
+        family=cell.get("family") or row.get("family") or UNKNOWN,
         backbone=cell["backbone"],
         suite=cell["suite"],
         seed=int(cell["seed"]),

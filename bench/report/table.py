@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.report.families import by_family, family_name
+from bench.report.families import sort_key
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean, places, sample_std
 
@@ -44,18 +44,20 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One method; ``reference`` rows are set apart and take no part in the ranking; ``family`` heads rows of a kind."""
+    """One method with its family; ``reference`` rows are set apart and take no part in the ranking."""
 
     label: str
-    method: str
+    family: str
     values: tuple[Value, ...]
     reference: bool = False
-    family: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with all that a reader needs to judge it: caption, notes, and the runs it was made from."""
+    """A table with all that a reader needs to judge it: caption, notes, and the runs it was made from.
+
+    Where ``family_heads`` is set, rows of a family stand together under the family's name.
+    """
 
     key: str
     title: str
@@ -64,6 +66,7 @@ class Table:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     run_ids: tuple[str, ...]
+    family_heads: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def methods_of(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
         by_label.setdefault(entry.label, []).append(entry)
     by_label = {f"{label} {LIMITED}" if any(e.limited for e in row) else label: row for label, row in by_label.items()}
     if len(by_label) > LONG:
-        return dict(sorted(by_label.items(), key=lambda row: by_family(row[1][0].method)))
+        return dict(sorted(by_label.items(), key=lambda row: sort_key(row[1][0].family)))
     return by_label
 
 
@@ -118,10 +121,9 @@ def build(
     return tuple(
         TableRow(
             label=label,
-            method=by_label[label][0].method,
+            family=by_label[label][0].family,
             values=tuple(_value(draft, ranks[at][row]) for at, draft in enumerate(drafts[label])),
             reference=label in references,
-            family=family_name(by_label[label][0].method) if len(labels) > LONG else "",
         )
         for row, label in enumerate(labels)
     )

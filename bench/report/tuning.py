@@ -77,7 +77,7 @@ def _table(methods: Sequence[Tuned]) -> Table:
         values += [_value(default), *(_value(expected_best(scores, k)) for k in budgets)]
         settings = "the default" if method.best == method.method else method.best.removeprefix(f"{method.method},")
         values += [_value(max(scores)), Value(settings.replace(",", ", "))]
-        rows.append(TableRow(method.method, first.method, tuple(values)))
+        rows.append(TableRow(method.method, method.entries[0].family, tuple(values)))
     title = f"Tuning: {title_of([e for m in methods for e in m.entries])}"
     return Table(
         key=slug("tuning", first.backbone, first.suite),

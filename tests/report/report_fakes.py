@@ -23,6 +23,12 @@ METHODS = {
 LEVELS = {"vqa": (52, 67), "gqa": (43, 57), "nlvr": (51, 74), "caption": (95, 122)} | {
     "tvqa": (60, 76), "how2qa": (65, 75), "tvc": (30, 46), "yc2c": (90, 152)
 }  # fmt: skip
+FAMILIES = {
+    **{"full": "reference", "projector-only": "reference", "lora": "low rank", "peft:dora": "low rank"},
+    **{"adapter": "adapter", "vl-adapter": "adapter", "compacter": "adapter", "lst": "side network"},
+    **{"vl-pet-small": "VL-PET", "vl-pet-middleX": "VL-PET", "vl-pet-large": "VL-PET"},
+    **{"vl-adapter+vl-pet-large": "enhanced", "bitfit": "scale and bias", "ia3": "scale and bias", "prompt": "prompt"},
+}
 MIB = 2**20
 
 
@@ -76,6 +82,7 @@ def sweep(
                     {
                         **{"run_id": run_id, "method": label.split("[")[0], "label": label, "backbone": backbone},
                         **{"suite": suite, "seed": seed, "status": status, "cause": cause, "tasks": SUITES[suite]},
+                        "family": FAMILIES.get(label.split("[")[0], "other"),
                     }
                 )
                 if status == "missing":
@@ -86,6 +93,7 @@ def sweep(
                     **{
                         "run_id": run_id,
                         "method": label.split("[")[0],
+                        "family": FAMILIES.get(label.split("[")[0], "other"),
                         "label": label,
                         "backbone": backbone,
                         "suite": suite,
@@ -170,7 +178,7 @@ def ablation(
                 {
                     **{"run_id": run_id, "method": base, "label": label, "backbone": "mini-bart", "seed": seed},
                     **{"suite": "image-text", "status": status, "cause": None, "tasks": list(tasks)},
-                    **{"base": base, "point": dict(point), "plot": plot},
+                    **{"family": FAMILIES[base], "base": base, "point": dict(point), "plot": plot},
                 }
             )
             if status == "missing":

@@ -1,6 +1,7 @@
 """Plots: every label can be read, whatever the number of methods, and the files are fit to print."""
 
-from itertools import combinations, pairwise
+from dataclasses import replace
+from itertools import combinations, groupby, pairwise
 from unittest import mock
 
 import pandas as pd
@@ -8,9 +9,10 @@ import pytest
 import report_fakes as fakes
 from matplotlib.text import Text
 
-from bench.report.figure import COLUMN, PAGE, family_of, svg
+from bench.report.figure import COLUMN, PAGE, family_style, svg
 from bench.report.label_placement import spread
 from bench.report.plots import draw_all
+from bench.report.results import results_tables
 from bench.report.run_entries import join
 
 
@@ -155,17 +157,19 @@ def test_spread_keeps_order_and_distance():
     assert spread([9.9, 9.8], gap=1.0, low=0.0, high=10.0) == [10.0, 9.0]
 
 
-@pytest.mark.parametrize(
-    ("method", "family"),
-    [
-        ("full", "reference"),
-        ("vl-adapter", "adapter"),
-        ("vl-adapter+vl-pet-small", "enhanced"),
-        ("vl-pet-middleX[gate=none]", "VL-PET"),
-        ("peft:dora", "low rank"),
-        ("lst", "side network"),
-        ("something-new", "other"),
-    ],
-)
-def test_methods_find_their_family(method, family):
-    assert family_of(method).name == family
+def test_a_family_without_a_style_looks_like_other_under_its_own_name():
+    df, plan = fakes.sweep(fakes.many_methods(30), suites=["image-text"], seeds=(1,))
+    new = [cell | {"family": "mixture"} if cell["family"] == "adapter" else cell for cell in plan]
+    plots = {plot.key.split("-")[0]: plot for plot in draw_all(join(df, new), fakes.curves(plan, 40))}
+    for name in ("tradeoff", "curves"):
+        assert "mixture" in [text for text, _ in written(plots[name].figure)]
+    assert family_style("mixture") == replace(family_style("other"), name="mixture")
+    [table] = results_tables(join(df, new))
+    heads = [head for head, _ in groupby(row.family for row in table.rows)]
+    assert len(heads) == len(set(heads)) and heads[-3:] == ["mixture", "VL-PET", "enhanced"]
+
+
+def test_the_family_of_a_run_outside_a_plan_is_that_of_its_record():
+    df, _ = fakes.sweep(suites=["image-text"], seeds=(1,))
+    assert [entry.family for entry in join(df, [])] == [fakes.FAMILIES[method] for method in fakes.METHODS]
+    assert {entry.family for entry in join(df.drop(columns="family"), [])} == {"other"}

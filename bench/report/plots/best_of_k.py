@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from bench.report.figure import FAMILIES, INK, PAGE, Plot, canvas, family_of, shades
+from bench.report.figure import INK, PAGE, Plot, canvas, family_style, shades
 from bench.report.label_placement import pixels_per_unit, spread
 from bench.report.run_entries import RunEntry
 from bench.report.table import slug, title_of
@@ -24,7 +24,7 @@ def _draw(methods: Sequence[Tuned]) -> Plot:
     rows = [
         {
             "method": method.method,
-            "family": family_of(method.entries[0].method).name,
+            "family": method.entries[0].family,
             "k": k,
             "best": expected_best(list(method.scores.values()), k),
         }
@@ -36,7 +36,7 @@ def _draw(methods: Sequence[Tuned]) -> Plot:
     figure, (axes, *_) = canvas(PAGE, max(2.4, 0.8 + 0.14 * len(methods)), title)
     last = int(lines["k"].max())
     for family, members in lines.groupby("family", sort=False):
-        colours = shades(FAMILIES[str(family)].colour, members["method"].nunique())
+        colours = shades(family_style(str(family)).colour, members["method"].nunique())
         for colour, (_, line) in zip(colours, members.groupby("method", sort=False), strict=True):
             axes.plot(line["k"], line["best"], color=colour, marker="o", markersize=3, linewidth=1.0)
     longest = lines["method"].str.len().max()

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.efficiency import MIB, conditions_of, memory_key, under
-from bench.report.figure import FAINT, FAMILIES, PAGE, Plot, canvas, family_of
+from bench.report.figure import FAINT, PAGE, Plot, canvas, family_style
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
 from bench.report.table import ABSENT, REFERENCE, groups, methods_of, slug, title_of
@@ -45,7 +45,7 @@ def _draw(entries: Sequence[RunEntry], conditions: str, several: bool) -> Plot:
 def _numbers(entries: Sequence[RunEntry]) -> pd.DataFrame:
     rows = []
     for label, seeds in methods_of(entries).items():
-        row: dict[str, object] = {"method": label, "family": family_of(seeds[0].method).name}
+        row: dict[str, object] = {"method": label, "family": seeds[0].family}
         row["step_ms"] = _mean(seeds, "step_seconds", 1e3)
         row |= {"device_peak_mib": _mean(seeds, "peak_memory_bytes", 1 / MIB)}
         row |= {"host_peak_mib": _mean(seeds, "host_memory_bytes", 1 / MIB)}
@@ -79,7 +79,7 @@ def _memory(
 def _bars(axes: Axes, numbers: pd.DataFrame, column: str, codes: Mapping[str, str]) -> None:
     values = numbers[column]
     pairs = zip(numbers["method"], numbers["family"], strict=True)
-    colours = [FAINT if method == REFERENCE else FAMILIES[family].colour for method, family in pairs]
+    colours = [FAINT if method == REFERENCE else family_style(family).colour for method, family in pairs]
     axes.barh(range(len(values)), values.fillna(0.0), height=0.72, color=colours)
     _totals(axes, numbers["method"], values, codes)
 

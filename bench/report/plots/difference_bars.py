@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.report.differences import DOWN, UP, Ablation, ablations
-from bench.report.figure import FAINT, FAMILIES, INK, PAGE, Plot, canvas
+from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_style
 from bench.report.run_entries import RunEntry
 from bench.report.table import title_of
 
 ORDER = 7
 LINE = 0.185  # inches for one cell
 TITLE = 13  # letters of a panel title that fit on a line
-GAIN, LOSS = FAMILIES["adapter"].colour, FAMILIES["enhanced"].colour
+GAIN, LOSS = family_style("adapter").colour, family_style("enhanced").colour
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:

@@ -6,7 +6,7 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_of, on
+from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_style, on
 from bench.report.results import results_tables
 from bench.report.run_entries import RunEntry
 from bench.report.table import Table
@@ -46,7 +46,7 @@ def _panel(axes: Axes, title: str, table: Table, at: int) -> None:
         if value.mean is None:
             axes.text(0, line, f" {value.text}", va="center", fontsize=6, color="#b02a2a", style="italic")
             continue
-        colour = FAINT if row.reference else family_of(row.method).colour
+        colour = FAINT if row.reference else family_style(row.family).colour
         axes.barh(line, value.mean, height=0.72, color=colour, xerr=value.std, error_kw={"elinewidth": 0.7})
         weight = "bold" if value.place == 1 else "normal"
         inside = value.mean > 0.5 * high  # a short bar has no room for its number

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import COLUMN, FAINT, FAMILIES, PAGE, Plot, canvas, family_of
+from bench.report.figure import COLUMN, FAINT, PAGE, Plot, canvas, family_style
 from bench.report.label_placement import beside_points
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean, sample_std
@@ -34,7 +34,7 @@ def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
         if scores and shares:
             row = {
                 "method": label,
-                "family": family_of(seeds[0].method).name,
+                "family": seeds[0].family,
                 "percent": shares[0],
                 "average": mean(scores),
             }
@@ -55,7 +55,7 @@ def _draw(entries: Sequence[RunEntry], points: pd.DataFrame) -> Plot:
     figure, (axes, *_) = canvas(width, height, title, nrows=1 + numbered, **_ratios(numbered, height, key_lines))
     _frontier(axes, points)
     for family, members in points.groupby("family", sort=False):
-        kind = FAMILIES[str(family)]
+        kind = family_style(str(family))
         axes.errorbar(
             *(members["percent"], members["average"]),
             yerr=members["std"].where(members["std"].notna(), 0.0) if members["std"].notna().any() else None,
@@ -118,7 +118,7 @@ def _key(axes: Axes, rows: Sequence[tuple[int, str, str, bool]], columns: int, l
     axes.set(xlim=(0, columns), ylim=(lines, 0))
     for at, (number, name, family, bold) in enumerate(rows):
         column, line = divmod(at, lines)
-        kind = FAMILIES[family]
+        kind = family_style(family)
         if number:
             axes.plot(column + 0.02, line + 0.5, kind.marker, color=kind.colour, markersize=4, clip_on=False)
         weight = "bold" if bold else "normal"

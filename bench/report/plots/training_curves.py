@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import FAMILIES, INK, PAGE, Plot, canvas, family_of, shades
+from bench.report.figure import FAMILY_STYLES, INK, PAGE, Plot, canvas, family_style, shades
 from bench.report.label_placement import pixels_per_unit, spread
 from bench.report.run_entries import RunEntry
 from bench.report.table import groups, methods_of, slug, title_of
@@ -34,14 +34,14 @@ def _binned(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> 
         edges = np.linspace(0, frame["step"].max(), min(BINS, int(frame["step"].nunique())) + 1).tolist()
         part = pd.cut(frame["step"], edges, labels=False)
         means = frame.groupby(part)[["step", "loss"]].mean()
-        rows.append(means.assign(method=label, family=family_of(seeds[0].method).name))
+        rows.append(means.assign(method=label, family=seeds[0].family))
     lines = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["step", "loss", "method", "family"])
     return lines[["method", "family", "step", "loss"]]
 
 
 def _draw(entries: Sequence[RunEntry], lines: pd.DataFrame) -> Plot:
     title = f"Training loss: {title_of(entries)}"
-    families = [name for name in FAMILIES if name in set(lines["family"])]
+    families = list(dict.fromkeys(name for name in [*FAMILY_STYLES, *lines["family"]] if name in set(lines["family"])))
     most = int(lines.groupby("family")["method"].nunique().max())
     longest = int(lines["method"].str.len().max())
     columns = min(1 if longest > ROOM else 2, len(families))
@@ -82,7 +82,7 @@ def _panel(axes: Axes, lines: pd.DataFrame, family: str) -> None:
 
 
 def _shades(members: pd.DataFrame) -> list:
-    return shades(FAMILIES[members["family"].iloc[0]].colour, members["method"].nunique())
+    return shades(family_style(members["family"].iloc[0]).colour, members["method"].nunique())
 
 
 def _name_ends(axes: Axes, members: pd.DataFrame, last: float, gap: float) -> None:
