@@ -27,7 +27,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.cli.report import plan
     from bench.example_scores import example_scores
     from bench.records import load_results
-    from bench.report.power import MOST, plans
+    from bench.report.power import MOST, power_plans
     from bench.report.run_entries import join
     from bench.sweep.expand import expand
 
@@ -39,9 +39,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     planned = plan(cells, arguments.results)
     examples = example_scores(arguments.results, (cell["run_id"] for cell in planned)) if sweep.is_ablation else {}
     rows, most = [], 0
-    for found in plans(join(frame, planned, examples), join(frame, [])):
-        for key, spread in found.spreads.items():
-            needed = spread.seeds(arguments.detect, arguments.power)
+    for found in power_plans(join(frame, planned, examples), join(frame, [])):
+        for key, variance in found.variances.items():
+            needed = variance.seeds_needed(arguments.detect, arguments.power)
             most = max(most, needed or 0) if key == "average" else most
             rows.append(
                 {
@@ -49,10 +49,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
                     "suite": found.suite,
                     "base": found.base or "any pair",
                     "task": key,
-                    "sd_seeds": round(spread.seed**0.5, 3),
-                    "sd_examples": round(spread.examples**0.5, 3) if spread.count else None,
+                    "sd_seeds": round(variance.seed**0.5, 3),
+                    "sd_examples": round(variance.example**0.5, 3) if variance.examples else None,
                     "seeds_needed": needed,
-                    "detectable": _rounded(spread.gap(len(sweep.seeds), arguments.power)),
+                    "detectable": _rounded(variance.detectable_gap(len(sweep.seeds), arguments.power)),
                     "from": found.source,
                 }
             )

@@ -29,7 +29,17 @@ FAMILIES = {
     **{"vl-pet-small": "VL-PET", "vl-pet-middleX": "VL-PET", "vl-pet-large": "VL-PET"},
     **{"vl-adapter+vl-pet-large": "enhanced", "bitfit": "scale and bias", "ia3": "scale and bias", "prompt": "prompt"},
 }
+LABELS = {"vqa": "VQAv2", "gqa": "GQA", "nlvr": "NLVR²", "caption": "COCO Cap."} | {
+    "tvqa": "TVQA", "how2qa": "How2QA", "tvc": "TVC", "yc2c": "YC2C"
+}  # fmt: skip
 MIB = 2**20
+
+
+def headings(suite: str) -> dict[str, dict[str, str]]:
+    """What a plan says of the columns of its tasks."""
+    metrics = {task: "CIDEr" if task in ("caption", "tvc", "yc2c") else "accuracy" for task in SUITES[suite]}
+    splits = dict.fromkeys(SUITES[suite], "test" if suite == "image-text" else "validation")
+    return {"task_labels": {task: LABELS[task] for task in metrics}, "metrics": metrics, "splits": splits}
 
 
 def many_methods(count: int) -> dict[str, tuple[float, float, int]]:
@@ -83,6 +93,7 @@ def sweep(
                         **{"run_id": run_id, "method": label.split("[")[0], "label": label, "backbone": backbone},
                         **{"suite": suite, "seed": seed, "status": status, "cause": cause, "tasks": SUITES[suite]},
                         "family": FAMILIES.get(label.split("[")[0], "other"),
+                        **headings(suite),
                     }
                 )
                 if status == "missing":
@@ -122,11 +133,9 @@ def sweep(
                 for task in SUITES[suite]:
                     low, high = LEVELS[task]
                     score = low + (high - low) * quality + draw.gauss(0, 0.4)
-                    metric = "CIDEr" if task in ("caption", "tvc", "yc2c") else "accuracy"
-                    split = "test" if suite == "image-text" else "validation"
-                    rows.append(
-                        {**common, "task": task, "split": split, "metric": metric, "score": None if cause else score}
-                    )
+                    labels, metrics, splits = (by_task[task] for by_task in headings(suite).values())
+                    facts = {"task_label": labels, "metric": metrics, "split": splits}
+                    rows.append({**common, "task": task, **facts, "score": None if cause else score})
     return pd.DataFrame(rows), plan
 
 
@@ -179,6 +188,7 @@ def ablation(
                     **{"run_id": run_id, "method": base, "label": label, "backbone": "mini-bart", "seed": seed},
                     **{"suite": "image-text", "status": status, "cause": None, "tasks": list(tasks)},
                     **{"family": FAMILIES[base], "base": base, "point": dict(point), "plot": plot},
+                    **headings("image-text"),
                 }
             )
             if status == "missing":

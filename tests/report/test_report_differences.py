@@ -13,7 +13,13 @@ from test_report_plots import written
 
 from bench.report import paired_statistics, render
 from bench.report.differences import ablations, difference_tables
-from bench.report.paired_statistics import Difference, average, difference, holm, over_seeds
+from bench.report.paired_statistics import (
+    Difference,
+    average_difference,
+    holm,
+    paired_difference,
+    with_seed_variance,
+)
 from bench.report.plots import draw_all
 from bench.report.run_entries import join
 
@@ -77,7 +83,7 @@ def test_marks_are_for_what_can_be_told_apart():
     found = table(*fakes.ablation(RANKS, [0, -9, 9, 0], noise=(0.2, 2.0)))
     marks = [value(found, f"vl-pet-large,rank={rank}", "average").marks for rank in (4, 24, 48)]
     assert marks == ["↓", "↑", ""]
-    for text in (render.markdown(found), render.text(found), render.html(found)):
+    for text in (render.markdown(found), render.plain_text(found), render.html(found)):
         assert "↓" in text and "↑" in text
     assert r"$\downarrow$" in render.latex(found, "cmd")
 
@@ -119,20 +125,20 @@ def test_a_limited_run_is_marked_in_every_column():
 def test_by_hand():
     """Two seeds, three examples; the formulas of the module's documentation written out."""
     gaps = np.array([[1.0, 4.0], [2.0, 1.0], [6.0, 4.0]])
-    found = difference(gaps.mean(axis=0), [pd.Series(gaps[:, s], index=list("abc")) for s in (0, 1)])
+    found = paired_difference(gaps.mean(axis=0), [pd.Series(gaps[:, s], index=list("abc")) for s in (0, 1)])
     examples = 2 * np.var(gaps.mean(axis=1), ddof=1)
     rest = gaps - gaps.mean(axis=1)[:, None] - gaps.mean(axis=0)[None] + gaps.mean()
-    assert found.by_example == pytest.approx((examples - (rest**2).sum() / 2) / 6)
+    assert found.example_variance == pytest.approx((examples - (rest**2).sum() / 2) / 6)
     scores = np.array([[60.0, 62.0], [61.0, 66.0], [59.0, 63.0]])
-    whole = over_seeds(found, scores)
+    whole = with_seed_variance(found, scores)
     rest = scores - scores.mean(axis=1)[:, None] - scores.mean(axis=0)[None] + scores.mean()
-    assert whole.by_seed == pytest.approx(2 * ((rest**2).sum() / 2) / 2) and whole.freedom == 2
-    assert whole.variance == pytest.approx(whole.by_seed + found.by_example)
+    assert whole.seed_variance == pytest.approx(2 * ((rest**2).sum() / 2) / 2) and whole.seed_freedom == 2
+    assert whole.variance == pytest.approx(whole.seed_variance + found.example_variance)
 
 
 def test_the_average_halves_with_two_tasks_what_examples_make():
-    part = Difference(1.0, 3, examples=50, by_example=4.0)
-    assert average([part, part], [1.0, 1.0, 1.0]).by_example == pytest.approx(2.0)
+    part = Difference(1.0, 3, examples=50, example_variance=4.0)
+    assert average_difference([part, part], [1.0, 1.0, 1.0]).example_variance == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
@@ -146,7 +152,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(seeds):
         )
         [found] = ablations(join(*fake))
         hits += [
-            abs(cell.found["vqa"].mean - effect) <= cell.found["vqa"].half
+            abs(cell.differences["vqa"].mean - effect) <= cell.differences["vqa"].half_width
             for cell, effect in zip(found.cells, effects[1:], strict=True)
         ]
     assert 0.93 <= np.mean(hits) <= 0.985

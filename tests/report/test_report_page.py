@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import report_fakes as fakes
 
-from bench.report import compare_with_paper, write
+from bench.report import write
+from bench.report.paper_comparison import compare_with_paper
 
 FAILED = {"lora/image-text/2": "oom", "adapter/image-text/1": "nan"}
 VOID = {"meta", "br", "img", "path", "use", "circle", "rect", "line"}

@@ -9,8 +9,8 @@ import pytest
 import report_fakes as fakes
 from matplotlib.text import Text
 
-from bench.report.figure import COLUMN, PAGE, family_style, svg
-from bench.report.label_placement import spread
+from bench.report.figure import COLUMN, PAGE, family_style, svg_text
+from bench.report.label_placement import spread_apart
 from bench.report.plots import draw_all
 from bench.report.results import results_tables
 from bench.report.run_entries import join
@@ -139,8 +139,8 @@ def test_titles_name_synthetic_data():
 
 def test_svg_keeps_text_as_text_and_repeats_itself():
     first, again = draw()["tradeoff"], draw()["tradeoff"]
-    assert ">vl-pet-large</text>" in svg(first)
-    assert svg(first) == svg(again)
+    assert ">vl-pet-large</text>" in svg_text(first)
+    assert svg_text(first) == svg_text(again)
 
 
 def test_nothing_to_draw_is_no_plot():
@@ -151,10 +151,10 @@ def test_nothing_to_draw_is_no_plot():
 
 def test_spread_keeps_order_and_distance():
     wanted = [1.0, 1.1, 1.2, 4.0, 4.1]
-    placed = spread(wanted, gap=0.5, low=0.0, high=10.0)
+    placed = spread_apart(wanted, gap=0.5, low=0.0, high=10.0)
     assert placed == sorted(placed)
     assert all(b - a >= 0.5 - 1e-9 for a, b in pairwise(placed))
-    assert spread([9.9, 9.8], gap=1.0, low=0.0, high=10.0) == [10.0, 9.0]
+    assert spread_apart([9.9, 9.8], gap=1.0, low=0.0, high=10.0) == [10.0, 9.0]
 
 
 def test_a_family_without_a_style_looks_like_other_under_its_own_name():
