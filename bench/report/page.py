@@ -90,7 +90,7 @@ def _plot(plot: Plot, svg: str) -> str:
 
 
 def inline_svg(svg: str, key: str) -> str:
-    """Turn an SVG file's text into an element of a page: no prologue, metadata or namespaces; ids begin with ``key``."""
+    """Turn an SVG file's text into an element of a page: no prologue, metadata or namespaces; ``key`` prefixes ids."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'\bid="', f'id="{key}-', svg)

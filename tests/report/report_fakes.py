@@ -29,7 +29,7 @@ FAMILIES = {
     **{"vl-pet-small": "VL-PET", "vl-pet-middleX": "VL-PET", "vl-pet-large": "VL-PET"},
     **{"vl-adapter+vl-pet-large": "enhanced", "bitfit": "scale and bias", "ia3": "scale and bias", "prompt": "prompt"},
 }
-LABELS = {"vqa": "VQAv2", "gqa": "GQA", "nlvr": "NLVR²", "caption": "COCO Cap."} | {
+LABELS = {"vqa": "VQAv2", "gqa": "GQA", "nlvr": "NLVR2", "caption": "COCO Cap."} | {
     "tvqa": "TVQA", "how2qa": "How2QA", "tvc": "TVC", "yc2c": "YC2C"
 }  # fmt: skip
 MIB = 2**20

@@ -312,9 +312,8 @@ def test_every_row_carries_its_runs_in_every_format():
         row = next(row for row in csv.reader(io.StringIO(render.csv_text(table))) if row[0] == name)
         assert row[-1] == " ".join(ids)
         assert f"\n{name}: {' '.join(ids)}\n" in render.markdown(table).split("<!-- runs")[1].split("-->")[0]
-        assert f'data-runs="{" ".join(ids)}"><th scope="row" title="runs: {" ".join(ids)}">{name}</th>' in render.html(
-            table
-        )
+        words = " ".join(ids)
+        assert f'data-runs="{words}"><th scope="row" title="runs: {words}">{name}</th>' in render.html(table)
 
 
 def test_columns_are_titled_by_the_plan_or_the_records_or_the_task():

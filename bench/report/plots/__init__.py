@@ -17,7 +17,6 @@ from bench.report.run_entries import RunEntry
 def draw_all(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
     """Return every plot that has data, in order; ``curves`` maps run ids to frames with the columns ``step, loss``."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    modules.sort(key=lambda module: module.ORDER)
     with theme():
-        return [
-            plot for module in sorted(modules, key=lambda module: module.ORDER) for plot in module.draw(entries, curves)
-        ]
+        return [plot for module in modules for plot in module.draw(entries, curves)]

@@ -50,10 +50,9 @@ def _panel(axes: Axes, title: str, table: Table, at: int) -> None:
         axes.barh(line, value.mean, height=0.72, color=colour, xerr=value.std, error_kw={"elinewidth": 0.7})
         weight = "bold" if value.rank == 1 else "normal"
         inside = value.mean > 0.5 * high  # a short bar has no room for its number
-        at_x, ink = (
-            (0.02 * high, text_colour_on(colour)) if inside else (value.mean + (value.std or 0) + 0.03 * high, INK)
-        )
-        axes.text(at_x, line, value.text + value.marks, va="center", fontsize=6, fontweight=weight, color=ink)
+        x = 0.02 * high if inside else value.mean + (value.std or 0) + 0.03 * high
+        ink = text_colour_on(colour) if inside else INK
+        axes.text(x, line, value.text + value.marks, va="center", fontsize=6, fontweight=weight, color=ink)
     axes.set(xlim=(0, high))
     axes.set_title(fill(title, TITLE), fontsize=7.5)
     axes.grid(axis="y", visible=False)

@@ -28,7 +28,7 @@ def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> lis
 
 
 def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
-    """Return a row per method with its trainable share, average score and spread, and whether no cheaper one beats it."""
+    """Return a row per method: trainable share, average with its spread, and whether no cheaper method beats it."""
     rows, run_ids = [], []
     for label, seeds in entries_by_label(entries).items():
         scores = [entry.average for entry in seeds if entry.average is not None]
