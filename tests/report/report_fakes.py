@@ -141,17 +141,17 @@ def sweep(
 
 def curves(plan: Sequence[Mapping], steps: int = 400) -> dict[str, pd.DataFrame]:
     """A falling, noisy loss for every run that has finished."""
-    found = {}
+    by_run = {}
     for cell in plan:
         if cell["status"] != "done":
             continue
         draw = random.Random(zlib.crc32(cell["run_id"].encode()))
         floor, pace = draw.uniform(0.4, 1.2), draw.uniform(30, 90)
         loss = [floor + 3.5 * 2.718 ** (-step / pace) + draw.gauss(0, 0.12) for step in range(1, steps + 1)]
-        found[cell["run_id"]] = pd.DataFrame(
+        by_run[cell["run_id"]] = pd.DataFrame(
             {"step": range(1, steps + 1), "loss": loss, "lr": 1e-3, "seconds": [0.05 * step for step in range(steps)]}
         )
-    return found
+    return by_run
 
 
 def ablation(
@@ -196,7 +196,7 @@ def ablation(
             for task in tasks:
                 scores = hardness[task] + change[task] + draw.normal(0, noise[0]) + draw.normal(0, noise[1], examples)
                 each.setdefault(run_id, {})[task] = pd.Series(scores, index=[f"e{i}" for i in range(examples)])
-                own = {
+                run_facts = {
                     "run_id": run_id,
                     "label": label,
                     "method": base,
@@ -204,5 +204,5 @@ def ablation(
                     "task": task,
                     "percent": 4.0 + at,
                 }
-                rows.append({**common, **own, "score": scores.mean()})
+                rows.append({**common, **run_facts, "score": scores.mean()})
     return pd.DataFrame(rows), plan, each

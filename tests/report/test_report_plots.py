@@ -28,15 +28,15 @@ def plots(request):
 
 def written(figure) -> list[tuple[str, object]]:
     """Every text that is really drawn (matplotlib also keeps tick labels that it never draws), with its box."""
-    seen, draw_text = {}, Text.draw
+    drawn, draw_text = {}, Text.draw
 
     def note(text, *args, **kwargs):
-        seen[id(text)] = text
+        drawn[id(text)] = text
         return draw_text(text, *args, **kwargs)
 
     with mock.patch.object(Text, "draw", note):
         figure.draw_without_rendering()
-    texts = [text for text in seen.values() if text.get_visible() and text.get_text().strip()]
+    texts = [text for text in drawn.values() if text.get_visible() and text.get_text().strip()]
     return [(text.get_text(), text.get_window_extent().padded(-1)) for text in texts]  # touching is no overlap
 
 
@@ -98,11 +98,11 @@ def test_a_failed_run_is_named_in_its_place():
 
 
 def test_memory_panel_says_which_figure_it_shows():
-    def shown(**options):
+    def words_of(**options):
         return " ".join(text for text, _ in written(draw(**options)["cost"].figure))
 
-    assert "Peak device memory" in shown(gpu=True)
-    assert "no peak of its own" in shown(gpu=False) and "optimizer" in shown(gpu=False)
+    assert "Peak device memory" in words_of(gpu=True)
+    assert "no peak of its own" in words_of(gpu=False) and "optimizer" in words_of(gpu=False)
 
 
 def test_host_memory_stands_in_where_records_have_no_split():
@@ -129,7 +129,7 @@ def test_a_variant_has_the_colour_of_its_method():
     plan = [cell | {"label": name} if cell["method"] == "lora" else cell for cell in plan]
     plots = draw_all(join(df, plan), fakes.curves(plan, 40))
     families = [plot.data.set_index("method")["family"][name] for plot in plots if "family" in plot.data]
-    assert [set(found) if isinstance(found, pd.Series) else {found} for found in families] == [{"low rank"}] * 3
+    assert [set(family) if isinstance(family, pd.Series) else {family} for family in families] == [{"low rank"}] * 3
 
 
 def test_titles_name_synthetic_data():

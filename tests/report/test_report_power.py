@@ -36,8 +36,8 @@ def test_it_agrees_with_simulation_within_ten_percent(effect, seeds):
         scores = points.mean(axis=2)
         for row in (1, 2):
             gaps = [pd.Series(gap) for gap in points[row] - points[0]]
-            found = with_seed_variance(paired_difference(scores[row] - scores[0], gaps), scores)
-            marked += found.p_value < 0.05 / rows
+            difference = with_seed_variance(paired_difference(scores[row] - scores[0], gaps), scores)
+            marked += difference.p_value < 0.05 / rows
     estimate = variance(
         seed=2 * by_run**2 + 2 * by_example**2 / examples,
         example=by_change**2 / examples,
@@ -50,11 +50,11 @@ def test_it_agrees_with_simulation_within_ten_percent(effect, seeds):
 
 
 def test_the_number_of_seeds_is_the_least_that_suffices():
-    given = variance(example=0.01, examples=100, rows=4)
-    seeds = given.seeds_needed(1.0, 0.8)
-    assert given.power(1.0, seeds) >= 0.8 > given.power(1.0, seeds - 1)
-    assert given.power(given.detectable_gap(seeds), seeds) == pytest.approx(0.8, abs=1e-6)
-    assert given.detectable_gap(1) is None
+    estimate = variance(example=0.01, examples=100, rows=4)
+    seeds = estimate.seeds_needed(1.0, 0.8)
+    assert estimate.power(1.0, seeds) >= 0.8 > estimate.power(1.0, seeds - 1)
+    assert estimate.power(estimate.detectable_gap(seeds), seeds) == pytest.approx(0.8, abs=1e-6)
+    assert estimate.detectable_gap(1) is None
 
 
 def test_a_small_test_set_cannot_be_made_up_for_by_seeds():
@@ -68,25 +68,27 @@ def test_no_spread_at_all_finds_everything():
 
 def test_variances_are_those_of_the_stored_runs():
     df, plan, each = fakes.ablation([{"rank": i} for i in range(6)], [0] * 6, seeds=range(40), noise=(2.0, 6.0))
-    [found] = power_plans(join(df, plan, each), ())
-    assert found.source == "the runs of this plan" and set(found.variances) == {"vqa", "gqa", "average"}
-    vqa = found.variances["vqa"]
+    [power_plan] = power_plans(join(df, plan, each), ())
+    assert power_plan.source == "the runs of this plan" and set(power_plan.variances) == {"vqa", "gqa", "average"}
+    vqa = power_plan.variances["vqa"]
     assert vqa.seed == pytest.approx(2 * (2.0**2 + 6.0**2 / 200), rel=0.25)
     assert vqa.example == pytest.approx(3.0**2 / 200, rel=0.4)
     assert vqa.rows == 5 and vqa.examples == 200
-    assert found.variances["average"].seed == pytest.approx(vqa.seed / 2, rel=0.35)
+    assert power_plan.variances["average"].seed == pytest.approx(vqa.seed / 2, rel=0.35)
 
 
 def test_a_plan_without_runs_takes_the_variances_of_others():
     df = fakes.sweep(suites=["image-text"], seeds=(1, 2, 3))[0]
     _, new, _ = fakes.ablation([{"rank": i} for i in range(3)], [0] * 3, tasks=("vqa", "gqa", "nlvr", "caption"))
     new = [cell | {"status": "missing"} for cell in new]
-    [found] = power_plans(join(df.iloc[:0], new), join(df, []))
-    assert found.source == "all runs on this backbone and suite"
-    assert found.variances["vqa"].seed == pytest.approx(2 * 0.4**2, rel=0.5) and found.variances["vqa"].rows == 2
+    [power_plan] = power_plans(join(df.iloc[:0], new), join(df, []))
+    assert power_plan.source == "all runs on this backbone and suite"
+    assert (
+        power_plan.variances["vqa"].seed == pytest.approx(2 * 0.4**2, rel=0.5) and power_plan.variances["vqa"].rows == 2
+    )
 
 
 def test_nothing_stored_is_no_variance():
     df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
-    [found] = power_plans(join(df, plan), join(df, []))
-    assert found.variances == {} and found.source == "nothing"
+    [power_plan] = power_plans(join(df, plan), join(df, []))
+    assert power_plan.variances == {} and power_plan.source == "nothing"

@@ -32,7 +32,7 @@ def results(*sweep: object) -> list[Table]:
 
 
 def cell(table: Table, method: str, column: str):
-    at = [found.key for found in table.columns].index(column)
+    at = [each.key for each in table.columns].index(column)
     return next(row for row in table.rows if row.label == method).values[at]
 
 
@@ -47,8 +47,8 @@ def test_spread_is_the_sample_standard_deviation(values):
 
 @pytest.mark.parametrize("module", [stats, render, label_placement, families])
 def test_examples_in_the_documentation_hold(module):
-    found = doctest.testmod(module)
-    assert found.attempted and not found.failed
+    outcome = doctest.testmod(module)
+    assert outcome.attempted and not outcome.failed
 
 
 def test_the_fakes_have_the_columns_of_real_results():
@@ -63,12 +63,12 @@ def test_one_value_has_no_spread():
 
 @given(st.lists(st.one_of(st.none(), FLOATS), max_size=8), st.sampled_from([1, -1]))
 def test_places_follow_the_distinct_values(means, better):
-    found = rank_marks(means, better)
+    ranks = rank_marks(means, better)
     distinct = sorted({round(value, 9) for value in means if value is not None}, reverse=better > 0)
     present = sum(value is not None for value in means)
-    for value, place in zip(means, found, strict=True):
+    for value, mark in zip(means, ranks, strict=True):
         rank = distinct.index(round(value, 9)) + 1 if value is not None else 0
-        assert place == (rank if rank in (1, 2) and present > rank else 0)
+        assert mark == (rank if rank in (1, 2) and present > rank else 0)
 
 
 def test_sums_that_differ_by_rounding_alone_tie():
@@ -156,10 +156,7 @@ def test_missing_runs_say_so_and_no_cell_is_ever_blank():
     for row in list(csv.reader(io.StringIO(render.csv_text(table))))[1:]:
         assert all(row[1::4])
     assert all(
-        value.text
-        for found in [table, *efficiency_tables(join(df, plan))]
-        for row in found.rows
-        for value in row.values
+        value.text for each in [table, *efficiency_tables(join(df, plan))] for row in each.rows for value in row.values
     )
 
 
