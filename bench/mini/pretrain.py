@@ -28,6 +28,7 @@ from bench.mini import language as say
 from bench.mini.tokenizers import TRAINERS
 from bench.mini.world import MAX_FRAMES, Clip, Scene
 from bench.mini.write import write
+from methods.core.sites import Sites
 
 WORLD_SEED = 1_000_003  # not the seed of any benchmark world: the described scenes are other ones
 CORPUS = 10  # times the benchmark's training splits
@@ -254,26 +255,24 @@ def _fresh(name: str, tokenizer: Any) -> backbones.VLModel:
         config = T5Config(**SHAPES[name], **common)
     model = backbones.build(config, feat_dim=1)
     model.visual_embedding = PhraseEmbedding(model.lm.get_input_embeddings())
-    _attend_to_likes(model.lm)
+    _start_keys_as_queries(model.lm)
     return model
 
 
-def _attend_to_likes(lm: Any) -> None:
-    """Start every key projection that may look things up as a copy of its query projection.
+def _start_keys_as_queries(lm: Any) -> None:
+    """Start every key projection of the encoder's self-attention and of cross-attention as a copy of its query
+    projection, both scaled to the geometric mean of their standard deviations.
 
     Attention then begins by finding what resembles the query, which so small a model otherwise takes thousands of
-    updates to discover. Both get the geometric mean of their scales.
+    updates to discover.
     """
-    modules = dict(lm.named_modules())
-    for key, module in modules.items():
-        stem, _, last = key.rpartition(".")
-        if last in ("k_proj", "k") and (
-            "encoder.layers" in key or "encoder_attn" in key or key.startswith("encoder.block") or "EncDec" in key
-        ):
-            query = modules[f"{stem}.{last.replace('k', 'q', 1)}"]
+    sites = Sites(lm)
+    for attention in ("enc.sa", "dec.xa"):
+        for query, key in zip(sites.ports(f"{attention}.q"), sites.ports(f"{attention}.k"), strict=True):
+            query_weight, key_weight = query.module.weight, key.module.weight
             with torch.no_grad():
-                query.weight.mul_((module.weight.std() / query.weight.std()).sqrt())
-                module.weight.copy_(query.weight)
+                query_weight.mul_((key_weight.std() / query_weight.std()).sqrt())
+                key_weight.copy_(query_weight)
 
 
 class School:

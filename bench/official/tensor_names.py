@@ -7,6 +7,14 @@ splits (heads) has a name per piece.
 from dataclasses import dataclass
 
 from bench.official.option_inference import Heads
+from methods.core.sites import (
+    ATTENTION_MODULES,
+    PROJECTION_MODULES,
+    T5_FEED_FORWARD_LINEARS,
+    T5_FEED_FORWARD_MODULE,
+    T5_NORM_MODULE,
+    T5_STACK_NORM_MODULE,
+)
 
 GATES = {
     "small": "small_xy_cat",
@@ -19,15 +27,9 @@ GATES = {
 #: tensors of matrices that are no Linears: PHM's, and products of two factors
 STRUCTURED = {"rule": "phm_rule", "slices": "W", "left": "W_left", "right": "W_right", "bias": "b"}
 NORMS = {"before": "pre_layer_norm", "after": "post_layer_norm"}
-BART_LINEARS = {"q": "q_proj", "v": "v_proj"}
-ATTENTION = {
-    "bart": {"sa": "self_attn", "xa": "encoder_attn"},
-    "t5": {"sa": "SelfAttention", "xa": "EncDecAttention"},
-}
-FEED_FORWARD = {"up": "wi", "out": "wo"}
 OUTSIDE_LAYERS = {
-    "enc_0_end_ln": "encoder.final_layer_norm",
-    "dec_0_end_ln": "decoder.final_layer_norm",
+    "enc_0_end_ln": f"encoder.{T5_STACK_NORM_MODULE}",
+    "dec_0_end_ln": f"decoder.{T5_STACK_NORM_MODULE}",
     "vis_0_ln": "encoder.visual_embedding.feat_embedding.1",
     "vis_1_ln": "encoder.visual_embedding.absolute_vis_pos_embedding.1",
     "lm_0_head": "lm_head",
@@ -131,13 +133,13 @@ class Names:
     def _at_site(self, key: str, tasks: tuple[str, ...], rest: list[str]) -> Source:
         stack, index, block, point = key.split("_")
         holder = self._holder(stack, index, block)
-        attention = f"{holder}.{ATTENTION[self.family].get(block)}"
+        attention = f"{holder}.{ATTENTION_MODULES[self.family].get(block)}"
         kind = "ff" if block == "ff" else "attn"
         part, *leaf = rest
         if part == "gate":
             return _one(self._gate(stack, holder, attention, f"{block}_{point}", kind, leaf))
         if point == "ln":
-            return _one(f"{holder}.layer_norm.bias")
+            return _one(f"{holder}.{T5_NORM_MODULE}.bias")
         if leaf == ["vector"]:
             return _one(f"{self._linear(holder, attention, block, point)}.bias")
         if leaf[0] in ("a", "b"):
@@ -157,8 +159,8 @@ class Names:
 
     def _linear(self, holder: str, attention: str, block: str, point: str) -> str:
         if block == "ff":
-            return f"{holder}.DenseReluDense.{FEED_FORWARD[point]}"
-        return f"{attention}.{BART_LINEARS[point] if self.family == 'bart' else point}"
+            return f"{holder}.{T5_FEED_FORWARD_MODULE}.{T5_FEED_FORWARD_LINEARS[point]}"
+        return f"{attention}.{PROJECTION_MODULES[self.family][point]}"
 
     def _gate(self, stack: str, holder: str, attention: str, at: str, kind: str, leaf: list[str]) -> str:
         if stack == "dec":
@@ -176,11 +178,12 @@ class Names:
         if point == "kv":
             return f"{holder}.decoder_enc_attn_key_value_adapter"
         if stack == "dec" and self.decoder != "none":
-            names = {"sa": "decoder_self_attn", "xa": "decoder_enc_attn", "ff": "decoder_ff"}
+            adapters = {"sa": "decoder_self_attn_adapter", "xa": "decoder_enc_attn_adapter", "ff": "decoder_ff_adapter"}
+        elif (self.family, stack) == ("bart", "dec"):
+            adapters = {"sa": "self_attn_adapter", "xa": "enc_attn_adapter", "ff": "ff_adapter"}
         else:
-            own = "self_attn" if (self.family, stack) == ("bart", "dec") else "attn"
-            names = {"sa": own, "xa": "enc_attn", "ff": "ff"}
-        return f"{holder}.{names[block]}_adapter"
+            adapters = {"sa": "attn_adapter", "xa": "enc_attn_adapter", "ff": "ff_adapter"}
+        return f"{holder}.{adapters[block]}"
 
     def _adapter(self, controller: str, tasks: tuple[str, ...], leaf: list[str]) -> Source:
         side, tensor = leaf
