@@ -28,7 +28,7 @@ class Store(Protocol):
 class Encoder(Protocol):
     """The part of a tokeniser that is needed here."""
 
-    pad: int
+    pad_id: int
 
     def encode(self, text: str, limit: int | None) -> list[int]:
         """Return ids with special tokens, cut to ``limit``."""
@@ -142,7 +142,7 @@ class TokenizedSplit:
         return Batch(
             task=self.task.name,
             ids=chosen,
-            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad),
+            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad_id),
             labels=_padded([self._target(answer) for answer, _ in answers], -100),
             vis_feats=self._features(chosen),
             weights=torch.tensor([score for _, score in answers]),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -204,7 +204,7 @@ def pretrain(
     tokenizer = TRAINERS[name](corpus.sentences())
     tokenizer.save_pretrained(out)
     model = _fresh(name, tokenizer)
-    text = backbones.Tokenizer.of(tokenizer, backbones.family_of(model.lm.config))
+    text = backbones.Tokenizer.wrap(tokenizer, backbones.family_of(model.lm.config))
     school = School(corpus, text)
     optimiser = optim.build(model, "adamw", PEAK_RATE, DECAY)
     exam = School(Corpus.tell(WORLD_SEED + seed + 1, 1), text)
@@ -269,7 +269,7 @@ def _start_keys_as_queries(lm: Any) -> None:
     sites = Sites(lm)
     for attention in ("enc.sa", "dec.xa"):
         for query, key in zip(sites.ports(f"{attention}.q"), sites.ports(f"{attention}.k"), strict=True):
-            query_weight, key_weight = query.module.weight, key.module.weight
+            query_weight, key_weight = (cast(nn.Linear, port.module).weight for port in (query, key))
             with torch.no_grad():
                 query_weight.mul_((key_weight.std() / query_weight.std()).sqrt())
                 key_weight.copy_(query_weight)
@@ -281,7 +281,7 @@ class School:
     def __init__(self, corpus: Corpus, text: Any) -> None:
         self.text = text
         self.corpus = corpus
-        bags = Bags(corpus.narrator, text.pieces)
+        bags = Bags(corpus.narrator, text.encode_bare)
         self.lessons = {n: TokenizedSplit(t, e, text, bags, prefix=True) for n, (t, e) in corpus.lessons().items()}
 
     def lesson(self, model: Any, rng: Random) -> Tensor:
@@ -295,16 +295,16 @@ class School:
         examples = [data.examples[i] for i in chosen]
         described = [self.corpus.description(e) for e in examples]
         if form < DENOISING:
-            mask = self.text.hf.mask_token or "<extra_id_0>"
+            mask = self.text.hf_tokenizer.mask_token or "<extra_id_0>"
             pairs = [(_mask(d, mask, rng), d) for d in described]
         else:
             pairs = [
                 (f"{data.task.source(e, True)} {d}", max(e.answers, key=lambda a: a[1])[0])
                 for e, d in zip(examples, described, strict=True)
             ]
-        inputs = _pad([self.text.encode(s, None) for s, _ in pairs], self.text.pad)
+        inputs = _pad([self.text.encode(s, None) for s, _ in pairs], self.text.pad_id)
         labels = _pad([self.text.encode(t, None) for _, t in pairs], -100)
-        return model.lm(input_ids=inputs, attention_mask=(inputs != self.text.pad).long(), labels=labels).loss
+        return model.lm(input_ids=inputs, attention_mask=(inputs != self.text.pad_id).long(), labels=labels).loss
 
 
 def _mask(sentence: str, mask: str, rng: Random) -> str:

@@ -89,7 +89,7 @@ def import_checkpoint(
         loaded.handle.save(draft / "weights.safetensors")
         loaded.handle.detach()
         loaded.model.lm.save_pretrained(draft / "backbone")
-        text.hf.save_pretrained(draft / "backbone")
+        text.hf_tokenizer.save_pretrained(draft / "backbone")
         source = {"checkpoint": checkpoint.name, "sha256": _sha256(checkpoint), "method": method, "backbone": backbone}
         write_json(draft / "imported.json", source)
         run = run.model_copy(update={"backbone": str((out / "backbone").resolve())})

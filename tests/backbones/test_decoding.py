@@ -118,16 +118,16 @@ def test_generation_sees_text_and_images_of_its_own_example(family: str) -> None
 def test_the_decision_compares_two_words_at_the_first_answer_place(family: str) -> None:
     model, ids, feats = tiny.model(family), tiny.text(family, rows=8), tiny.seen(rows=8, images=2)
     config = model.lm.config
-    told = SimpleNamespace(first_id={"true": 11, "false": 12}.__getitem__)
+    told = SimpleNamespace(first_token_id={"true": 11, "false": 12}.__getitem__)
     prompt = [config.decoder_start_token_id, config.bos_token_id] if family == "bart" else [0]
     logits = model(ids, feats, decoder_input_ids=torch.tensor([prompt] * 8)).logits[:, -1]
     decided = backbones.decide(model, told, ids, feats, task="nlvr")
     assert decided == ["true" if t > f else "false" for t, f in zip(logits[:, 11], logits[:, 12], strict=True)]
-    swapped = SimpleNamespace(first_id={"true": 12, "false": 11}.__getitem__)
+    swapped = SimpleNamespace(first_token_id={"true": 12, "false": 11}.__getitem__)
     assert backbones.decide(model, swapped, ids, feats, task="nlvr") == [
         "false" if d == "true" else "true" for d in decided
     ]
-    tie = SimpleNamespace(first_id={"true": 11, "false": 11}.__getitem__)
+    tie = SimpleNamespace(first_token_id={"true": 11, "false": 11}.__getitem__)
     assert backbones.decide(model, tie, ids, feats, task="nlvr") == ["false"] * 8  # a tie is false
 
 
@@ -142,7 +142,7 @@ def test_the_decision_matches_what_training_on_the_word_teaches(family: str) -> 
     here, there = logits[place], logits[1 - place]
     differ = (here[:, None] > here) & (there[:, None] < there)  # two words whose order is another at the other place
     yes, no = differ.nonzero()[0].tolist()
-    told = SimpleNamespace(first_id={"true": yes, "false": no}.__getitem__)
+    told = SimpleNamespace(first_token_id={"true": yes, "false": no}.__getitem__)
     assert backbones.decide(model, told, ids, feats, task="nlvr") == ["true"]
 
 
