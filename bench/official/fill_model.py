@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 from bench.official.tensor_names import Names
+from methods.core.errors import summarise_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,10 +43,10 @@ def fill(model: "VLModel", tensors: Mapping[str, "Tensor"], names: Names, method
                 unequal.append(name)
     used = {name for _, copies in places for name in copies}
     faults = [
-        *_some("missing", missing),
-        *_some("left over", [name for name in tensors if name not in used]),
-        *_some("of another shape", shapes),
-        *_some("unlike the tensor they are tied to or shared with", unequal),
+        *summarise_names("missing", missing),
+        *summarise_names("left over", [name for name in tensors if name not in used]),
+        *summarise_names("of another shape", shapes),
+        *summarise_names("unlike the tensor they are tied to or shared with", unequal),
     ]
     if faults:
         raise UsageError(f"the state dict is not that of an official {method} on {names.family}: {'; '.join(faults)}")
@@ -58,8 +59,3 @@ def _slots(model: "VLModel", name: str, tensor: "Tensor", pieces: int) -> "Itera
     if isinstance(model.get_submodule(name.rpartition(".")[0]), Pairs):
         return tensor
     return tensor.unflatten(0, (pieces, -1)) if pieces > 1 else [tensor]
-
-
-def _some(what: str, names: list[str], most: int = 8) -> list[str]:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{len(names)} {what}: {', '.join(names[:most])}{more}"] if names else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from methods.core.sites import ATTENTION_MODULES, PROJECTION_MODULES
+from methods.core.sites import ATTENTION_MODULES, LINEAR_MODULES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +106,7 @@ def read(tensors: Mapping[str, "Tensor"], tasks: tuple[str, ...]) -> dict[str, A
         "share": _share(tensors, tasks),
         "arrange": arrange,
         "alpha": LORA_ALPHA,
-        "add_missing": has(f"{ATTENTION_MODULES['t5']['sa']}.{PROJECTION_MODULES['t5']['q']}.bias"),
+        "add_missing": has(f"{ATTENTION_MODULES['t5']['sa']}.{LINEAR_MODULES['t5']['q']}.bias"),
         "phm_shared": "phm_rule" in tensors,
         "ln_before": bool(adapters) and all(f"{name}.pre_layer_norm.weight" in tensors for name in adapters),
         "ln_after": bool(adapters) and all(f"{name}.post_layer_norm.weight" in tensors for name in adapters),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from bench.official.option_inference import Heads
 from methods.core.sites import (
     ATTENTION_MODULES,
-    PROJECTION_MODULES,
+    FEED_FORWARD_MODULE,
+    LINEAR_MODULES,
     T5_FEED_FORWARD_LINEARS,
-    T5_FEED_FORWARD_MODULE,
     T5_NORM_MODULE,
     T5_STACK_NORM_MODULE,
 )
@@ -159,8 +159,8 @@ class Names:
 
     def _linear(self, holder: str, attention: str, block: str, point: str) -> str:
         if block == "ff":
-            return f"{holder}.{T5_FEED_FORWARD_MODULE}.{T5_FEED_FORWARD_LINEARS[point]}"
-        return f"{attention}.{PROJECTION_MODULES[self.family][point]}"
+            return f"{holder}.{FEED_FORWARD_MODULE}.{T5_FEED_FORWARD_LINEARS[point]}"
+        return f"{attention}.{LINEAR_MODULES[self.family][point]}"
 
     def _gate(self, stack: str, holder: str, attention: str, at: str, kind: str, leaf: list[str]) -> str:
         if stack == "dec":

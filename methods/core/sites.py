@@ -14,6 +14,21 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 from methods.core.errors import MethodError
 from methods.core.shape import LAYER_SITES, Shape
 
+ATTENTION_MODULES = {
+    "bart": {"sa": "self_attn", "xa": "encoder_attn"},
+    "t5": {"sa": "SelfAttention", "xa": "EncDecAttention"},
+}
+"""HF's name of the self- (``sa``) and cross-attention (``xa``) inside a layer, by backbone family."""
+LINEAR_MODULES = {
+    "bart": {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"},
+    "t5": {"q": "q", "k": "k", "v": "v", "o": "o"},
+}
+"""HF's name of the Linears of an attention, by backbone family and point of a site."""
+NORM_MODULES = {"sa": "self_attn_layer_norm", "xa": "encoder_attn_layer_norm", "ff": "final_layer_norm"}
+"""HF's name of the norm that ends a block of BART."""
+FEED_FORWARD_MODULE = "DenseReluDense"
+"""HF's name of the FFN inside a sub-layer of T5; BART has its two Linears in the layer itself."""
+
 
 @dataclass(frozen=True, eq=False)
 class Port:
@@ -155,37 +170,37 @@ def ports_of(family: str, site: str, index: int, layer: Any) -> list[Port]:
 
 def position_table(layer: Any) -> nn.Parameter:
     """The relative position biases ``buckets heads`` in the first layer of a T5 stack."""
-    return _t5_self_attention(layer).relative_attention_bias.weight
+    return layer.layer[0].SelfAttention.relative_attention_bias.weight
 
 
 def position_bias(layer: Any, length: int) -> Tensor:
     """What the first layer of a T5 stack adds to the scores between positions: ``1 heads length length``."""
-    return _t5_self_attention(layer).compute_bias(length, length)
+    return layer.layer[0].SelfAttention.compute_bias(length, length)
 
 
 def _bart(site: str, index: int, layer: Any) -> list[Port]:
     _, block, point = site.split(".")
     if point == "ln":
-        return [_whole(site, index, getattr(layer, BART_NORM_MODULES[block]), layer)]
+        return [_whole(site, index, getattr(layer, NORM_MODULES[block]), layer)]
     if block == "ff":
         modules = {"x": layer.fc1, "up": [layer.fc1], "down": layer.fc2, "out": layer.fc2, "normed": layer.fc1}
         return _feed_forward(site, index, layer, **modules, norm=layer.final_layer_norm)
     attention = getattr(layer, ATTENTION_MODULES["bart"][block])
     if point == "out":
-        norm = getattr(layer, BART_NORM_MODULES[block])
+        norm = getattr(layer, NORM_MODULES[block])
         return [Port(site, index, module=attention, x=attention, layer=layer, normed=attention, norm=norm)]
     if point == "kv":
         return [_into_cross_attention(site, index, attention, layer)]
-    return [_whole(site, index, getattr(attention, PROJECTION_MODULES["bart"][point]), layer)]
+    return [_whole(site, index, getattr(attention, LINEAR_MODULES["bart"][point]), layer)]
 
 
 def _t5(site: str, index: int, layer: Any) -> list[Port]:
     _, block, point = site.split(".")
     around = layer.layer[{"sa": 0, "xa": 1, "ff": -1}[block]]
     if point == "ln":
-        return [_whole(site, index, getattr(around, T5_NORM_MODULE), layer)]
+        return [_whole(site, index, around.layer_norm, layer)]
     if block == "ff":
-        ff = getattr(around, T5_FEED_FORWARD_MODULE)
+        ff = getattr(around, FEED_FORWARD_MODULE)
         up = [ff.wi_0, ff.wi_1] if hasattr(ff, "wi_0") else [ff.wi]
         return _feed_forward(site, index, layer, x=around, up=up, down=ff.wo, out=ff, normed=ff)
     attention = getattr(around, ATTENTION_MODULES["t5"][block])
@@ -193,7 +208,7 @@ def _t5(site: str, index: int, layer: Any) -> list[Port]:
         return [Port(site, index, module=attention, x=around, layer=layer, normed=attention)]
     if point == "kv":
         return [_into_cross_attention(site, index, attention, layer)]
-    return [_whole(site, index, getattr(attention, PROJECTION_MODULES["t5"][point]), layer)]
+    return [_whole(site, index, getattr(attention, LINEAR_MODULES["t5"][point]), layer)]
 
 
 def _into_cross_attention(site: str, index: int, attention: nn.Module, layer: nn.Module) -> Port:
@@ -220,28 +235,8 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.LayerNorm | T5LayerNorm)
 
 
-def _t5_self_attention(layer: Any) -> Any:
-    return getattr(layer.layer[0], ATTENTION_MODULES["t5"]["sa"])
-
-
-# HF's names of modules in a layer. Official checkpoints repeat them, so bench/official/tensor_names.py reads these
-# tables; keys are the words of site names.
-
-#: backbone family -> block -> its attention module: in a BART layer, or in a T5 sub-layer
-ATTENTION_MODULES = {
-    "bart": {"sa": "self_attn", "xa": "encoder_attn"},
-    "t5": {"sa": "SelfAttention", "xa": "EncDecAttention"},
-}
-#: backbone family -> point -> its Linear in an attention module
-PROJECTION_MODULES = {
-    "bart": {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"},
-    "t5": {"q": "q", "k": "k", "v": "v", "o": "o"},
-}
-#: block -> the norm after it in a BART layer
-BART_NORM_MODULES = {"sa": "self_attn_layer_norm", "xa": "encoder_attn_layer_norm", "ff": "final_layer_norm"}
-#: point -> its Linear in the feed-forward module of T5 (the one without a gate)
+# Further names of T5's modules, which official checkpoints repeat (bench/official/tensor_names.py).
 T5_FEED_FORWARD_LINEARS = {"up": "wi", "out": "wo"}
-#: the feed-forward module in its T5 sub-layer, and the norm in every T5 sub-layer
-T5_FEED_FORWARD_MODULE, T5_NORM_MODULE = "DenseReluDense", "layer_norm"
-#: the norm at the end of a T5 stack
-T5_STACK_NORM_MODULE = "final_layer_norm"
+"""HF's name of the Linears of T5's FFN without a gate, by point of a site."""
+T5_NORM_MODULE, T5_STACK_NORM_MODULE = "layer_norm", "final_layer_norm"
+"""HF's name of the norm in a sub-layer of T5, and of that at the end of a stack."""
