@@ -1,4 +1,4 @@
-from .builder import build, family_of, names, shape, tokenizer
+from .builder import build, family_of, names, shape, tokenizer, version
 from .decode import decide, generation_arguments
 from .model import VLModel, VLOutput
 from .tokenization import Tokenizer
@@ -14,4 +14,5 @@ __all__ = [
     "names",
     "shape",
     "tokenizer",
+    "version",
 ]

@@ -12,6 +12,10 @@ from bench.backbones.mini import CHECKPOINTS
 from bench.errors import UsageError, unknown
 from methods.core.shape import Shape
 
+#: versions of the backbone families whose meaning has changed (how tokens are joined, which tokens are added), by name;
+#: they are in the ids of runs. They stand here and not in the families' files so that an id needs no torch.
+VERSIONS: dict[str, int] = {}
+
 
 @lru_cache
 def _families() -> dict[str, Any]:
@@ -58,6 +62,11 @@ def shape(name: str) -> Shape:
         family, values = _presets()[name]
         return Shape.of(family.config_class(**values))
     return Shape.of(_load_pretrained(name, lambda: import_module("transformers").AutoConfig.from_pretrained(name)))
+
+
+def version(name: str) -> int:
+    """Return the version of a backbone's family; no file is read as long as no family has another than 1."""
+    return VERSIONS.get(shape(name).family, 1) if VERSIONS else 1
 
 
 def tokenizer(name: str) -> Any:

@@ -18,7 +18,8 @@ class BackboneFamily:
     To add a family, write a module in this folder with a constant ``FAMILY``; nothing registers it. ``bart.py`` and
     ``t5.py`` are the examples to copy. Its modules also need an entry in ``methods/core/sites.py`` (where methods act)
     and its sizes in ``methods/core/shape.py``. The language model itself is used as transformers has it: the only code
-    of a family is ``encode_joint``, which must call the encoder's own layers.
+    of a family is ``encode_joint``, which must call the encoder's own layers. A change that makes the same name mean
+    another model raises the family's number in :data:`bench.backbones.builder.VERSIONS`.
 
     The tests in ``tests/backbones`` run over every family in ``tiny_vl.FAMILIES``: without visual tokens
     ``encode_joint`` must equal HF's own encoder, padding must not change any result, and generation must equal a
@@ -49,7 +50,6 @@ class BackboneFamily:
         forced_end_with_beams: whether beam search has to end an answer at the maximal length with the end token.
         generation: arguments of ``generate`` that the configurations of the published checkpoints imply.
         presets: name -> values of the configuration of a model that is built without weights.
-        version: to be raised when a change in this package makes the same backbone name mean another model.
     """
 
     name: str
@@ -67,7 +67,6 @@ class BackboneFamily:
     generation: dict[str, Any]
     hub_owner: str = ""
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    version: int = 1
 
 
 def extra_tokens(prefix: str) -> tuple[str, ...]:

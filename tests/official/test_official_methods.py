@@ -29,7 +29,7 @@ from official_dicts import (
 
 from bench import official
 from bench.errors import UsageError
-from bench.official.method_names import called
+from bench.official.method_names import resolve_official_name
 from methods.core import context
 
 SIZED = [f"vl-pet-{size}" for size in ("small", "middleX", "middleY", "large")]
@@ -60,8 +60,8 @@ def test_every_method_loads_and_trains_the_official_set(family, method):
 def test_whether_tasks_share_is_read_off_the_tensors(method):
     base = re.sub("-(multiple|half-down|half-up)$", "", method)
     for asked in (base, method):
-        assert case("bart", method).read(asked).chosen.name == method
-        assert case("bart", base).read(asked).chosen.name == base
+        assert case("bart", method).read(asked).method.name == method
+        assert case("bart", base).read(asked).method.name == base
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_whether_tasks_share_is_read_off_the_tensors(method):
     ],
 )
 def test_official_names_of_methods(written, meant):
-    assert called(written).name == meant
+    assert resolve_official_name(written).name == meant
 
 
 def inputs():

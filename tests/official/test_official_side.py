@@ -105,5 +105,5 @@ def test_the_reduction_is_read_off(factor):
     sd = case("t5", "projector-only")
     sd.side(factor)
     loaded = sd.read("lst")
-    assert loaded.chosen.options(methods.Shape.of(CONFIG))["reduction"] == factor
+    assert loaded.method.options(methods.Shape.of(CONFIG))["reduction"] == factor
     assert loaded.handle.count().trainable == sd.count()
