@@ -28,10 +28,12 @@ class Store(Protocol):
 class Encoder(Protocol):
     """The part of a tokeniser that is needed here."""
 
-    pad_id: int
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
 
-    def encode(self, text: str, limit: int | None) -> list[int]:
-        """Return ids with special tokens, cut to ``limit``."""
+    def encode(self, text: str, max_length: int | None) -> list[int]:
+        """Return ids with special tokens, at most ``max_length``."""
 
 
 @dataclass(frozen=True)
