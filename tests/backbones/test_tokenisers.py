@@ -60,15 +60,15 @@ def ids(text: Tokenizer, *tokens: str) -> list[int]:
 
 
 def test_bart_ids_are_the_official_ones(published_bart: Tokenizer) -> None:
-    found = ids(published_bart, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
-    assert found == [50265, 50364, 50365, 50464]
+    token_ids = ids(published_bart, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
+    assert token_ids == [50265, 50364, 50365, 50464]
     assert ids(published_bart, "<vis_extra_id_7>") == [50457]
     assert (published_bart.vocab_size, published_bart.pad_id, published_bart.eos_id) == (50465, 1, 2)
 
 
 def test_t5_ids_are_the_official_ones(published_t5: Tokenizer) -> None:
-    found = ids(published_t5, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
-    assert found == [32000, 32099, 32100, 32199]
+    token_ids = ids(published_t5, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
+    assert token_ids == [32000, 32099, 32100, 32199]
     assert (published_t5.vocab_size, published_t5.pad_id, published_t5.eos_id) == (32200, 0, 1)
 
 
@@ -103,12 +103,12 @@ def test_bart_keeps_a_trailing_space_as_a_token_and_t5_drops_it() -> None:
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_a_limit_cuts_on_the_right_and_keeps_the_ends(name: str) -> None:
     text = made(name)
-    whole = text.encode(SENTENCES[2], None)
-    assert len(whole) > 12
-    assert text.encode(SENTENCES[2], 12) == [*whole[:11], text.eos_id]
-    assert text.encode(SENTENCES[2], 600) == whole
-    assert text.encode(SENTENCES[2], None) == whole  # a limit does not stick
-    assert (whole[0] == 0) == (name == "bart")
+    complete = text.encode(SENTENCES[2], None)
+    assert len(complete) > 12
+    assert text.encode(SENTENCES[2], 12) == [*complete[:11], text.eos_id]
+    assert text.encode(SENTENCES[2], 600) == complete
+    assert text.encode(SENTENCES[2], None) == complete  # a limit does not stick
+    assert (complete[0] == 0) == (name == "bart")
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
@@ -122,14 +122,14 @@ def test_the_first_id_of_a_word_is_what_training_on_it_teaches_first(name: str) 
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_decoding_skips_special_tokens_the_added_ones_too(name: str) -> None:
     text = made(name)
-    said = text.encode("is it red", None)
+    words = text.encode("is it red", None)
     extra = ids(text, "<extra_id_3>", "<vis_extra_id_99>", "<vis_extra_id_0>")
-    assert text.decode([*said, *extra, text.pad_id, text.pad_id]) == "is it red"
-    assert text.decode([text.eos_id, *said]) == "is it red"
+    assert text.decode([*words, *extra, text.pad_id, text.pad_id]) == "is it red"
+    assert text.decode([text.eos_id, *words]) == "is it red"
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("sentence", "wanted"),
     [
         ("is it red ?", "is it red?"),
         ("yes , it is .", "yes, it is."),
@@ -141,9 +141,9 @@ def test_decoding_skips_special_tokens_the_added_ones_too(name: str) -> None:
         ("a0", "a0"),
     ],
 )
-def test_clean_up(said: str, wanted: str) -> None:
+def test_clean_up(sentence: str, wanted: str) -> None:
     text = made("bart")
-    assert text.decode(text.encode(said, None)) == wanted
+    assert text.decode(text.encode(sentence, None)) == wanted
 
 
 def test_decoding_does_not_strip() -> None:

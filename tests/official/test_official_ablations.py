@@ -18,7 +18,7 @@ def bare(gate="large"):
     sd.multihead()
     if gate is not None:
         sd.gates(gate)
-    sd.train("layer_norm", "layernorm", where="encoder.")
+    sd.train("layer_norm", "layernorm", within="encoder.")
     return sd
 
 
