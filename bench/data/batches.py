@@ -28,10 +28,12 @@ class Store(Protocol):
 class Encoder(Protocol):
     """The part of a tokeniser that is needed here."""
 
-    pad: int
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
 
-    def encode(self, text: str, limit: int | None) -> list[int]:
-        """Return ids with special tokens, cut to ``limit``."""
+    def encode(self, text: str, max_length: int | None) -> list[int]:
+        """Return ids with special tokens, at most ``max_length``."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class TokenizedSplit:
         return Batch(
             task=self.task.name,
             ids=chosen,
-            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad),
+            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad_id),
             labels=_padded([self._target(answer) for answer, _ in answers], -100),
             vis_feats=self._features(chosen),
             weights=torch.tensor([score for _, score in answers]),

@@ -5,14 +5,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from methods.core.errors import MethodError
+from methods.core.errors import MethodError, summarise_names
 from methods.core.spec import Spec
 
 
@@ -128,9 +127,9 @@ class Handle:
             if name in tensors and tensors[name].shape != wanted[name].shape
         ]
         faults = [
-            *_some("missing", [name for name in wanted if name not in tensors]),
-            *_some("left over", [name for name in tensors if name not in wanted]),
-            *_some("of another shape", shapes),
+            *summarise_names("missing", [name for name in wanted if name not in tensors], limit=4),
+            *summarise_names("left over", [name for name in tensors if name not in wanted], limit=4),
+            *summarise_names("of another shape", shapes, limit=4),
         ]
         if faults:
             raise MethodError(f"{path} does not fit the attached method: {'; '.join(faults)}")
@@ -183,10 +182,3 @@ class Handle:
 
     def _spec(self) -> str:
         return json.dumps(self.spec.data(), sort_keys=True)
-
-
-def _some(what: str, names: list[Any], most: int = 4) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{len(names)} {what}: {', '.join(names[:most])}{more}"]

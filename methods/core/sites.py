@@ -14,6 +14,21 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 from methods.core.errors import MethodError
 from methods.core.shape import LAYER_SITES, Shape
 
+ATTENTION_MODULES = {
+    "bart": {"sa": "self_attn", "xa": "encoder_attn"},
+    "t5": {"sa": "SelfAttention", "xa": "EncDecAttention"},
+}
+"""HF's name of the self- (``sa``) and cross-attention (``xa``) inside a layer, by backbone family."""
+LINEAR_MODULES = {
+    "bart": {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"},
+    "t5": {"q": "q", "k": "k", "v": "v", "o": "o"},
+}
+"""HF's name of the Linears of an attention, by backbone family and point of a site."""
+NORM_MODULES = {"sa": "self_attn_layer_norm", "xa": "encoder_attn_layer_norm", "ff": "final_layer_norm"}
+"""HF's name of the norm that ends a block of BART."""
+FEED_FORWARD_MODULE = "DenseReluDense"
+"""HF's name of the FFN inside a sub-layer of T5; BART has its two Linears in the layer itself."""
+
 
 @dataclass(frozen=True, eq=False)
 class Port:
@@ -166,18 +181,17 @@ def position_bias(layer: Any, length: int) -> Tensor:
 def _bart(site: str, index: int, layer: Any) -> list[Port]:
     _, block, point = site.split(".")
     if point == "ln":
-        names = {"sa": "self_attn_layer_norm", "xa": "encoder_attn_layer_norm", "ff": "final_layer_norm"}
-        return [_whole(site, index, getattr(layer, names[block]), layer)]
+        return [_whole(site, index, getattr(layer, NORM_MODULES[block]), layer)]
     if block == "ff":
         modules = {"x": layer.fc1, "up": [layer.fc1], "down": layer.fc2, "out": layer.fc2, "normed": layer.fc1}
         return _feed_forward(site, index, layer, **modules, norm=layer.final_layer_norm)
-    attention = layer.self_attn if block == "sa" else layer.encoder_attn
+    attention = getattr(layer, ATTENTION_MODULES["bart"][block])
     if point == "out":
-        norm = layer.self_attn_layer_norm if block == "sa" else layer.encoder_attn_layer_norm
+        norm = getattr(layer, NORM_MODULES[block])
         return [Port(site, index, module=attention, x=attention, layer=layer, normed=attention, norm=norm)]
     if point == "kv":
         return [_into_cross_attention(site, index, attention, layer)]
-    return [_whole(site, index, getattr(attention, {"o": "out_proj"}.get(point, f"{point}_proj")), layer)]
+    return [_whole(site, index, getattr(attention, LINEAR_MODULES["bart"][point]), layer)]
 
 
 def _t5(site: str, index: int, layer: Any) -> list[Port]:
@@ -186,15 +200,15 @@ def _t5(site: str, index: int, layer: Any) -> list[Port]:
     if point == "ln":
         return [_whole(site, index, around.layer_norm, layer)]
     if block == "ff":
-        ff = around.DenseReluDense
+        ff = getattr(around, FEED_FORWARD_MODULE)
         up = [ff.wi_0, ff.wi_1] if hasattr(ff, "wi_0") else [ff.wi]
         return _feed_forward(site, index, layer, x=around, up=up, down=ff.wo, out=ff, normed=ff)
-    attention = around.SelfAttention if block == "sa" else around.EncDecAttention
+    attention = getattr(around, ATTENTION_MODULES["t5"][block])
     if point == "out":
         return [Port(site, index, module=attention, x=around, layer=layer, normed=attention)]
     if point == "kv":
         return [_into_cross_attention(site, index, attention, layer)]
-    return [_whole(site, index, getattr(attention, point), layer)]
+    return [_whole(site, index, getattr(attention, LINEAR_MODULES["t5"][point]), layer)]
 
 
 def _into_cross_attention(site: str, index: int, attention: nn.Module, layer: nn.Module) -> Port:
@@ -219,3 +233,10 @@ def _whole(site: str, index: int, module: Any, layer: nn.Module | None = None) -
 
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.LayerNorm | T5LayerNorm)
+
+
+# Further names of T5's modules, which official checkpoints repeat (bench/official/tensor_names.py).
+T5_FEED_FORWARD_LINEARS = {"up": "wi", "out": "wo"}
+"""HF's name of the Linears of T5's FFN without a gate, by point of a site."""
+T5_NORM_MODULE, T5_STACK_NORM_MODULE = "layer_norm", "final_layer_norm"
+"""HF's name of the norm in a sub-layer of T5, and of that at the end of a stack."""
