@@ -13,7 +13,7 @@ import pytest
 
 from bench.config import Execution, Run, resolve
 from bench.sweep.execute import work_through
-from bench.sweep.states import state
+from bench.sweep.run_state import state
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
@@ -88,7 +88,7 @@ def submitter(results: Path, **fields: object):
 @pytest.mark.benchmark(group="submitting 1000 runs as one array")
 def test_submission(benchmark, on_cluster: Path, cluster: DevSlurm) -> None:
     runs = resolve_runs(1000)
-    sent = benchmark.pedantic(lambda: submitter(on_cluster, array_parallelism=1).send(runs), rounds=1)
+    sent = benchmark.pedantic(lambda: submitter(on_cluster, array_parallelism=1).submit(runs), rounds=1)
     assert len(sent) == 1
     assert len(sent[0].jobs) == 1000
     cluster.run("scancel", "--user=root")
@@ -97,15 +97,15 @@ def test_submission(benchmark, on_cluster: Path, cluster: DevSlurm) -> None:
 @pytest.mark.benchmark(group=f"{RUNS} runs of {SECONDS:.0f} s on {NODES} nodes, one job a node")
 @pytest.mark.parametrize("pack", [1, 5])
 def test_makespan(benchmark, on_cluster: Path, pack: int) -> None:
-    from bench.sweep.slurm import SlurmMonitor
+    from bench.sweep.slurm_monitor import SlurmMonitor
 
     runs = resolve_runs(RUNS)
     ends: list[float] = []
 
     def work() -> None:
-        slurm = submitter(on_cluster, array_parallelism=NODES, pack=pack)
-        sent = slurm.send(runs)
-        SlurmMonitor(slurm, runs, sent, lambda event: ends.append(time.monotonic())).attend()
+        on_slurm = submitter(on_cluster, array_parallelism=NODES, pack=pack)
+        submissions = on_slurm.submit(runs)
+        SlurmMonitor(on_slurm, runs, submissions, lambda event: ends.append(time.monotonic())).wait()
 
     benchmark.pedantic(work, rounds=1)
     assert len(fake_runs.ledger(on_cluster)) == RUNS

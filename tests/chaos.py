@@ -45,11 +45,11 @@ class Chaos:
             self.random.shuffle(self.deck)
         fault = self.deck.pop()
         try:
-            said = fault()
-            self.done[fault.__name__] = self.done.get(fault.__name__, 0) + bool(said)
+            message = fault()
+            self.done[fault.__name__] = self.done.get(fault.__name__, 0) + bool(message)
         except (AssertionError, OSError) as error:  # nothing to break any more, or Slurm was just not there
-            said = f"{fault.__name__}: {' '.join(str(error).split())[:150]}"
-        print(f"{time.strftime('%H:%M:%S')} {said or fault.__name__ + ': nothing to break'}", flush=True)
+            message = f"{fault.__name__}: {' '.join(str(error).split())[:150]}"
+        print(f"{time.strftime('%H:%M:%S')} {message or fault.__name__ + ': nothing to break'}", flush=True)
         for node in sorted(self.down):
             if self.random.random() < 0.5:
                 with suppress(AssertionError):
@@ -57,24 +57,24 @@ class Chaos:
                     self.down.discard(node)
 
     def at_work(self) -> list:
-        found = [(one, self.on.attempts(one)) for one in self.runs]
-        return [(one, tried[-1]) for one, tried in found if tried and tried[-1].outcome is None]
+        attempts = [(run_, self.on.attempts(run_)) for run_ in self.runs]
+        return [(run_, tried[-1]) for run_, tried in attempts if tried and tried[-1].outcome is None]
 
     def kill_worker(self) -> str:
         working = self.at_work()
         if not working:
             return ""
-        one, attempt = self.random.choice(working)
+        run_, attempt = self.random.choice(working)
         os.kill(attempt.pid, signal.SIGKILL)
-        return f"killed the worker of {one.id}"
+        return f"killed the worker of {run_.id}"
 
     def requeue(self) -> str:
         working = self.at_work()
         if not working:
             return ""
-        one, attempt = self.random.choice(working)
+        run_, attempt = self.random.choice(working)
         self.on.cluster.run("scontrol", "requeue", str(attempt.job))
-        return f"requeued the job of {one.id}"
+        return f"requeued the job of {run_.id}"
 
     def kill_node(self) -> str:
         up = sorted({f"node{i}" for i in range(1, 5)} - self.down)
@@ -135,7 +135,7 @@ def _shake(on: Sweeping, runs: list, reference: Path, seed: int, seconds: float)
         except AssertionError as error:
             print(error, on.cluster.run("sinfo", "--Node", "--format=%N %T %E"), flush=True)
     first = sweep.communicate(timeout=900)[0]
-    done = sum(on.at(one).record.exists() for one in runs)
+    done = sum(on.at(run_).record.exists() for run_ in runs)
     print(f"{chaos.done}; the sweep ended with code {sweep.returncode} and {done} of {len(runs)} records", flush=True)
     again = on.sweep(runs, *flags, code=0) if sweep.returncode else first
     try:
@@ -143,7 +143,7 @@ def _shake(on: Sweeping, runs: list, reference: Path, seed: int, seconds: float)
     except AssertionError as lost:
         print(f"{again}\nlost: {lost}", file=sys.stderr)
         return 1
-    tried = [len(on.attempts(one)) for one in runs]
+    tried = [len(on.attempts(run_)) for run_ in runs]
     print(f"{len(runs)} records, equal to the undisturbed ones, after {sum(tried)} attempts (at most {max(tried)})")
     return 0
 

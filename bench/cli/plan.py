@@ -13,7 +13,6 @@ EXAMPLES = {
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     add_grid(parser)
     add_execution(parser)
     add_folders(parser)
@@ -23,7 +22,6 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Print seeds and price."""
     from bench.cli.report import plan
     from bench.example_scores import example_scores
     from bench.records import load_results
@@ -38,22 +36,23 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     frame = load_results(arguments.results)
     planned = plan(cells, arguments.results)
     examples = example_scores(arguments.results, (cell["run_id"] for cell in planned)) if sweep.is_ablation else {}
-    rows, most = [], 0
-    for found in power_plans(join(frame, planned, examples), join(frame, [])):
-        for key, variance in found.variances.items():
+    rows, seeds_for_average = [], 0
+    for seed_plan in power_plans(join(frame, planned, examples), join(frame, [])):
+        for key, variance in seed_plan.variances.items():
             needed = variance.seeds_needed(arguments.detect, arguments.power)
-            most = max(most, needed or 0) if key == "average" else most
+            if key == "average":
+                seeds_for_average = max(seeds_for_average, needed or 0)
             rows.append(
                 {
-                    "backbone": found.backbone,
-                    "suite": found.suite,
-                    "base": found.base or "any pair",
+                    "backbone": seed_plan.backbone,
+                    "suite": seed_plan.suite,
+                    "base": seed_plan.base or "any pair",
                     "task": key,
                     "sd_seeds": round(variance.seed**0.5, 3),
                     "sd_examples": round(variance.example**0.5, 3) if variance.examples else None,
                     "seeds_needed": needed,
                     "detectable": _rounded(variance.detectable_gap(len(sweep.seeds), arguments.power)),
-                    "from": found.source,
+                    "from": seed_plan.source,
                 }
             )
     if arguments.format != "table":
@@ -68,9 +67,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         f"empty: not even {MOST} seeds do.\ndetectable: what the planned {len(sweep.seeds)} "
         f"can tell. Variances come from {', '.join(sorted({row['from'] for row in rows}))}."
     )
-    if most > len(sweep.seeds):
-        more = tuple(dict.fromkeys([*sweep.seeds, *range(1, most + 1)]))[:most]
-        print(f"with {most} seeds:")
+    if seeds_for_average > len(sweep.seeds):
+        candidates = dict.fromkeys([*sweep.seeds, *range(1, seeds_for_average + 1)])
+        more = tuple(candidates)[:seeds_for_average]
+        print(f"with {seeds_for_average} seeds:")
         return _price(expand(sweep.model_copy(update={"seeds": more})), arguments)
     return _price(cells, arguments)
 
@@ -80,7 +80,7 @@ def _rounded(number: float | None) -> float | None:
 
 
 def _price(cells: list[Any], arguments: argparse.Namespace) -> int:
-    """Print what is left to run, and its price."""
+    """Print the number of runs that are left, and what they cost."""
     from bench.cli.pricing import priced, summary
 
     print("\n".join(summary(priced(cells, arguments.results, execution(arguments)))))

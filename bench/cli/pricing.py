@@ -6,51 +6,55 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-STATES = {
-    "done": "cached",
-    "failed": "failed",
-    "parked": "failed",
-    "running": "running",
-}  # of a run; every other one is still to run
+from bench.states import DEFAULT_RETRY, STATES, RetryPolicy
 
 
-def priced(cells: Sequence[Any], results: Path, where: Any, *, retry_failed: bool = False) -> list[dict[str, Any]]:
+def priced(
+    cells: Sequence[Any],
+    results: Path,
+    run_execution: Any,
+    *,
+    retry: RetryPolicy = DEFAULT_RETRY,
+    retry_failed: bool = False,
+) -> list[dict[str, Any]]:
     """Return a row per cell: cached, to run, failed, running, unsupported, or blocked by missing data.
 
-    What is to run has its estimated ``seconds`` on ``hardware`` and ``bytes``, None where nothing like it was measured.
+    What is to run has its estimated ``seconds`` on ``hardware`` and ``bytes`` on disk, None where nothing like it was
+    measured.
     """
     from bench.cli.methods import count, feature_columns
     from bench.data.roots import why_blocked
     from bench.sweep.cost_model import CostModel
-    from bench.sweep.states import state
+    from bench.sweep.run_state import state
 
-    measured = CostModel(results)
-    counted: dict[str, Any] = {}
+    cost_model = CostModel(results)
+    counts: dict[str, Any] = {}
     rows = []
     for cell in cells:
-        row: dict[str, Any] = {"cell": cell.label, "seed": cell.seed, "run": cell.run_id, "state": "unsupported"}
-        row |= {"trainable": None, "percent": None, "seconds": None, "bytes": None, "hardware": ""}
-        row |= {"note": cell.reason}
+        row: dict[str, Any] = {"cell": cell.label, "seed": cell.seed, "run": cell.run_id}
+        row |= {"state": STATES["unsupported"].plan, "trainable": None, "percent": None}
+        row |= {"seconds": None, "bytes": None, "hardware": "", "note": cell.reason}
         rows.append(row)
         if cell.run is None:
             continue
-        now = state(results, cell.run)
+        current = state(results, cell.run)
         columns = feature_columns(cell.backbone, cell.suite)
         key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks], sort_keys=True)
-        if key not in counted:
-            counted[key] = count(cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks)
-        again = now.name in ("failed", "parked") and retry_failed
+        if key not in counts:
+            counts[key] = count(cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks)
+        failed = current.name in ("failed", "parked")
+        runs_again = failed and (retry_failed or not current.is_settled(retry))
         row |= {
-            "state": "to run" if again else STATES.get(now.name, "to run"),
-            "trainable": counted[key].trainable,
-            "percent": round(counted[key].percent, 4),
-            "note": now.name if now.name == "interrupted" else now.note,
+            "state": STATES["missing" if runs_again else current.name].plan,
+            "trainable": counts[key].trainable,
+            "percent": round(counts[key].percent, 4),
+            "note": current.name if current.name == "interrupted" else current.note,
         }
-        if row["state"] == "to run":
-            price = measured.price(cell.run, counted[key].trainable)
+        if row["state"] == STATES["missing"].plan:
+            price = cost_model.price(cell.run, counts[key].trainable)
             row |= {"seconds": price.seconds, "bytes": price.disk, "hardware": price.hardware}
-            if blocked := why_blocked(cell.run.data, cell.suite, where.data):
-                row |= {"state": "blocked", "note": blocked}
+            if blocked := why_blocked(cell.run.data, cell.suite, run_execution.data):
+                row |= {"state": STATES["blocked"].plan, "note": blocked}
     return rows
 
 
@@ -64,13 +68,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     totals = Counter(row["state"] for row in rows)
     lines = [f"{len(rows)} runs: " + ", ".join(f"{number} {name}" for name, number in totals.items())]
     todo = [row for row in rows if row["state"] == "to run"]
-    known = [row for row in todo if row["seconds"] is not None]
-    for hardware in dict.fromkeys(row["hardware"] for row in known):
-        here = [row for row in known if row["hardware"] == hardware]
-        seconds, disk = sum(row["seconds"] for row in here), sum(row["bytes"] for row in here)
+    with_price = [row for row in todo if row["seconds"] is not None]
+    for hardware in dict.fromkeys(row["hardware"] for row in with_price):
+        group = [row for row in with_price if row["hardware"] == hardware]
+        seconds, disk = sum(row["seconds"] for row in group), sum(row["bytes"] for row in group)
         lines.append(f"to run: {_time(seconds)} of one {hardware}, {_size(disk)} on disk")
-    if len(known) < len(todo):
-        lines.append(f"{len(todo) - len(known)} runs have no price: nothing like them was measured")
+    if len(with_price) < len(todo):
+        lines.append(f"{len(todo) - len(with_price)} runs have no price: nothing like them was measured")
     return lines
 
 

@@ -7,11 +7,11 @@ from typing import Any, TextIO
 
 from bench.events import RunEvent
 
-TRAINING_PART = 0.85  # of a run's time, the rest is set-up and evaluation: used for the estimate only
+TRAINING_PART = 0.85  # of a run's time; the rest is set-up and evaluation. Only the estimate of the time left uses it.
 
 
 class Progress:
-    """Receives the events of runs; counts, and estimates the time left from what has passed."""
+    """Receives the events of runs, prints them, and estimates the time left."""
 
     def __init__(self, total: int, *, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
         self.total = total
@@ -21,7 +21,7 @@ class Progress:
         self._started: dict[str, float] = {}
         self._part: dict[str, float] = {}
         self._printed: dict[str, int] = {}
-        self.finished = 0
+        self._finished: set[str] = set()
         self._live: Any = None
 
     def __enter__(self) -> "Progress":
@@ -41,26 +41,31 @@ class Progress:
             self._live.__exit__(kind, error, trace)
 
     def __call__(self, event: RunEvent) -> None:
-        """Take one event."""
         handler = getattr(self, f"_on_{event.kind}", None)
         if handler is not None:
             handler(event)
 
+    @property
+    def finished(self) -> int:
+        """The number of runs that have ended; one that is tried again has not."""
+        return len(self._finished)
+
     def _on_start(self, event: RunEvent) -> None:
+        self._finished.discard(event.run_id)
         self._started[event.run_id] = time.monotonic()
         self._part[event.run_id] = 0.0
         self._say(f"start  {event.run_id}")
 
     def _on_step(self, event: RunEvent) -> None:
         self._part[event.run_id] = TRAINING_PART * event.step / event.steps
-        shown = f"{event.run_id}  step {event.step}/{event.steps}  loss {event.loss:.3f}"
+        text = f"{event.run_id}  step {event.step}/{event.steps}  loss {event.loss:.3f}"
         if self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text(f"{self._count()}  {shown}  {self.left()}"))
+            self._live.update(Text(f"{self._count()}  {text}  {self.left()}"))
         elif event.step * 4 // event.steps > self._printed.get(event.run_id, 0) and event.step < event.steps:
             self._printed[event.run_id] = event.step * 4 // event.steps
-            self._say(f"step   {shown}  {self.left()}")
+            self._say(f"step   {text}  {self.left()}")
 
     def _on_score(self, event: RunEvent) -> None:
         self._say(f"score  {event.run_id}  {event.message}")
@@ -68,7 +73,7 @@ class Progress:
     def _on_end(self, event: RunEvent) -> None:
         if event.run_id in self._part and event.message != "interrupted":
             del self._part[event.run_id]
-            self.finished += 1
+            self._finished.add(event.run_id)
         seconds = time.monotonic() - self._started.get(event.run_id, time.monotonic())
         self._say(f"end    {event.run_id}  {event.message}  {seconds:.0f} s  {self.left()}")
 
@@ -76,9 +81,9 @@ class Progress:
         self._say(f"note   {event.message}")
 
     def left(self) -> str:
-        """Return an estimate of the time left, or nothing before there is a ground for one.
+        """Return an estimate of the time left, or "" before enough is done to estimate it.
 
-        A share of the work done in the time passed, extended to the rest; right for runs of like cost.
+        The rate of work so far, extrapolated to the rest: right for runs of similar cost.
         """
         done = self.finished + sum(self._part.values())
         if self.total == 0 or done < 0.05:

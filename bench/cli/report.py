@@ -116,7 +116,7 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
 
 def _status(cell: Any, results: Any) -> tuple[str, str | None]:
     """Reduce the state of a cell's run to what tables tell apart: done, failed with a cause, or missing."""
-    from bench.sweep.states import state
+    from bench.sweep.run_state import state
 
     if cell.run is None:
         return "failed", "unsupported"

@@ -30,8 +30,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.config import parse_setting, resolve
     from bench.data.roots import locate
     from bench.records import RunDir
-    from bench.sweep.execute import try_again, work_through
-    from bench.sweep.states import state
+    from bench.states import NEVER
+    from bench.sweep.execute import begin_anew, work_through
+    from bench.sweep.run_state import state
 
     run = resolve(
         arguments.backbone,
@@ -45,9 +46,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     where = execution(arguments)
     locate(run.data, where.data)
     if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
-        try_again(run, arguments.results)
+        begin_anew(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], where, arguments.results, progress)
+        work_through([run], where, arguments.results, progress, retry=NEVER)
     record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")

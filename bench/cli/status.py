@@ -5,18 +5,18 @@ import json
 import time
 from typing import Any
 
-from bench.cli.options import add_folders, add_format, add_grid, selected, show
+from bench.cli.options import add_data, add_folders, add_format, add_grid, selected, show
+from bench.states import STATES
 
 EXAMPLES = {
     "status": "example: python -m bench status default --format json",
     "watch": "example: python -m bench watch default --methods vl-pet-large,lora --seeds 1,2",
 }
-COLORS = {"done": "green", "running": "cyan", "failed": "red", "parked": "red", "preempted": "yellow", "queued": "blue"}
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     add_grid(parser)
+    add_data(parser)
     add_folders(parser)
     if verb == "status":
         add_format(parser)
@@ -25,67 +25,62 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Print the states."""
     from bench.sweep.expand import expand
     from bench.sweep.sweep_status import SweepObserver
 
-    looking = SweepObserver(expand(selected(arguments)), arguments.results)
+    observer = SweepObserver(expand(selected(arguments)), arguments.results)
     if verb == "watch":
-        return _watch(looking, arguments.every)
-    seen = looking.look()
+        return _watch(observer, arguments.every)
+    status = observer.look()
     if arguments.format == "json":
-        told = {"runs": seen.rows, "totals": seen.totals, "eta_seconds": seen.eta_seconds, "slurm": seen.slurm or None}
-        print(json.dumps(told, indent=1))
+        content = {"runs": status.rows, "totals": status.totals, "eta_seconds": status.eta_seconds}
+        print(json.dumps(content | {"slurm": status.slurm or None}, indent=1))
     elif arguments.format == "csv":
-        show(seen.rows, "csv")
+        show(status.rows, "csv")
     else:
-        rows = [_cells(row) for row in seen.rows]
+        rows = [_cells(row) for row in status.rows]
         used = [key for key in (rows[0] if rows else {}) if any(row[key] for row in rows)]
         show([{key: row[key] for key in used} for row in rows], "table")
-        print(f"\n{summary(seen)}")
+        print(f"\n{summary(status)}")
     return 0
 
 
-def _watch(looking: Any, every: float) -> int:
-    """Show the states until all runs are settled; stopping to look stops nothing."""
+def _watch(observer: Any, every: float) -> int:
+    """Show the states until all runs are settled; whoever stops watching stops nothing."""
     from rich.live import Live
-
-    from bench.sweep.sweep_status import OPEN
 
     with Live(auto_refresh=False) as live:
         while True:
-            seen = looking.look()
-            live.update(_table(seen, live.console.height), refresh=True)
-            if not any(state in OPEN for state in seen.totals):
+            status = observer.look()
+            live.update(_table(status, live.console.height), refresh=True)
+            if status.is_settled:
                 return 0
             time.sleep(max(0.1, every))
 
 
-def _table(seen: Any, height: int) -> Any:
-    """Draw as many runs as fit, those that something happens to first."""
+def _table(status: Any, height: int) -> Any:
+    """Draw as many runs as fit on ``height`` lines, those first to which something happens."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    from bench.sweep.sweep_status import OPEN
-
-    order = {name: index for index, name in enumerate(("running", "preempted", "failed", "parked", *OPEN))}
-    rows = sorted(seen.rows, key=lambda row: order.get(row["state"], len(order)))
+    order = {name: index for index, name in enumerate(STATES)}
+    rows = sorted(status.rows, key=lambda row: order[row["state"]])
     fits = max(3, height - 6)
     table = Table(box=None, pad_edge=False)
     for column in _cells(rows[0]) if rows else ():
         table.add_column(column, overflow="ellipsis", no_wrap=True)
     for row in rows[:fits]:
-        table.add_row(*(Text(str(v)) for v in _cells(row).values()), style=COLORS.get(row["state"], ""))
+        table.add_row(*(Text(str(value)) for value in _cells(row).values()), style=STATES[row["state"]].color)
     more = f"... and {len(rows) - fits} more" if len(rows) > fits else ""
-    return Group(table, Text(more), Text(summary(seen)))
+    return Group(table, Text(more), Text(summary(status)))
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
     """Return what a terminal shows of a run."""
     step = "" if row["step"] is None else f"{row['step']}/{row['steps']}" if row["steps"] else str(row["step"])
     rate, memory = row["samples_per_second"], row["memory_bytes"]
-    where = f"  log: {row['log']}" if row["log"] and row["state"] in ("failed", "parked") else ""
+    log = f"  log: {row['log']}" if row["log"] and row["state"] in ("failed", "parked") else ""
     return {
         "run": row["run"],
         "state": row["state"],
@@ -96,15 +91,15 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "memory": "" if memory is None else f"{memory / 2**30:.1f} GiB",
         "node": row["node"] or "",
         "job": row["job"] or "",
-        "note": row["note"] + where,
+        "note": row["note"] + log,
     }
 
 
-def summary(seen: Any) -> str:
+def summary(status: Any) -> str:
     """Return one line: totals and the time left."""
-    total = ", ".join(f"{number} {name}" for name, number in seen.totals.items())
-    left = f"; about {duration(seen.eta_seconds)} left" if seen.eta_seconds else ""
-    return f"{len(seen.rows)} runs: {total}{left}" + (f". {seen.slurm}" if seen.slurm else "")
+    total = ", ".join(f"{number} {name}" for name, number in status.totals.items())
+    left = f"; about {duration(status.eta_seconds)} left" if status.eta_seconds else ""
+    return f"{len(status.rows)} runs: {total}{left}" + (f". {status.slurm}" if status.slurm else "")
 
 
 def duration(seconds: float | None) -> str:

@@ -1,16 +1,18 @@
-"""``sweep``: plan, run what is missing, report."""
+"""``sweep``: plan, execute what is not done, report."""
 
 import argparse
 import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.cli.options import add_execution, add_folders, add_grid, execution, selected, show
 from bench.cli.report import write_report
 from bench.errors import UsageError
+from bench.states import DEFAULT_RETRY, RETRY_POLICIES, RetryPolicy
 
 EXAMPLES = {
     "sweep": "example: python -m bench sweep --methods vl-pet-large,lora --suites image-text --seeds 1,2,3\n"
@@ -19,7 +21,6 @@ EXAMPLES = {
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     add_grid(parser)
     add_execution(parser)
     add_folders(parser)
@@ -31,8 +32,19 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     )
     parser.add_argument("--profile", type=Path, metavar="FILE", help="what a Slurm job asks for: slurm/profiles/*.toml")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="workers of --executor local (2)")
-    parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
+    parser.add_argument(
+        "--retry",
+        choices=tuple(RETRY_POLICIES),
+        default=DEFAULT_RETRY.name,
+        help=f"try a failed run again until it has failed twice alike, or never ({DEFAULT_RETRY.name})",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="begin runs anew that failed in earlier sweeps")
     parser.add_argument("--dry-run", "-n", action="store_true", help="show the planned runs and write nothing")
+    parser.add_argument(
+        "--collect",
+        action="store_true",
+        help="as the last job of a Slurm sweep does: submit again what has died, or else write the report",
+    )
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
     parser.add_argument(
         "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"
@@ -40,39 +52,55 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Run the sweep."""
     if arguments.jobs < 1:
         raise UsageError(f"--jobs {arguments.jobs}: expected at least 1")
     return perform(selected(arguments), execution(arguments), arguments)
 
 
-def perform(sweep: Any, where: Any, arguments: argparse.Namespace) -> int:
-    """Run what is missing of a sweep and report it, or show the plan."""
+def perform(
+    sweep: Any, run_execution: Any, arguments: argparse.Namespace, after_report: Callable[[], None] = lambda: None
+) -> int:
+    """Execute what is not done of a sweep and report it, or show the plan; return the exit code.
+
+    ``after_report`` is called whenever the report has been written.
+    """
     from bench.sweep.expand import expand
 
+    if arguments.collect and arguments.executor != "slurm":
+        raise UsageError("--collect belongs to --executor slurm; `python -m bench report` writes a report")
     cells = expand(sweep)
-    sender = _sender(sweep, where, arguments) if arguments.executor == "slurm" else None
+    submitter = _submitter(sweep, run_execution, arguments) if arguments.executor == "slurm" else None
     if arguments.dry_run:
-        return dry_run(cells, arguments, where, sender)
-    check_data(cells, where)
-    _run(cells, where, arguments, sender)
+        return dry_run(cells, arguments, run_execution, submitter)
+    if arguments.collect:
+        if not _resubmit_lost(cells, submitter):
+            write_report(sweep, cells, arguments, announce=True)
+            after_report()
+        return 0
+    check_data(cells, run_execution)
+    _execute(cells, run_execution, arguments, submitter)
     write_report(sweep, cells, arguments, announce=True)
-    left = problems(cells, arguments.results)
-    if left and not arguments.quiet:
-        print("\n".join(["not done:", *left]), file=sys.stderr)
-    return 1 if left else 0
+    after_report()
+    lines = problems(cells, arguments.results)
+    if lines and not arguments.quiet:
+        print("\n".join(["not done:", *lines]), file=sys.stderr)
+    return 1 if lines else 0
 
 
-def check_data(cells: list[Any], where: Any) -> None:
-    """Find every data root before anything expensive begins."""
+def check_data(cells: list[Any], run_execution: Any) -> None:
+    """Locate every data root before anything expensive begins.
+
+    Raises:
+        UsageError: one is not there, or nobody has said where it is.
+    """
     from bench.data.roots import locate
 
     for name in dict.fromkeys(cell.run.data for cell in cells if cell.run):
-        locate(name, where.data)
+        locate(name, run_execution.data)
 
 
-def _sender(sweep: Any, where: Any, arguments: argparse.Namespace) -> Any:
-    """Build what submits to Slurm; say what is missing before anything is planned."""
+def _submitter(sweep: Any, run_execution: Any, arguments: argparse.Namespace) -> Any:
+    """Return what submits to Slurm; a missing profile or Slurm is an error before anything is planned."""
     if arguments.profile is None:
         raise UsageError("--executor slurm: needs --profile FILE; slurm/profiles/ has some to copy")
     from bench.sweep import slurm_client
@@ -84,91 +112,120 @@ def _sender(sweep: Any, where: Any, arguments: argparse.Namespace) -> Any:
         os.environ.setdefault("SLURM_CONF", str(profile.conf))
     if not arguments.dry_run:
         slurm_client.require()
-    results = arguments.results.resolve()
-    return SlurmSubmitter(sweep.name, arguments.command, results, profile, where, Collector(sweep, where, arguments))
+    # The report shows how to make it again, which is the command without the flag of the collecting job.
+    arguments.command = arguments.command.removesuffix(" --collect")
+    return SlurmSubmitter(
+        sweep=sweep.name,
+        command=arguments.command,
+        results=arguments.results.resolve(),
+        profile=profile,
+        execution=run_execution,
+        retry=_retry(arguments),
+        report_arguments=_collect_arguments(arguments, run_execution),
+    )
 
 
-class Collector:
-    """What the job that depends on a sweep's runs does: submit again what has died, or else write the report."""
-
-    def __init__(self, sweep: Any, where: Any, arguments: argparse.Namespace) -> None:
-        self.sweep = sweep
-        self.where = where
-        self.arguments = arguments
-
-    def __call__(self) -> None:
-        """Do it."""
-        from bench.sweep import slurm_client
-        from bench.sweep.expand import expand
-        from bench.sweep.slurm import lost
-        from bench.sweep.states import state
-
-        cells = expand(self.sweep)
-        sender = _sender(self.sweep, self.where, self.arguments)
-        open_ = [cell.run for cell in cells if cell.run and not state(sender.results, cell.run).settled(again=True)]
-        if dead := lost(sender.results, open_, slurm_client.places(sender.results)):
-            sender.send(dead)
-        else:
-            write_report(self.sweep, cells, self.arguments, announce=True)
+def _retry(arguments: argparse.Namespace) -> RetryPolicy:
+    return RETRY_POLICIES[arguments.retry]
 
 
-def _run(cells: list[Any], where: Any, arguments: argparse.Namespace, sender: Any) -> None:
-    from bench.cli.progress import Progress
-    from bench.config import is_mini
-    from bench.sweep.execute import try_again, work_through
-    from bench.sweep.local_workers import local
-    from bench.sweep.states import state
+def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> list[str]:
+    """Return the arguments of the job that collects the results: those of this command, absolute paths, --collect.
+
+    The job may start in another folder than this process, if its profile's set-up changes it. Of an option that is
+    given twice the last one counts, so the absolute paths are appended.
+    """
+    given = [word for word in arguments.argv if word != "--collect"]
+    if arguments.spec and Path(arguments.spec).is_file():
+        given = [str(Path(word).resolve()) if word == arguments.spec else word for word in given]
+    absolute = [
+        *("--results", str(arguments.results.resolve())),
+        *("--reports", str(arguments.reports.resolve())),
+        *("--profile", str(arguments.profile.resolve())),
+        *(word for name, path in run_execution.data.items() for word in ("--data", f"{name}={path}")),
+    ]
+    if given[-len(absolute) :] == absolute:  # a collecting job submits again
+        absolute = []
+    return [*given, *absolute, "--collect"]
+
+
+def _resubmit_lost(cells: list[Any], submitter: Any) -> bool:
+    """Submit those runs again whose jobs have died; return whether there were any."""
+    from bench.sweep import slurm_client
+    from bench.sweep.run_state import state
+    from bench.sweep.slurm_monitor import lost_runs
 
     runs = [cell.run for cell in cells if cell.run]
+    unsettled = [run for run in runs if not state(submitter.results, run).is_settled(submitter.retry)]
+    lost = lost_runs(submitter.results, unsettled, slurm_client.submitted_jobs(submitter.results))
+    return bool(lost and submitter.submit(lost))
+
+
+def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace, submitter: Any) -> None:
+    from bench.cli.progress import Progress
+    from bench.config import is_mini
+    from bench.sweep.execute import begin_anew, work_through
+    from bench.sweep.local_workers import run_in_workers
+    from bench.sweep.run_state import state
+
+    retry = _retry(arguments)
+    runs = [cell.run for cell in cells if cell.run]
     states = {run.id: state(arguments.results, run) for run in runs}
-    begin_anew = ("cancelled", "failed", "parked") if arguments.retry_failed else ("cancelled",)
-    anew = [run for run in runs if states[run.id].name in begin_anew]
-    todo = [run for run in runs if run in anew or not states[run.id].settled()]
-    for now in states.values():
-        if now.name == "corrupt":
-            print(f"warning: {now.note}; the run is done again", file=sys.stderr)
+    # Typing a sweep again asks for its cancelled runs, too; failed ones need their flag.
+    reopened = ("cancelled", "failed", "parked") if arguments.retry_failed else ("cancelled",)
+    anew = [run for run in runs if states[run.id].name in reopened]
+    todo = [run for run in runs if run in anew or not states[run.id].is_settled(retry)]
+    for current in states.values():
+        if current.name == "corrupt":
+            print(f"warning: {current.note}; the run is done again", file=sys.stderr)
     if not arguments.quiet:
-        print(_counts([*states.values()], len(cells), len(todo), arguments.retry_failed), file=sys.stderr)
+        print(_announcement(list(states.values()), len(cells), len(todo), retry, arguments), file=sys.stderr)
     if not todo:
         return
     for run in anew:
-        try_again(run, arguments.results)
+        begin_anew(run, arguments.results)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
-            if not where.threads and not all(is_mini(run.backbone) for run in todo):  # lanes share the cores
-                where = where.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // arguments.jobs)})
-            local(todo, where, arguments.results, jobs=arguments.jobs, report=progress)
-        elif sender:
-            _on_slurm(sender, todo, progress)
+            if not run_execution.threads and not all(is_mini(run.backbone) for run in todo):
+                threads = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
+                run_execution = run_execution.model_copy(update={"threads": threads})
+            jobs = arguments.jobs
+            run_in_workers(todo, run_execution, arguments.results, jobs=jobs, report=progress, retry=retry)
+        elif submitter:
+            _execute_on_slurm(submitter, todo, progress)
         else:
-            work_through(todo, where, arguments.results, progress)
+            work_through(todo, run_execution, arguments.results, progress, retry=retry)
 
 
-def _on_slurm(sender: Any, todo: list[Any], progress: Any) -> None:
-    """Submit, and look on; whoever stops looking stops nothing."""
+def _execute_on_slurm(submitter: Any, todo: list[Any], progress: Any) -> None:
+    """Submit runs and watch them; whoever stops watching stops nothing."""
     from bench.events import RunEvent
-    from bench.sweep.slurm import SlurmMonitor
+    from bench.sweep.slurm_monitor import SlurmMonitor
 
-    sent = sender.send(todo)
-    for one in sent:
-        array, runs = next(iter(one.jobs)).partition("_")[0], sum(len(runs) for runs in one.jobs.values())
-        progress(
-            RunEvent("note", "", f"submitted {runs} runs in {len(one.jobs)} jobs: array {array}, named {one.name}")
-        )
-    if rest := len(todo) - sum(len(runs) for one in sent for runs in one.jobs.values()):
+    submissions = submitter.submit(todo)
+    for submission in submissions:
+        array = next(iter(submission.jobs)).partition("_")[0]
+        runs = sum(len(pack) for pack in submission.jobs.values())
+        message = f"submitted {runs} runs in {len(submission.jobs)} jobs: array {array}, named {submission.name}"
+        progress(RunEvent("note", "", message))
+    submitted = sum(len(pack) for submission in submissions for pack in submission.jobs.values())
+    if rest := len(todo) - submitted:
         progress(RunEvent("note", "", f"{rest} runs are queued or being run already; looking on"))
     try:
-        SlurmMonitor(sender, todo, sent, progress).attend()
+        SlurmMonitor(submitter, todo, submissions, progress).wait()
     except KeyboardInterrupt:
         print("the jobs go on in Slurm; `python -m bench watch` shows them, `cancel` stops them", file=sys.stderr)
         raise
 
 
-def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str:
+def _announcement(
+    states: Sequence[Any], cells: int, todo: int, retry: RetryPolicy, arguments: argparse.Namespace
+) -> str:
     """Say what a sweep is about to do, and what it leaves alone."""
-    count = Counter(now.name for now in states)
+    count = Counter(current.name for current in states)
     parts = [f"{cells} runs: {todo - count['running']} to do", f"{count['done']} already done"]
-    if (failed := count["failed"] + count["parked"]) and not retry_failed:
+    failed = sum(current.name in ("failed", "parked") and current.is_settled(retry) for current in states)
+    if failed and not arguments.retry_failed:
         parts.append(f"{failed} failed before (--retry-failed runs them again)")
     if count["running"]:
         parts.append(f"{count['running']} being run by another process")
@@ -178,47 +235,48 @@ def _counts(states: list[Any], cells: int, todo: int, retry_failed: bool) -> str
 
 
 def problems(cells: list[Any], results: Path) -> list[str]:
-    """Return a line for every cell that is not done with all its scores, and one on what mends them."""
+    """Return a line for every cell that is not done with all its scores, and lines on what mends them."""
     from bench.records import CorruptFile, RunDir
-    from bench.sweep.states import state
+    from bench.sweep.run_state import state
 
-    lines, mends = [], set()
+    lines, remedies = [], set()
     for cell in cells:
         if cell.run is None:
             lines.append(f"  {cell.run_id}: unsupported: {cell.reason}")
             continue
-        folder = RunDir(results, cell.run_id)
+        run_dir = RunDir(results, cell.run_id)
         try:
-            record = folder.read()
+            record = run_dir.read()
         except CorruptFile as fault:
             lines.append(f"  {fault}")
             continue
         if record is None:
             lines.append(f"  {cell.run_id}: {state(results, cell.run).name}")
         elif record.status == "failed":
-            told = " ".join(record.error.message.split())[:200] if record.error else ""
-            lines.append(f"  {cell.run_id}: failed ({record.cause}): {told}; see {folder.path}")
-            mends.add("--retry-failed runs failed ones again")
+            message = " ".join(record.error.message.split())[:200] if record.error else ""
+            lines.append(f"  {cell.run_id}: failed ({record.cause}): {message}; see {run_dir.path}")
+            remedies.add("--retry-failed runs failed ones again")
         else:
             for task, score in record.scores.items():
                 if score.status != "done":
                     lines.append(f"  {cell.run_id}: no score for {task} ({score.error})")
-                    mends.add(f"`python -m bench score --all --results {results}` makes the scores again")
-    return [*lines, *sorted(mends)]
+                    remedies.add(f"`python -m bench score --all --results {results}` makes the scores again")
+    return [*lines, *sorted(remedies)]
 
 
-def dry_run(cells: list[Any], arguments: argparse.Namespace, where: Any, sender: Any) -> int:
+def dry_run(cells: list[Any], arguments: argparse.Namespace, run_execution: Any, submitter: Any) -> int:
     """Print the plan with its price, and the script that Slurm would get."""
     from bench.cli.pricing import priced, summary
 
-    rows = priced(cells, arguments.results, where, retry_failed=arguments.retry_failed)
+    retry, retry_failed = _retry(arguments), arguments.retry_failed
+    rows = priced(cells, arguments.results, run_execution, retry=retry, retry_failed=retry_failed)
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))
     else:
-        shown = ("cell", "run", "state", "trainable", "percent", "note")
-        show([{key: row[key] for key in shown} for row in rows], "table")
+        columns = ("cell", "run", "state", "trainable", "percent", "note")
+        show([{key: row[key] for key in columns} for row in rows], "table")
         print("\n" + "\n".join(summary(rows)))
         todo = [cell.run for cell, row in zip(cells, rows, strict=True) if row["state"] == "to run"]
-        if sender and todo:
-            print(f"\n{sender.script(todo)}")
+        if submitter and todo:
+            print(f"\n{submitter.script(todo)}")
     return 0

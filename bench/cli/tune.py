@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.cli import sweep as sweeping
+from bench.cli import sweep as sweep_verb
 from bench.cli.options import execution, selected, show
 from bench.errors import UsageError
 
@@ -21,8 +21,7 @@ REFUSED = (
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options: those of a sweep, and the search."""
-    sweeping.add(parser, verb)
+    sweep_verb.add(parser, verb)
     parser.add_argument(
         "--space", action="append", default=[], metavar="KEY=LOW..HIGH", help="a range, or choices KEY=V,V"
     )
@@ -36,7 +35,6 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Search, or print the ledger."""
     from bench.records import load_results
     from bench.report.tuning import ledger
     from bench.sweep.tuning_space import configurations, space, tuned
@@ -52,14 +50,13 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if find_spec("optuna") is None:
         raise UsageError("the search needs optuna: pip install 'vlpet-bench[tune]'")
     points = configurations(space(arguments.space), arguments.trials, arguments.sampler, arguments.sampler_seed)
-    asked = tuned(selected(arguments), points)
-    code = sweeping.perform(asked, execution(arguments), arguments)
-    if not arguments.dry_run:
-        _write_best(asked, arguments)
-    return code
+    search = tuned(selected(arguments), points)
+    return sweep_verb.perform(
+        search, execution(arguments), arguments, after_report=lambda: _write_best(search, arguments)
+    )
 
 
-def _write_best(asked: Any, arguments: argparse.Namespace) -> None:
+def _write_best(search: Any, arguments: argparse.Namespace) -> None:
     """Write a sweep of each method with the best of its configurations, to be run on what tables report."""
     from bench.cli.report import plan
     from bench.records import load_results
@@ -67,7 +64,7 @@ def _write_best(asked: Any, arguments: argparse.Namespace) -> None:
     from bench.report.tuning import tuned_methods
     from bench.sweep.expand import expand
 
-    cells = expand(asked)
+    cells = expand(search)
     points = {cell.label: dict(cell.point) for cell in cells if cell.label != cell.base}
     for methods in tuned_methods(join(load_results(arguments.results, tuning=True), plan(cells, arguments.results))):
         first = methods[0].entries[0]
@@ -75,15 +72,15 @@ def _write_best(asked: Any, arguments: argparse.Namespace) -> None:
             f"# Chosen by `tune`: the best of {', '.join(f'{m.tried} for {m.method}' for m in methods)}.",
             f"backbones = {json.dumps([first.backbone])}",
             f"suites = {json.dumps([first.suite])}",
-            f"tasks = {json.dumps(list(asked.tasks))}",
-            f"seeds = {json.dumps(list(asked.seeds))}",
+            f"tasks = {json.dumps(list(search.tasks))}",
+            f"seeds = {json.dumps(list(search.seeds))}",
         ]
         for method in methods:
             lines += ["", "[[variant]]", f"label = {json.dumps(f'{method.method} (tuned)')}"]
             lines.append(f"method = {json.dumps(method.entries[0].method)}")
-            settings = {k: v for k, v in asked.given.items() if k != "evaluate"} | points.get(method.best, {})
+            settings = {k: v for k, v in search.given.items() if k != "evaluate"} | points.get(method.best, {})
             lines += [f"set.{json.dumps(key)} = {json.dumps(value)}" for key, value in settings.items()]
-        path = Path(arguments.reports) / asked.name / f"best-{first.backbone.split('/')[-1]}-{first.suite}.toml"
+        path = Path(arguments.reports) / search.name / f"best-{first.backbone.split('/')[-1]}-{first.suite}.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if arguments.format == "table":
             print(f"  {path} (run it with: python -m bench sweep {path})")

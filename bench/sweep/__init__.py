@@ -1,1 +1,1 @@
-"""From a sweep to its runs, and how they are executed."""
+"""Sweeps: from a specification to runs, how these are executed, and the states that they are in."""

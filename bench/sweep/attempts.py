@@ -1,6 +1,6 @@
-"""Attempts at a run: who tried, when, where, and how it ended; and when to stop trying.
+"""Attempts at a run: which process made them, when, where, and how each ended.
 
-One file per attempt, ``attempts/N.json``, written by the owner of the run's claim only. An attempt without an outcome
+One file per attempt, ``attempts/N.json``, written only by the owner of the run's claim. An attempt without an outcome
 was killed, unless it is still going on.
 """
 
@@ -11,16 +11,26 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from bench.records import ExtensibleModel, Record, RunDir, now, write_json
+from bench.states import FAILURES_UNTIL_PARKED
 from bench.sweep.claims import ClaimOwner, node
 
-ALIKE = 2  # failures in the same way after which a run is parked
-KILLS = 3  # deaths in a row without a new checkpoint after which it is parked
-FINAL = ("nan", "unsupported")  # causes that no second attempt changes
-WORKER_DIED = "worker: WorkerDied"  # the kind of a run that was parked for its deaths
+KILLS_UNTIL_PARKED = 3  # deaths in a row without a new checkpoint after which a run is parked
+WORKER_DIED = "worker: WorkerDied"  # the failure kind of a run that was parked because its processes died
 
 
 class Attempt(ExtensibleModel):
-    """One attempt. ``checkpoint`` marks the checkpoint that it began from, 0 for none."""
+    """One attempt at a run.
+
+    Attributes:
+        number: counts from 1 in each run directory.
+        begun, ended: times in ISO 8601, UTC.
+        host, pid, job: the process, and the job of Slurm that it belonged to.
+        log: the file that received the output of a worker process; None where the run was executed inline.
+        checkpoint: modification time in ns of the checkpoint that the attempt began from, 0 for none.
+        outcome: None for an attempt that was killed or is going on.
+        reason: the message of the failure, or what interrupted the attempt (the name of a signal, "cancelled").
+        kind: the phase and exception type of a failure (:func:`failure_kind`).
+    """
 
     number: int
     begun: str
@@ -35,76 +45,81 @@ class Attempt(ExtensibleModel):
     kind: str = ""
 
 
-def read(folder: RunDir) -> list[Attempt]:
-    """Return the attempts at a run, in order; a torn file is an attempt that was killed while it began."""
-    found = []
-    for number in sorted(int(path.stem) for path in folder.attempts.glob("[0-9]*.json")):
+def read(run_dir: RunDir) -> list[Attempt]:
+    """Return the attempts at a run in order. A torn file is an attempt that was killed while it began."""
+    attempts = []
+    for number in sorted(int(path.stem) for path in run_dir.attempts.glob("[0-9]*.json")):
         try:
-            found.append(Attempt.model_validate(json.loads(_path(folder, number).read_bytes())))
+            attempts.append(Attempt.model_validate(json.loads(_path(run_dir, number).read_bytes())))
         except (OSError, ValueError, ValidationError):
-            found.append(Attempt(number=number, begun="", host="unknown", pid=0))
-    return found
+            attempts.append(Attempt(number=number, begun="", host="unknown", pid=0))
+    return attempts
 
 
-def begin(folder: RunDir, owner: ClaimOwner, log: str | None) -> Attempt:
-    """Write down that an attempt begins."""
-    folder.attempts.mkdir(exist_ok=True)
-    before = read(folder)
+def begin(run_dir: RunDir, owner: ClaimOwner, log: str | None) -> Attempt:
+    """Write the file of a new attempt by the owner of the claim and return its content."""
+    run_dir.attempts.mkdir(exist_ok=True)
+    earlier = read(run_dir)
     attempt = Attempt(
-        number=before[-1].number + 1 if before else 1,
+        number=earlier[-1].number + 1 if earlier else 1,
         begun=now(),
         host=node(),
         pid=owner.pid,
         job=owner.job,
         log=log,
-        checkpoint=_mark(folder),
+        checkpoint=_checkpoint_time(run_dir),
     )
-    _write(folder, attempt)
+    _write(run_dir, attempt)
     return attempt
 
 
-def end(folder: RunDir, attempt: Attempt, outcome: str, reason: str = "", kind: str = "") -> None:
-    """Write down how an attempt ended. ``kind`` is the same for failures in the same way."""
-    told: dict[str, Any] = {"ended": now(), "outcome": outcome, "reason": " ".join(reason.split())[:300], "kind": kind}
-    folder.check()
-    _write(folder, attempt.model_copy(update=told))
+def end(run_dir: RunDir, attempt: Attempt, outcome: str, reason: str = "", kind: str = "") -> None:
+    """Write how an attempt ended; of the ``reason`` the first 300 characters are kept, on one line.
+
+    Raises:
+        OwnershipLost: another process has taken the run over.
+    """
+    ending: dict[str, Any] = {"ended": now(), "outcome": outcome, "reason": " ".join(reason.split())[:300]}
+    run_dir.check()
+    _write(run_dir, attempt.model_copy(update={**ending, "kind": kind}))
 
 
-def log(folder: RunDir) -> str | None:
-    """Return the file that took the output of the last attempt, where it was a worker's."""
-    tried = read(folder)
-    return tried[-1].log if tried else None
+def last_log(run_dir: RunDir) -> str | None:
+    """Return the output file of the last attempt, or None where it was not made by a worker process."""
+    attempts = read(run_dir)
+    return attempts[-1].log if attempts else None
 
 
-def kind(record: Record) -> str:
-    """Return what two failures in the same way have in common: the phase and the type of the error."""
+def failure_kind(record: Record) -> str:
+    """Return what two failures of the same kind share: the phase and the type of the exception."""
     return f"{record.error.phase}: {record.error.type}" if record.error else ""
 
 
-def parked(record: Record, attempts: list[Attempt]) -> bool:
+def is_parked(record: Record, attempts: list[Attempt]) -> bool:
     """Return whether a failed run is not worth another attempt: it has failed in the same way before."""
-    failed = [attempt.kind for attempt in attempts if attempt.outcome == "failed"]
-    return kind(record) == WORKER_DIED or failed.count(kind(record)) >= ALIKE
+    kinds = [attempt.kind for attempt in attempts if attempt.outcome == "failed"]
+    return failure_kind(record) == WORKER_DIED or kinds.count(failure_kind(record)) >= FAILURES_UNTIL_PARKED
 
 
-def killed_too_often(folder: RunDir) -> list[Attempt]:
-    """Return the last attempts if all of them were killed and none got further than the one before, else nothing."""
-    last = read(folder)[-KILLS:]
-    same = {attempt.checkpoint for attempt in last} == {_mark(folder)}
-    return last if len(last) == KILLS and same and all(attempt.outcome is None for attempt in last) else []
+def kills_in_a_row(run_dir: RunDir) -> list[Attempt]:
+    """Return the last KILLS_UNTIL_PARKED attempts if all of them were killed at the same checkpoint, else []."""
+    last = read(run_dir)[-KILLS_UNTIL_PARKED:]
+    no_progress = {attempt.checkpoint for attempt in last} == {_checkpoint_time(run_dir)}
+    killed = all(attempt.outcome is None for attempt in last)
+    return last if len(last) == KILLS_UNTIL_PARKED and no_progress and killed else []
 
 
-def _mark(folder: RunDir) -> int:
-    """Tell the run's checkpoints from each other without reading them."""
+def _checkpoint_time(run_dir: RunDir) -> int:
+    """Return the modification time of the checkpoint in ns, which tells checkpoints apart without reading them."""
     try:
-        return folder.checkpoint.stat().st_mtime_ns
+        return run_dir.checkpoint.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
 
-def _path(folder: RunDir, number: int) -> Path:
-    return folder.attempts / f"{number}.json"
+def _path(run_dir: RunDir, number: int) -> Path:
+    return run_dir.attempts / f"{number}.json"
 
 
-def _write(folder: RunDir, attempt: Attempt) -> None:
-    write_json(_path(folder, attempt.number), attempt.model_dump(mode="json"))
+def _write(run_dir: RunDir, attempt: Attempt) -> None:
+    write_json(_path(run_dir, attempt.number), attempt.model_dump(mode="json"))

@@ -1,10 +1,10 @@
-"""Claims: who works on a run. A claim is a lease, renewed while its owner works, on any file system that several hosts
-share.
+"""Claims: which process works on a run. A claim is a lease in a file system that several hosts may share.
 
-A claim is a file ``claim/N`` that only one process can create; the highest number is the claim that counts. Its owner
-touches it at every beat. Whoever sees it unchanged for the time the claim promises, **by his own clock** (no two clocks
-are ever compared), may create ``claim/N+1``; of several only one can, and the numbers never come back. An owner who
-finds his file gone, or a higher one, has lost the run and writes nothing more. No locks: NFS has none to rely on.
+A claim is a file ``claim/N`` that only one process can create; the file with the highest number is the current claim.
+Its owner touches it at every beat. A process that sees it unchanged for the duration of the lease, measured **by its
+own clock** (the clocks of two hosts are never compared), may create ``claim/N+1``; of several such processes only one
+succeeds, and no number is used twice. An owner that finds its file gone, or one with a higher number, has lost the run
+and writes nothing more. There are no file locks, because those of NFS cannot be relied upon.
 """
 
 import json
@@ -27,18 +27,27 @@ from bench.errors import UsageError
 from bench.events import RunHold
 from bench.records import OwnershipLost, explain_write_errors, write_json
 
-#: For how long an owner may not be heard of before others take its run over. More than the time for which NFS clients
-#: keep attributes (60 s at most); every claim says its own.
+#: How long a claim lasts without a beat before others take the run over. More than the 60 s for which NFS clients may
+#: keep attributes. Every claim file states the duration of its own lease.
 LEASE_SECONDS = 90.0
-BEATS = 15  # of an owner during one lease
-CLOCK_SECONDS = 5.0  # by how much the start time of one process, read twice, may differ
+BEATS = 15  # per lease
+CLOCK_SECONDS = 5.0  # by how much two readings of the start time of one process may differ
 
 Verdict = Literal["alive", "dead", "unknown"]
 
 
 @dataclass(frozen=True)
 class ClaimOwner:
-    """Who made a claim: enough to tell on the same host whether it lives, and to find its log from any other."""
+    """The process that made a claim, the contents of its file.
+
+    Attributes:
+        host: names the machine and the name space of process ids (:func:`host`).
+        pid, started: process id and start time in seconds since the epoch, which identify a process on its host.
+        lease: duration of the lease in seconds.
+        job: the job of Slurm that the process belongs to.
+        token: differs for every claim.
+        released: whether the claim was given back.
+    """
 
     host: str
     pid: int
@@ -51,7 +60,7 @@ class ClaimOwner:
 
 @dataclass(frozen=True)
 class Claim:
-    """The claim on a run as it stands: its number, its owner, and the beat, which changes while the owner lives."""
+    """The current claim on a run. ``beat`` is the modification time of its file in ns, which changes at every beat."""
 
     path: Path
     number: int
@@ -60,47 +69,47 @@ class Claim:
 
     @property
     def held(self) -> bool:
-        """Whether it has not been given back."""
+        """Whether the claim has not been given back."""
         return not self.owner.released
 
 
 def node() -> str:
-    """Return the name of this machine, or of the (perhaps virtual) node that Slurm takes it for."""
+    """Return the name of the node of Slurm that this process runs on, elsewhere the name of the machine."""
     return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
 def host() -> str:
-    """Name the place in which process ids mean something: node, boot of its host, name space of processes."""
-    return "/".join([node(), *_place()])
+    """Return what must be equal for two processes to share process ids: node, boot of the machine, pid name space."""
+    return "/".join([node(), *_boot_and_pid_namespace()])
 
 
 @lru_cache
-def _place() -> tuple[str, str]:
-    boot, names = "", ""
+def _boot_and_pid_namespace() -> tuple[str, str]:
+    boot, namespace = "", ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
     with suppress(OSError):
-        names = os.readlink("/proc/self/ns/pid").rpartition(":")[2].strip("[]")
-    return boot, names
+        namespace = os.readlink("/proc/self/ns/pid").rpartition(":")[2].strip("[]")
+    return boot, namespace
 
 
 def lease_seconds() -> float:
-    """Return how long a claim of this process lasts without a beat: VLPET_BENCH_LEASE_SECONDS, or the default.
+    """Return the duration of this process's leases: the environment's VLPET_BENCH_LEASE_SECONDS, or the default.
 
     Raises:
-        UsageError: it is not a positive number.
+        UsageError: the variable is not a positive number.
     """
-    said = os.environ.get("VLPET_BENCH_LEASE_SECONDS", str(LEASE_SECONDS))
+    value = os.environ.get("VLPET_BENCH_LEASE_SECONDS", str(LEASE_SECONDS))
     try:
-        if (seconds := float(said)) > 0:
+        if (seconds := float(value)) > 0:
             return seconds
     except ValueError:
         pass
-    raise UsageError(f"VLPET_BENCH_LEASE_SECONDS={said}: expected a number of seconds above 0")
+    raise UsageError(f"VLPET_BENCH_LEASE_SECONDS={value}: expected a number of seconds above 0")
 
 
 def this_process() -> ClaimOwner:
-    """Describe this process as the owner of a new claim."""
+    """Return this process as the owner of a new claim."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID")
     started = psutil.Process().create_time()
@@ -108,13 +117,17 @@ def this_process() -> ClaimOwner:
 
 
 def current(folder: Path) -> Claim | None:
-    """Return the claim that counts in a run's ``claim`` folder, or None where nobody ever made one."""
-    for _ in range(10):  # a file that vanished between two looks was replaced by a higher one
+    """Return the current claim in a run's ``claim`` folder, or None where there was never any.
+
+    Raises:
+        UsageError: claims replace each other faster than they can be read.
+    """
+    for _ in range(10):  # a file that vanishes after it was listed has been replaced by one with a higher number
         numbers = _numbers(folder)
         if not numbers:
             return None
         path = folder / str(numbers[-1])
-        with suppress(FileNotFoundError), path.open("rb") as file:  # opened: NFS then asks the server
+        with suppress(FileNotFoundError), path.open("rb") as file:  # opening makes NFS ask the server
             beat = os.fstat(file.fileno()).st_mtime_ns
             return Claim(path, numbers[-1], _owner(file.read()), beat)
     raise UsageError(f"{folder}: claims come and go too quickly to be read; run the command again")
@@ -128,7 +141,7 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def _owner(content: bytes) -> ClaimOwner:
-    """Read an owner; one that cannot be read is somebody on another host."""
+    """Return the owner in the content of a claim file; one that cannot be read counts as a process of another host."""
     try:
         return ClaimOwner(**json.loads(content))
     except (ValueError, TypeError):
@@ -136,7 +149,7 @@ def _owner(content: bytes) -> ClaimOwner:
 
 
 def process_lives(owner: ClaimOwner) -> bool | None:
-    """Return whether the process of a claim made on this host is alive; None for another host's."""
+    """Return whether the owner of a claim is alive; None for a process of another host, which cannot be asked."""
     if owner.host != host():
         return None
     try:
@@ -148,41 +161,43 @@ def process_lives(owner: ClaimOwner) -> bool | None:
 
 
 class ClaimObserver:
-    """Judges the owners of claims by what it has seen of them, with this process's own clock."""
+    """Judges whether the owners of claims are alive, by the beats it has observed and this process's own clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[Path, tuple[tuple[str, int], float, bool]] = {}
+        # claim file -> (token and beat, time by the own clock at which they were first observed, whether the beat has
+        # changed under the same token)
+        self._observed: dict[Path, tuple[tuple[str, int], float, bool]] = {}
 
     def verdict(self, claim: Claim) -> Verdict:
         """Return whether the owner of a claim that is held is alive, dead, or not known yet.
 
-        Alive: a beat was seen since the first look, or the process is there on this host. Dead: the process is gone
-        from this host, or no beat was seen for the time of the lease.
+        Alive: a beat was observed since the first look, or the process exists on this host. Dead: the process no longer
+        exists on this host, or no beat was observed for the duration of the lease.
         """
         lives = process_lives(claim.owner)
         if lives is False:
             return "dead"
         mark, now = (claim.owner.token, claim.beat), self._clock()
-        before, since, beaten = self._seen.get(claim.path, (("", 0), now, False))
-        if mark != before:
-            beaten = before[0] == mark[0]
+        last_mark, since, has_beaten = self._observed.get(claim.path, (("", 0), now, False))
+        if mark != last_mark:
+            has_beaten = last_mark[0] == mark[0]
             since = now
-            self._seen[claim.path] = (mark, now, beaten)
+            self._observed[claim.path] = (mark, now, has_beaten)
         if now - since > claim.owner.lease:
             return "dead"
-        return "alive" if lives or beaten else "unknown"
+        return "alive" if lives or has_beaten else "unknown"
 
     def is_held(self, folder: Path) -> bool:
-        """Return whether somebody who is not known to be dead works on the run."""
+        """Return whether the run is claimed by an owner that is not known to be dead."""
         claim = current(folder)
         return claim is not None and claim.held and self.verdict(claim) != "dead"
 
 
 class Lease(RunHold):
-    """A claim of ours. As a context it beats in a thread of its own, and gives the claim back at the end.
+    """A claim of this process. As a context manager it beats in a thread, and gives the claim back at the end.
 
-    ``on_beat`` is called at every beat; a text that it returns asks the run to stop.
+    ``on_beat`` is called at every beat; a string that it returns is the reason for which the run is to stop.
     """
 
     def __init__(self, path: Path, owner: ClaimOwner, on_beat: Callable[[], str | None] = lambda: None) -> None:
@@ -201,27 +216,33 @@ class Lease(RunHold):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.quiet()
+        self.stop_beats()
         with suppress(OSError):
             if not self.lost and self._is_ours():
                 self._release()
 
-    def quiet(self) -> None:
-        """End the beats; what ``on_beat`` wrote stays as it is."""
+    def stop_beats(self) -> None:
+        """End the beats, and so the calls of ``on_beat``, without giving the claim back."""
         self._ended.set()
         self._thread.join()
 
     def check(self) -> None:
-        """Raise Lost where the run is not ours any more; called before everything that is written."""
-        if not self.lost and _now() - self._renewed > self.owner.lease / 3:  # this process slept, or the disk did
+        """Check before every write that the run is still this process's.
+
+        Raises:
+            OwnershipLost: another process has taken the run over.
+        """
+        # A beat is overdue where this process or its file system was suspended: look before the write.
+        if not self.lost and _now() - self._renewed > self.owner.lease / 3:
             self.renew()
         if self.lost:
             raise OwnershipLost("another process has taken the run over")
 
     def renew(self) -> None:
-        """Show that we live, or find out that the run is lost.
+        """Touch the claim, or set ``lost`` where another process has taken the run over.
 
-        A file system that does not answer for the time of a lease is as good as lost: others may see what we cannot.
+        Where the file system has not answered for the duration of the lease, the run counts as lost: other hosts may
+        see the claim expired and take the run over.
         """
         try:
             if not self._is_ours():
@@ -240,43 +261,50 @@ class Lease(RunHold):
     def _beat(self) -> None:
         while not self._ended.wait(self.owner.lease / BEATS) and not self.lost:
             self.renew()
-            with suppress(Exception):  # whatever goes wrong there, the beats go on
+            with suppress(Exception):  # an error in the callback must not cost the claim
                 self.stop = self.stop or self.on_beat()
         if self.lost:
             self.stop = self.stop or "lost"
 
     def _release(self) -> None:
-        """Mark the claim as given back. The file stays, so that its number does not come again."""
+        """Mark the claim as given back. The file stays, so that its number is not used again."""
         try:
             write_json(self.path, asdict(self.owner) | {"released": True}, keep=False)
-        except OSError:  # a full disk; the number may come again, which only matters to a process asleep right now
+        except OSError:  # a full disk; the number may be used again, which matters only to a suspended process
             with suppress(OSError):
                 self.path.unlink()
 
 
 def _now() -> float:
-    """Seconds of a clock that goes on while the machine sleeps."""
+    """Return seconds of a clock that goes on while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
-    """Claim a run if nobody has, or its owner is dead; None where it is another's, or another was quicker.
+    """Claim a run that nobody holds or whose owner is dead.
+
+    Args:
+        folder: the ``claim`` folder of the run; it is made if need be.
+        observer: judges the owner of the present claim.
+
+    Returns:
+        The lease, to be entered as a context; None where the run is another process's, or another was faster.
 
     Raises:
         UsageError: the folder cannot be written.
     """
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        found = current(folder)
-        if found is not None and found.held and observer.verdict(found) != "dead":
+        claim = current(folder)
+        if claim is not None and claim.held and observer.verdict(claim) != "dead":
             return None
-        number = found.number + 1 if found else 1
+        number = claim.number + 1 if claim else 1
         owner = this_process()
         path = folder / str(number)
         if not _create(path, owner):
             return None
         numbers = _numbers(folder)
-        if numbers[-1] != number:  # we were slow: others have gone on from there
+        if numbers[-1] != number:  # this process was suspended meanwhile, and others have made later claims
             path.unlink(missing_ok=True)
             return None
         for lower in numbers[:-1]:
@@ -285,7 +313,7 @@ def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
 
 
 def _create(path: Path, owner: ClaimOwner) -> bool:
-    """Create a claim with its content in one step, which fails where there is one."""
+    """Create a claim file with its content in one step; return False where the file exists already."""
     draft = path.with_name(f".{path.name}.{owner.token}")
     try:
         draft.write_text(json.dumps(asdict(owner)), encoding="utf-8")

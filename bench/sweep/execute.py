@@ -1,22 +1,22 @@
-"""Working through runs in this process: every run once, whoever else is at work on the same results folder."""
+"""Executing runs in this process: every run once, whichever other processes work on the same results folder."""
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.config import Execution, Run
 from bench.environment import environment
 from bench.errors import UsageError
 from bench.events import Report, RunEvent, silent
 from bench.records import Failure, OwnershipLost, Record, RunDir, explain_write_errors, now, read_lines
+from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep import attempts
 from bench.sweep.attempts import Attempt
 from bench.sweep.claims import ClaimObserver, Lease, acquire, current
 from bench.sweep.progress_file import ProgressFile
-from bench.sweep.states import outcome, state
+from bench.sweep.run_state import state, stored_state
 
 POLL_SECONDS = 1.0
 
@@ -27,143 +27,165 @@ def work_through(
     results: Path,
     report: Report = silent,
     *,
+    retry: RetryPolicy = DEFAULT_RETRY,
     wait: bool = True,
-    again: bool = False,
+    log: str | None = None,
 ) -> None:
-    """Do every run that is not settled, one after the other in this process.
+    """Execute every run that is not settled, one after the other in this process.
 
-    A run that fails has a record that says why, and the next one begins. A corrupt record counts as not done. Runs that
-    others are working on are looked at again once the rest is done, and taken over where their owner has died.
+    A failed run has a record that says why, and the next one begins; whether it gets another attempt, after the other
+    runs, is up to ``retry``. A run with a corrupt record is executed again. Runs that other processes work on are
+    looked at again once the rest is done, and taken over where their owner has died.
 
     Args:
-        runs: what to do.
-        execution: where.
+        runs: the runs to execute.
+        execution: device, threads and data roots.
         results: the results folder.
         report: receives the progress.
-        wait: wait for the runs of living others until these are settled; otherwise only until they are known to live.
-        again: try failed runs again, until they are parked.
+        retry: whether failed runs are tried again.
+        wait: wait until the runs of other living processes are settled; otherwise only until their owners are known
+            to live.
+        log: the file that receives the output of this process, to be noted in the attempts.
 
     Raises:
         KeyboardInterrupt: the current run has made its checkpoint, the rest has not begun.
         UsageError: the results folder cannot be written.
     """
+    executor = _InlineExecutor(execution, results, report, retry, log)
     observer = ClaimObserver()
-    left, told = list(runs), False
-    while left:
-        mine, others = [], []
-        for run in left:
-            if state(results, run, observer).settled(again):
+    unsettled, waiting_noted = list(runs), False
+    while unsettled:
+        open_runs, held_elsewhere = [], []
+        for run in unsettled:
+            if state(results, run, observer).is_settled(retry):
                 continue
             lease = acquire(RunDir(results, run.id).claim, observer)
             if lease is None:
-                others.append(run)
-            elif not _hold(run, execution, results, report, lease, again):
-                mine.append(run)
-        others = [run for run in others if wait or not _lives(RunDir(results, run.id), observer)]
-        if others and not mine:
-            if wait and not told:
-                report(RunEvent("note", "", f"{len(others)} runs are other processes'; waiting for them"))
-                told = True
+                held_elsewhere.append(run)
+            elif not executor.execute(run, lease):
+                open_runs.append(run)
+        held_elsewhere = [run for run in held_elsewhere if wait or not _owner_lives(RunDir(results, run.id), observer)]
+        if held_elsewhere and not open_runs:
+            if wait and not waiting_noted:
+                message = f"{len(held_elsewhere)} runs are other processes'; waiting for them"
+                report(RunEvent("note", "", message))
+                waiting_noted = True
             time.sleep(POLL_SECONDS)
-        left = [*mine, *others]
+        unsettled = [*open_runs, *held_elsewhere]
 
 
-def _lives(folder: RunDir, observer: ClaimObserver) -> bool:
-    """Whether a run's owner is known to be alive."""
-    claim = current(folder.claim)
+def _owner_lives(run_dir: RunDir, observer: ClaimObserver) -> bool:
+    """Return whether the owner of a run is known to be alive."""
+    claim = current(run_dir.claim)
     return claim is not None and claim.held and observer.verdict(claim) == "alive"
 
 
-def _hold(run: Run, execution: Execution, results: Path, report: Report, lease: Lease, again: bool) -> bool:
-    """Do a run that we have claimed; return whether it is settled now."""
-    folder = RunDir(results, run.id, lease.check)
-    pulse = ProgressFile(folder, report, lease.owner.job)
+@dataclass(frozen=True)
+class _InlineExecutor:
+    """Makes attempts at runs that this process has claimed."""
 
-    def beat() -> str | None:
-        pulse.write()
-        return "cancelled" if folder.cancelled.exists() else None
+    execution: Execution
+    results: Path
+    report: Report
+    retry: RetryPolicy
+    log: str | None
 
-    lease.on_beat = beat
-    with lease:
-        # Another process may have finished the run between the look and the claim.
-        if outcome(folder).settled(again):
-            return True
-        if killed := attempts.killed_too_often(folder):
-            folder.finish(_given_up(run, folder, killed))
-            return True
+    def execute(self, run: Run, lease: Lease) -> bool:
+        """Make an attempt at a run, give the claim back, and return whether the run is settled."""
+        run_dir = RunDir(self.results, run.id, lease.check)
+        progress = ProgressFile(run_dir, self.report, lease.owner.job)
+
+        def on_beat() -> str | None:
+            progress.write()
+            return "cancelled" if run_dir.cancelled.exists() else None
+
+        lease.on_beat = on_beat
+        with lease:
+            # Another process may have finished the run after its state was read and before it was claimed.
+            if stored_state(run_dir).is_settled(self.retry):
+                return True
+            if kills := attempts.kills_in_a_row(run_dir):
+                run_dir.finish(_worker_died_record(run, run_dir, kills))
+                return True
+            try:
+                self._attempt(run, run_dir, progress, lease)
+            except OwnershipLost as fault:
+                self.report(RunEvent("note", run.id, f"{run.id}: {fault}"))
+                return False
+            finally:
+                lease.stop_beats()  # before the file is removed: a beat would write it again
+                if not lease.lost:
+                    run_dir.progress.unlink(missing_ok=True)
+            return stored_state(run_dir).is_settled(self.retry)
+
+    def _attempt(self, run: Run, run_dir: RunDir, progress: ProgressFile, lease: Lease) -> None:
+        """Make one attempt and write how it ended.
+
+        Raises:
+            KeyboardInterrupt: this process was told to stop; not where only this run was cancelled.
+            OwnershipLost: another process has taken the run over.
+            UsageError: the run directory cannot be written, or the data are not there.
+        """
+        with explain_write_errors(run_dir.path):
+            attempt = attempts.begin(run_dir, lease.owner, self.log)
         try:
-            _attempt(run, execution, results, pulse, lease, folder)
-        except OwnershipLost as lost:
-            report(RunEvent("note", run.id, f"{run.id}: {lost}"))
-            return False
-        finally:
-            lease.quiet()
-            if not lease.lost:
-                folder.progress.unlink(missing_ok=True)
-        return outcome(folder).settled(again)
+            from bench.run import run_one
 
-
-def _attempt(run: Run, execution: Execution, results: Path, pulse: ProgressFile, lease: Lease, folder: RunDir) -> None:
-    """Make one attempt and write down how it ended."""
-    with explain_write_errors(folder.path):
-        attempt = attempts.begin(folder, lease.owner, _log())
-    try:
-        from bench.run import run_one
-
-        record = run_one(run, execution, results, pulse, lease)
-    except OwnershipLost:
-        raise
-    except KeyboardInterrupt as stop:
-        with suppress(OSError):
-            attempts.end(folder, attempt, "interrupted", str(stop) or "interrupted")
-        if not folder.cancelled.exists():
+            record = run_one(run, self.execution, self.results, progress, lease)
+        except OwnershipLost:
             raise
-    except UsageError as error:
-        with suppress(OSError):
-            attempts.end(folder, attempt, "interrupted", str(error))
-        raise
-    else:
-        said = record.error.message if record.error else ""
-        with explain_write_errors(folder.path):
-            attempts.end(folder, attempt, record.status, said, attempts.kind(record))
+        except KeyboardInterrupt as stop:
+            with suppress(OSError):
+                attempts.end(run_dir, attempt, "interrupted", str(stop) or "interrupted")
+            if not run_dir.cancelled.exists():
+                raise
+        except UsageError as error:
+            with suppress(OSError):
+                attempts.end(run_dir, attempt, "interrupted", str(error))
+            raise
+        else:
+            message = record.error.message if record.error else ""
+            with explain_write_errors(run_dir.path):
+                attempts.end(run_dir, attempt, record.status, message, attempts.failure_kind(record))
 
 
-def _log() -> str | None:
-    """Name the file that takes the output of this process, where Submitit knows."""
-    if "SUBMITIT_FOLDER" not in os.environ:
-        return None
-    import submitit
-
-    return str(submitit.JobEnvironment().paths.stderr)
-
-
-def _given_up(run: Run, folder: RunDir, killed: list[Attempt]) -> Record:
-    """Return the record of a run whose processes die again and again."""
-    curve = read_lines(folder.curve)
-    places = ", ".join(f"{attempt.pid} on {attempt.host}" for attempt in killed)
+def _worker_died_record(run: Run, run_dir: RunDir, kills: list[Attempt]) -> Record:
+    """Return the record of a run whose processes are killed again and again at the same point."""
+    curve = read_lines(run_dir.curve)
+    processes = ", ".join(f"{attempt.pid} on {attempt.host}" for attempt in kills)
     failure = Failure(
         phase="worker",
         step=curve[-1]["step"] if curve else None,
         type="WorkerDied",
-        message=f"killed {len(killed)} times at the same point, from outside or for want of memory: process {places}",
+        message=f"killed {len(kills)} times at the same point, from outside or for want of memory: process {processes}",
     )
-    segments = read_lines(folder.segments)
-    told: dict[str, Any] = {"status": "failed", "cause": "error", "error": failure, "finished": now()}
-    limited = run.recipe.limit is not None
-    return Record(id=run.id, run=run, environment=environment(), segments=segments, limited=limited, **told)
+    return Record(
+        id=run.id,
+        run=run,
+        status="failed",
+        cause="error",
+        error=failure,
+        environment=environment(),
+        segments=read_lines(run_dir.segments),
+        limited=run.recipe.limit is not None,
+        finished=now(),
+    )
 
 
-def try_again(run: Run, results: Path) -> bool:
-    """Put a failed, parked or cancelled run back to the start of its attempts; False where another works on it.
+def begin_anew(run: Run, results: Path) -> bool:
+    """Let a failed, parked or cancelled run begin anew; return False where another process works on it.
 
-    The files of what failed are put aside, never overwritten.
+    The files of failed attempts are moved aside in the run directory, never overwritten.
+
+    Raises:
+        UsageError: the run directory cannot be written.
     """
-    folder = RunDir(results, run.id)
-    lease = acquire(folder.claim, ClaimObserver())
+    run_dir = RunDir(results, run.id)
+    lease = acquire(run_dir.claim, ClaimObserver())
     if lease is None:
         return False
-    with lease, explain_write_errors(folder.path):
-        folder.cancelled.unlink(missing_ok=True)
-        if outcome(folder).name in ("failed", "parked"):
-            folder.put_aside(keep=(folder.claim,))
+    with lease, explain_write_errors(run_dir.path):
+        run_dir.cancelled.unlink(missing_ok=True)
+        if stored_state(run_dir).name in ("failed", "parked"):
+            run_dir.put_aside(keep=(run_dir.claim,))
     return True

@@ -1,173 +1,181 @@
-"""Worker processes through Submitit's local executor, at most so many at once."""
+"""Worker processes on this machine through Submitit's local executor, at most so many at once."""
 
 import os
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.config import Execution, Run
 from bench.events import Report, RunEvent, silent
-from bench.sweep.execute import work_through
+from bench.records import explain_write_errors
+from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep.run_follower import RunFollower
+from bench.sweep.worker import REQUEUE, TERMINATED, Pack, interrupt, stop_file, work_command
 
 POLL_SECONDS = 1.0
-TIMEOUT_MINUTES = 60 * 24 * 14  # Submitit wants one; a lane works through many runs
+TIMEOUT_MINUTES = 60 * 24 * 14  # Submitit requires a limit; a worker works through many runs
 
 
-class WorkerTask:
-    """Runs as plain data, so that a job pickles by reference to this module and a few strings."""
-
-    def __init__(self, runs: Sequence[Run], execution: Execution, results: Path) -> None:
-        self._runs = [run.model_dump(mode="json", by_alias=True) for run in runs]
-        self._execution = execution.model_dump(mode="json")
-        self._results = str(results)
-
-    def work(self, *, again: bool) -> None:
-        """Work through the runs; those that a living process has claimed are passed over."""
-        runs = [Run.model_validate(run) for run in self._runs]
-        execution = Execution.model_validate(self._execution)
-        work_through(runs, execution, Path(self._results), silent, wait=False, again=again)
-
-
-class LocalWorker(WorkerTask):
-    """What a worker process executes: the whole list, from which each worker takes what is free."""
-
-    def __init__(self, runs: Sequence[Run], execution: Execution, results: Path) -> None:
-        super().__init__(runs, execution, results)
-        self.gpus: str | None = None
-        # Submitit names jobs by process ids, which come again: every call has a folder of its own.
-        self.folder = results / "submitit" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        self.stopped = self.folder / "stopped"
-
-    def __call__(self) -> None:
-        """Work through the list. SIGTERM stops it gracefully."""
-        signal.signal(signal.SIGTERM, interrupt)
-        if self.stopped.exists():  # the signal came before there was a handler for it
-            raise KeyboardInterrupt("stopped while starting")
-        if self.gpus is None:
-            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
-        self.work(again=False)
-
-
-def interrupt(number: int, frame: object) -> None:
-    """Handle a signal as Ctrl-C, with its name."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
-def local(runs: Sequence[Run], execution: Execution, results: Path, *, jobs: int, report: Report) -> None:
+def run_in_workers(
+    runs: Sequence[Run],
+    execution: Execution,
+    results: Path,
+    *,
+    jobs: int,
+    report: Report = silent,
+    retry: RetryPolicy = DEFAULT_RETRY,
+) -> None:
     """Work through ``runs`` in ``jobs`` worker processes until all are settled.
 
-    Submitit's local executor starts everything it is given at once; so it is given ``jobs`` lanes, each of which claims
-    runs from the same list, which costs one start and one import per lane and not per run. Lanes get the visible GPUs
-    in turn. Progress is read from the results folder. A lane that is killed is replaced; its run goes on from the last
-    checkpoint, until it is parked for its deaths.
+    Submitit's local executor starts everything that it is given at once. So it is given ``jobs`` workers, each of which
+    claims runs from the same list: Python starts and imports once per worker, not once per run. Workers get the visible
+    GPUs in turn. Progress is read from the results folder. A worker that is killed is replaced; its run goes on from
+    the last checkpoint, until it is parked because its processes die.
 
     Raises:
-        KeyboardInterrupt: after the lanes were told to stop and have made their checkpoints.
+        KeyboardInterrupt: this process was told to stop; the workers have made their checkpoints and ended.
+        UsageError: the results folder cannot be written.
     """
     results = results.resolve()
-    pool = Pool(LocalWorker(runs, execution, results), gpus(execution))
-    follow = RunFollower(runs, results, report)
+    pack = Pack(runs=tuple(runs), execution=execution, results=results, retry=retry.name)
+    pool = WorkerPool(pack, gpus(execution))
+    follower = RunFollower(runs, results, report, retry)
     try:
         with signals(interrupt):
             pool.start(min(jobs, len(runs)))
-            while (left := follow.look()) or pool.lanes:
-                killed, broken = _ended(pool, report)
-                if not pool.lanes and broken:
+            while (unsettled := follower.look()) or pool.workers:
+                killed, broken = _ended_workers(pool, report)
+                if not pool.workers and broken:
                     break
-                if left and killed:
+                if unsettled and killed:
                     pool.start(killed)
-                elif not pool.lanes and any(name != "running" for name in left.values()):
-                    pool.start(1)  # the owner of a run that another sweep was working on is dead
+                elif not pool.workers and any(name != "running" for name in unsettled.values()):
+                    pool.start(1)  # another sweep was executing the run, and its process has died
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         pool.stop()
         raise
 
 
-def _ended(pool: "Pool", report: Report) -> tuple[int, bool]:
-    """Return how many lanes have been killed since the last look, and whether one could not work at all."""
+def _ended_workers(pool: "WorkerPool", report: Report) -> tuple[int, bool]:
+    """Return how many workers have been killed since the last look, and whether one failed outside of any run."""
     killed, broken = 0, False
-    for job in pool.ended():
-        if not job.paths.result_pickle.exists():
+    for worker in pool.take_ended():
+        code = worker.exit_code()
+        if code in (None, REQUEUE, TERMINATED):
             killed += 1
-            report(RunEvent("note", "", f"worker {job.job_id} was killed; another takes its place"))
-        elif job.exception() is not None:
+            report(RunEvent("note", "", f"worker {worker.job.job_id} was killed; another takes its place"))
+        elif code != 0:
             broken = True
-            report(RunEvent("note", "", f"worker {job.job_id} ended early; see {job.paths.stderr}"))
+            report(RunEvent("note", "", f"worker {worker.job.job_id} ended early; see {worker.job.paths.stderr}"))
     return killed, broken
 
 
-class Pool:
-    """The running lanes of one call of :func:`local`."""
+@dataclass(frozen=True)
+class LocalWorker:
+    """A worker process: Submitit's job, and the file that the worker writes its exit code to."""
 
-    def __init__(self, lane: LocalWorker, gpus: list[str]) -> None:
+    job: Any
+    exit_code_file: Path
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of a worker that has ended, None for one that was killed."""
+        try:
+            return int(self.exit_code_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+
+class WorkerPool:
+    """The running workers of one call of :func:`run_in_workers`.
+
+    Raises:
+        UsageError: the results folder cannot be written.
+    """
+
+    def __init__(self, pack: Pack, gpus: list[str]) -> None:
         import submitit
 
-        self._executor = submitit.LocalExecutor(folder=lane.folder)
+        # Submitit names files by process ids, which are used again: every call has a folder of its own.
+        self._folder = pack.results / "submitit" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        self._pack_file = self._folder / "pack.json"
+        with explain_write_errors(self._folder):
+            self._executor = submitit.LocalExecutor(folder=self._folder)
+            pack.write(self._pack_file)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
-        self._lane = lane
         self._gpus = gpus
         self._started = 0
-        self.lanes: list[Any] = []
+        self.workers: list[LocalWorker] = []
 
     def start(self, count: int) -> None:
-        """Start lanes, each on the next GPU if there are any."""
+        """Start so many workers, each on the next GPU if there are any."""
         for _ in range(count):
-            self._lane.gpus = self._gpus[self._started % len(self._gpus)] if self._gpus else _visible()
-            # Ctrl-C on the terminal must not reach the lanes: they are told to stop in time for a checkpoint. What is
-            # ignored when a process starts stays ignored in it.
+            visible = self._gpus[self._started % len(self._gpus)] if self._gpus else _visible_gpus()
+            exit_code_file = self._folder / f"worker-{self._started}.exit"
+            command = work_command(shlex.quote(sys.executable), shlex.quote(str(self._pack_file)), exit_code_file)
+            # Ctrl-C on the terminal must not reach the workers: `stop` tells them in time for a checkpoint. A signal
+            # that is ignored when a process starts stays ignored in it.
             with signals(signal.SIG_IGN):
-                self.lanes.append(self._executor.submit(self._lane))
+                job: Any = self._executor._submit_command(f"{_environment(visible)} {command}")
+            self.workers.append(LocalWorker(job, exit_code_file))
             self._started += 1
 
-    def ended(self) -> list[Any]:
-        """Take out and return the lanes that have ended."""
-        over = [job for job in self.lanes if job.done()]
-        self.lanes = [job for job in self.lanes if job not in over]
-        return over
+    def take_ended(self) -> list[LocalWorker]:
+        """Remove the workers that have ended from the pool and return them."""
+        ended = [worker for worker in self.workers if worker.job.done()]
+        self.workers = [worker for worker in self.workers if worker not in ended]
+        return ended
 
     def stop(self) -> None:
-        """Ask all lanes to stop at their next update, and wait until they have.
+        """Ask all workers to stop at their next update, and wait until they have.
 
-        Submitit's own ``cancel`` kills a job after a second, too soon for a checkpoint; SIGTERM is passed on to it.
+        Submitit's own ``cancel`` kills a job after a second, too soon for a checkpoint. The process that Submitit
+        started passes SIGTERM on to its worker.
         """
         with suppress(OSError):  # on a full disk the signal still goes out
-            self._lane.stopped.touch()
-        for job in self.lanes:
-            if not job.done():
-                os.kill(int(job.job_id), signal.SIGTERM)
-        for job in self.lanes:
-            job.wait()
+            stop_file(self._pack_file).touch()
+        for worker in self.workers:
+            if not worker.job.done():
+                os.kill(int(worker.job.job_id), signal.SIGTERM)
+        for worker in self.workers:
+            worker.job.wait()
 
 
 def gpus(execution: Execution) -> list[str]:
-    """Return the GPUs that lanes get in turn, as CUDA_VISIBLE_DEVICES names them; none if the runs name a device."""
+    """Return the GPUs that workers get in turn, as CUDA_VISIBLE_DEVICES names them; [] if the runs name a device."""
     if execution.device not in ("auto", "cuda"):
         return []
-    named = _visible()
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
+    visible = _visible_gpus()
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _visible() -> str | None:
+def _visible_gpus() -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def _environment(visible_gpus: str | None) -> str:
+    """Return the beginning of a command that sets the visible GPUs, which Submitit has changed, or unsets them."""
+    if visible_gpus is None:
+        return "env -u CUDA_VISIBLE_DEVICES"
+    return f"env {shlex.quote(f'CUDA_VISIBLE_DEVICES={visible_gpus}')}"
 
 
 @contextmanager
 def signals(handler: Any) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM so for a while, also where they are ignored, as Ctrl-C is in the background."""
+    """Set the handler of SIGINT and SIGTERM for a while, also where they are ignored as in a background job."""
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

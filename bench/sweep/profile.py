@@ -1,4 +1,4 @@
-"""Profiles: what a Slurm job of a sweep asks for, and what it sets up. Plain data, read from TOML."""
+"""Profiles: what a Slurm job of a sweep requests and which environment it sets up. Plain data, read from TOML."""
 
 import shlex
 import tomllib
@@ -13,8 +13,9 @@ from bench.errors import UsageError, did_you_mean
 Text = Annotated[str, Field(pattern=r"^[^\r\n]+$")]  # a line break would end the #SBATCH line
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Option = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-OWN = ("job-name", "output", "error", "open-mode", "array", "chdir", "nodes", "ntasks", "ntasks-per-node")
-COVERED = {
+SET_BY_SWEEP = ("job-name", "output", "error", "open-mode", "array", "chdir", "nodes", "ntasks", "ntasks-per-node")
+#: Options of sbatch that a field of the profile sets under another name.
+FIELD_OF_OPTION = {
     "time": "time_minutes",
     "signal": "signal_seconds",
     "mem": "memory_gb",
@@ -27,7 +28,7 @@ COVERED = {
 
 
 class Profile(FrozenModel):
-    """The fields of a profile. What is None or empty is left to the cluster, GPUs and memory to what the runs need.
+    """The fields of a profile. What is None or empty is left to the cluster; GPUs and memory follow from the runs.
 
     Attributes:
         time_minutes: time limit of a job.
@@ -89,10 +90,10 @@ class Profile(FrozenModel):
     def _not_a_field(cls, value: dict[str, Any]) -> dict[str, Any]:
         for key in value:
             dashed = key.replace("_", "-")
-            field = COVERED.get(dashed, dashed)
+            field = FIELD_OF_OPTION.get(dashed, dashed)
             if field in cls.model_fields:
                 raise ValueError(f"{key!r} is the profile's field {field!r}; set that")
-            if dashed in OWN:
+            if dashed in SET_BY_SWEEP:
                 raise ValueError(f"{key!r} is set by the sweep itself")
         return value
 

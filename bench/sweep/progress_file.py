@@ -1,4 +1,4 @@
-"""How far a run is: ``progress.json`` in its folder, written by its owner at every beat of the claim."""
+"""How far a run is: ``progress.json`` in its directory, written by its owner at every renewal of the claim."""
 
 import json
 import sys
@@ -12,14 +12,14 @@ from bench.sweep.claims import node
 
 
 class ProgressFile:
-    """Takes the events of a run, passes them on, and writes down where it stands."""
+    """Receives the events of a run, passes each on to ``report``, and writes the position of the run to a file."""
 
-    def __init__(self, folder: RunDir, report: Report, job: str | None) -> None:
-        self._folder = folder
+    def __init__(self, run_dir: RunDir, report: Report, job: str | None) -> None:
+        self._run_dir = run_dir
         self._report = report
         self._examples = 0
-        self._training: float | None = None
-        self._said: dict[str, Any] = {
+        self._first_step_time: float | None = None
+        self._progress: dict[str, Any] = {
             "phase": "set-up",
             "step": None,
             "steps": None,
@@ -32,9 +32,8 @@ class ProgressFile:
         }
 
     def __call__(self, event: RunEvent) -> None:
-        """Take one event."""
         if event.kind == "phase":
-            self._said["phase"] = event.message
+            self._progress["phase"] = event.message
             self.write()
         if event.kind == "step":
             self._step(event)
@@ -42,24 +41,27 @@ class ProgressFile:
 
     def _step(self, event: RunEvent) -> None:
         clock = time.monotonic()
-        self._said |= {"step": event.step, "steps": event.steps, "epoch": round(event.epoch, 2), "loss": event.loss}
-        if self._training is None:  # the first update of this process is not measured: it warms up
-            self._training, self._first = clock, event.step
+        position = {"step": event.step, "steps": event.steps, "epoch": round(event.epoch, 2), "loss": event.loss}
+        self._progress |= position
+        # The first update of a process allocates and warms up: rates count from its end.
+        if self._first_step_time is None:
+            self._first_step_time, self._first_step = clock, event.step
             return
         self._examples += event.examples
-        seconds = max(clock - self._training, 1e-9)
-        self._said["samples_per_second"] = round(self._examples / seconds, 1)
-        self._said["steps_per_second"] = (event.step - self._first) / seconds
+        seconds = max(clock - self._first_step_time, 1e-9)
+        self._progress["samples_per_second"] = round(self._examples / seconds, 1)
+        self._progress["steps_per_second"] = (event.step - self._first_step) / seconds
 
     def write(self) -> None:
-        """Write progress.json; a full disk is no reason to stop."""
+        """Write progress.json. A full disk is no reason to stop the run, so a failure to write is ignored."""
+        content = self._progress | {"memory_bytes": memory(), "written": now()}
         with suppress(OSError):
-            write_json(self._folder.progress, self._said | {"memory_bytes": memory(), "written": now()}, keep=False)
+            write_json(self._run_dir.progress, content, keep=False)
 
 
 def memory() -> int:
     """Return bytes in use: the peak of torch's allocator on a GPU, else the resident size of this process."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # none while torch is being imported
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # absent while torch is being imported
     if cuda is not None and cuda.is_available():
         return int(cuda.max_memory_allocated())
     import psutil
@@ -67,12 +69,12 @@ def memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def read(folder: RunDir) -> dict[str, Any]:
-    """Return what a run's owner wrote last, with the seconds that the rest of the training takes; {} for nothing."""
+def read(run_dir: RunDir) -> dict[str, Any]:
+    """Return the last progress.json and ``eta_seconds``, the rest of the training at its rate; {} without a file."""
     try:
-        said = dict(json.loads(folder.progress.read_bytes()))
+        progress = dict(json.loads(run_dir.progress.read_bytes()))
     except (OSError, ValueError):
         return {}
-    rate, step, steps = (said.get(key) for key in ("steps_per_second", "step", "steps"))
-    said["eta_seconds"] = (steps - step) / rate if rate and step is not None and steps else None
-    return said
+    rate, step, steps = (progress.get(key) for key in ("steps_per_second", "step", "steps"))
+    progress["eta_seconds"] = (steps - step) / rate if rate and step is not None and steps else None
+    return progress

@@ -1,4 +1,4 @@
-"""What a run needs of a machine, before it has run anywhere: generous estimates, for requests to a scheduler."""
+"""What a run that was never executed needs of a machine: generous estimates, for requests to a scheduler."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from bench import backbones
 from bench.config import Execution, Run, is_mini
 
-BASE = 2**30  # bytes of a Python process with torch and transformers; twice that on a GPU, for CUDA's libraries
-COPIES = 3  # of the weights in host memory while they are read: file, state dict, model
-TOKENS = 40  # of text in a source and a target, beside the visual ones
-TUNED = 0.15  # part of the weights that a PET method trains at most; "full" trains all
+PROCESS_BYTES = 2**30  # Python with torch and transformers; twice that on a GPU, for CUDA's libraries
+WEIGHT_COPIES = 3  # in host memory while weights are read: file, state dict, model
+TEXT_TOKENS = 40  # in a source and a target together, besides the visual tokens
+TRAINED_FRACTION = 0.15  # of the weights, at most, by a method of parameter-efficient tuning; "full" trains all
 
 
 def gpus(runs: Sequence[Run], execution: Execution) -> int:
@@ -20,10 +20,11 @@ def gpus(runs: Sequence[Run], execution: Execution) -> int:
 
 
 def memory_gb(runs: Sequence[Run], execution: Execution) -> int:
-    """Return the GiB of host memory that the largest of these runs needs, rounded up.
+    """Return the host memory in GiB that the largest of these runs needs, rounded up.
 
-    Weights while they are read; without a GPU also gradients and Adam's two moments (12 bytes per trained weight) and
-    activations: per token and layer about 16 vectors of the model's width and 3 of its feed-forward layer's.
+    It holds the weights while they are read. Without a GPU it also holds gradients and Adam's two moments (12 bytes per
+    trained weight) and activations: per token and layer about 16 vectors of the model's width and 3 of the width of its
+    feed-forward layer.
     """
     on_gpu = gpus(runs, execution) > 0
     return math.ceil(max(_bytes(run, on_gpu) for run in runs) / 2**30)
@@ -35,10 +36,10 @@ def _bytes(run: Run, on_gpu: bool) -> float:
     encoder = shape.encoder_layers * (attention + feed_forward)
     decoder = shape.decoder_layers * (2 * attention + feed_forward)
     weights = shape.vocab * shape.d + encoder + decoder
-    need = (2 if on_gpu else 1) * BASE + COPIES * 4 * weights
+    need = (2 if on_gpu else 1) * PROCESS_BYTES + WEIGHT_COPIES * 4 * weights
     if on_gpu:
         return need
-    tokens = run.recipe.batch_size * (run.recipe.n_boxes + TOKENS)
+    tokens = run.recipe.batch_size * (run.recipe.n_boxes + TEXT_TOKENS)
     layers = shape.encoder_layers + shape.decoder_layers
-    trained = weights * (1.0 if run.method == "full" else TUNED)
+    trained = weights * (1.0 if run.method == "full" else TRAINED_FRACTION)
     return need + 12 * trained + 4 * tokens * layers * (16 * shape.d + 3 * shape.ff)

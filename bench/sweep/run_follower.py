@@ -1,4 +1,4 @@
-"""What appears in a results folder, as the events that the runs report where they are executed."""
+"""Turns what other processes write into a results folder into the events that a run reports where it is executed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,46 +6,48 @@ from pathlib import Path
 from bench.config import Run
 from bench.events import Report, RunEvent
 from bench.records import RunDir
+from bench.states import RetryPolicy, StateName
 from bench.sweep import progress_file
 from bench.sweep.claims import ClaimObserver
-from bench.sweep.states import Name, State, state
+from bench.sweep.run_state import State, state
 
 
 class RunFollower:
-    """Turns what appears in the results folder into events. ``again``: a failure is not the end of a run."""
+    """Reports the progress of runs that other processes execute. A run ends when ``retry`` counts it as settled."""
 
-    def __init__(self, runs: Sequence[Run], results: Path, report: Report, *, again: bool = False) -> None:
+    def __init__(self, runs: Sequence[Run], results: Path, report: Report, retry: RetryPolicy) -> None:
         self._runs = {run.id: run for run in runs}
         self._results = results
         self._report = report
-        self._again = again
+        self._retry = retry
         self._observer = ClaimObserver()
-        self._seen: dict[str, RunEvent] = {}
+        self._last_events: dict[str, RunEvent] = {}
 
-    def look(self) -> dict[str, Name]:
-        """Report every run that has begun, come further or ended since the last look; return the states of the rest."""
-        left: dict[str, Name] = {}
+    def look(self) -> dict[str, StateName]:
+        """Report what has happened since the last look and return the states of the runs that are not settled."""
+        unsettled: dict[str, StateName] = {}
         for run in list(self._runs.values()):
-            found = state(self._results, run, self._observer)
-            event = self._event(run, found)
+            current = state(self._results, run, self._observer)
+            event = self._event(run, current)
             if event is None or event.kind != "end":
-                left[run.id] = found.name
+                unsettled[run.id] = current.name
             else:
                 del self._runs[run.id]
-            if event is None or event == self._seen.get(run.id):
+            if event is None or event == self._last_events.get(run.id):
                 continue
-            if run.id not in self._seen and event.kind != "end":
+            if run.id not in self._last_events and event.kind != "end":
                 self._report(RunEvent("start", run.id))
-            self._seen[run.id] = event
+            self._last_events[run.id] = event
             self._report(event)
-        return left
+        return unsettled
 
-    def _event(self, run: Run, found: State) -> RunEvent | None:
-        if found.name == "running":
-            said = progress_file.read(RunDir(self._results, run.id))
-            if said.get("step") is None:
-                return RunEvent("phase", run.id, said.get("phase", "set-up"))
-            return RunEvent("step", run.id, said["phase"], said["step"], said["steps"], said["loss"], said["epoch"])
-        if found.settled(self._again):
-            return RunEvent("end", run.id, f"{found.name}: {found.note}" if found.note else found.name)
+    def _event(self, run: Run, current: State) -> RunEvent | None:
+        if current.name == "running":
+            progress = progress_file.read(RunDir(self._results, run.id))
+            if progress.get("step") is None:
+                return RunEvent("phase", run.id, progress.get("phase", "set-up"))
+            position = progress["step"], progress["steps"], progress["loss"], progress["epoch"]
+            return RunEvent("step", run.id, progress["phase"], *position)
+        if current.is_settled(self._retry):
+            return RunEvent("end", run.id, f"{current.name}: {current.note}" if current.note else current.name)
         return None

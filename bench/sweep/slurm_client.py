@@ -1,4 +1,4 @@
-"""What was submitted, and what Slurm says of it. Slurm may be down, or not be there at all: then it says nothing."""
+"""What was submitted to Slurm, and what Slurm answers about it; where it is down or absent there is no answer."""
 
 import json
 import os
@@ -16,14 +16,20 @@ ANSWER_SECONDS = 30  # squeue itself tries for some time to reach its controller
 
 
 class SlurmUnavailable(UsageError):
-    """Slurm does not answer just now."""
+    """Slurm does not answer at the moment."""
 
 
 class SlurmSubmission(ExtensibleModel):
-    """What one call of a sweep has submitted: for every job, its runs and how many attempts each had made before.
+    """One job array that a sweep has submitted.
 
-    ``number`` counts the submissions of a results folder. ``name`` is the name of the jobs in Slurm; no other
-    submission has it, whereas job ids come again. ``conf`` is Slurm's configuration, where it is not the system's.
+    Attributes:
+        number: counts the submissions of a results folder.
+        name: the name of its jobs in Slurm. No other submission has it, whereas job ids are used again.
+        sweep, command: the name of the sweep, and the command line that submitted it.
+        submitted: time in ISO 8601, UTC.
+        jobs: job id -> run id -> number of attempts that the run had made before.
+        report: the id of the job that collects the results, if there is one.
+        conf: Slurm's configuration file, where it is not the system's.
     """
 
     number: int
@@ -48,86 +54,92 @@ class QueuedJob:
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """Where a run was submitted last."""
+    """The job of the last submission of a run, and how many attempts the run had made before it."""
 
     submission: SlurmSubmission
-    job: str
-    attempts: int
+    id: str
+    attempts_before: int
 
 
-def folder(results: Path) -> Path:
-    """Return the folder of the submissions made for a results folder."""
+def submissions_folder(results: Path) -> Path:
     return results / "slurm"
 
 
 def submissions(results: Path) -> list[SlurmSubmission]:
-    """Return what was submitted, the oldest first; what cannot be read is left out."""
-    found = []
-    for path in folder(results).glob("*/submission.json"):
+    """Return the submissions of a results folder, oldest first. Files that cannot be read are left out."""
+    readable = []
+    for path in submissions_folder(results).glob("*/submission.json"):
         try:
-            found.append(SlurmSubmission.model_validate(json.loads(path.read_bytes())))
+            readable.append(SlurmSubmission.model_validate(json.loads(path.read_bytes())))
         except (OSError, ValueError):
             continue
-    return sorted(found, key=lambda one: one.number)
+    return sorted(readable, key=lambda submission: submission.number)
 
 
-def places(results: Path) -> dict[str, SubmittedJob]:
-    """Return where every run was submitted last."""
-    found: dict[str, SubmittedJob] = {}
-    for submission in submissions(results):
-        for job, runs in submission.jobs.items():
-            found |= {run: SubmittedJob(submission, job, attempts) for run, attempts in runs.items()}
-    return found
+def submitted_jobs(results: Path) -> dict[str, SubmittedJob]:
+    """Return the job to which each run was submitted last, by the id of the run."""
+    return {
+        run: SubmittedJob(submission, job, count)
+        for submission in submissions(results)
+        for job, runs in submission.jobs.items()
+        for run, count in runs.items()
+    }
 
 
-def missing() -> list[str]:
-    """Return the commands of Slurm that are not here."""
+def missing_commands() -> list[str]:
+    """Return the commands of Slurm that this machine lacks."""
     return [name for name in COMMANDS if shutil.which(name) is None]
 
 
 def require() -> None:
-    """Raise UsageError where this machine has no Slurm, or none that answers."""
+    """Check that this machine has a Slurm that answers.
+
+    Raises:
+        UsageError: it has not; the message says what is missing and what to try.
+    """
     hint = 'for a Slurm on this machine: slurm/dev-cluster up 4, then eval "$(slurm/dev-cluster env)"'
-    if gone := missing():
-        raise UsageError(f"--executor slurm: no {', '.join(gone)} on this machine; {hint}; or use --executor local")
-    if (said := _ask("sinfo", "--noheader")) is None:
+    if lacking := missing_commands():
+        raise UsageError(f"--executor slurm: no {', '.join(lacking)} on this machine; {hint}; or use --executor local")
+    if (answer := _output("sinfo", "--noheader")) is None:
         raise UsageError(f"--executor slurm: Slurm does not answer here (try sinfo); {hint}; or use --executor local")
-    if not said.strip():
+    if not answer.strip():
         raise UsageError("--executor slurm: this Slurm has no partition (try sinfo)")
 
 
-def queued(where: Iterable[SlurmSubmission]) -> dict[str, QueuedJob] | None:
-    """Return the jobs of these submissions that are in the queue, by id; None where Slurm does not answer."""
+def queued_jobs(submissions: Iterable[SlurmSubmission]) -> dict[str, QueuedJob] | None:
+    """Return the jobs of these submissions that wait or run, by their ids; None where Slurm does not answer."""
     names: dict[str | None, set[str]] = {}
-    for submission in where:
+    for submission in submissions:
         names.setdefault(submission.conf, set()).add(submission.name)
-    found: dict[str, QueuedJob] = {}
-    for conf, some in names.items():
-        words = ("--noheader", "--array", "--all", f"--name={','.join(sorted(some))}", "--format=%i|%T|%r|%N")
-        if (said := _ask("squeue", *words, conf=conf)) is None:
+    jobs: dict[str, QueuedJob] = {}
+    for conf, job_names in names.items():
+        words = ("--noheader", "--array", "--all", f"--name={','.join(sorted(job_names))}", "--format=%i|%T|%r|%N")
+        if (answer := _output("squeue", *words, conf=conf)) is None:
             return None
-        jobs = [QueuedJob(*line.strip().split("|", 3)) for line in said.splitlines() if line.count("|") == 3]
-        found |= {job.id: job for job in jobs}
-    return found
+        rows = [line.strip().split("|", 3) for line in answer.splitlines() if line.count("|") == 3]
+        jobs |= {row[0]: QueuedJob(*row) for row in rows}
+    return jobs
 
 
-def endings(where: Iterable[SubmittedJob]) -> dict[str, str]:
-    """Return what Slurm's accounting says of jobs, as far as there is one: FAILED, CANCELLED, TIMEOUT, ..."""
-    found: dict[str, str] = {}
-    jobs: dict[str | None, set[str]] = {}
-    for place in where:
-        jobs.setdefault(place.submission.conf, set()).add(place.job.partition("_")[0])
-    for conf, arrays in jobs.items():
-        words = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(arrays)}")
-        rows = [line.split("|") for line in (_ask("sacct", *words, conf=conf) or "").splitlines() if "|" in line]
-        found |= {job: state.split()[0] for ids, state in rows if state for job in elements(ids)}
-    return found
+def accounted_states(jobs: Iterable[SubmittedJob]) -> dict[str, str]:
+    """Return the states of jobs in Slurm's accounting (FAILED, CANCELLED, TIMEOUT, ...); {} where there is none."""
+    arrays: dict[str | None, set[str]] = {}
+    for job in jobs:
+        arrays.setdefault(job.submission.conf, set()).add(job.id.partition("_")[0])
+    states: dict[str, str] = {}
+    for conf, ids in arrays.items():
+        words = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(ids)}")
+        answer = _output("sacct", *words, conf=conf) or ""
+        for job_ids, state in (line.split("|") for line in answer.splitlines() if "|" in line):
+            if state:  # "CANCELLED by 1000" names the user
+                states |= dict.fromkeys(expand_job_ids(job_ids), state.split()[0])
+    return states
 
 
-def elements(ids: str) -> list[str]:
-    """Return the jobs that Slurm writes as one.
+def expand_job_ids(ids: str) -> list[str]:
+    """Return the single job ids of what Slurm prints for several jobs of an array.
 
-    >>> elements("7_[0-2,5%4]"), elements("7_3"), elements("8")
+    >>> expand_job_ids("7_[0-2,5%4]"), expand_job_ids("7_3"), expand_job_ids("8")
     (['7_0', '7_1', '7_2', '7_5'], ['7_3'], ['8'])
     """
     array, bracket, rest = ids.partition("_[")
@@ -138,24 +150,25 @@ def elements(ids: str) -> list[str]:
 
 
 def cancel(ids: Collection[str], conf: str | None) -> None:
-    """Take jobs out of the queue, running or not."""
+    """Remove jobs from the queue, whether they wait or run."""
     if ids:
-        _ask("scancel", *sorted(ids), conf=conf)
+        _output("scancel", *sorted(ids), conf=conf)
 
 
-def setting(name: str) -> int | None:
-    """Return a number from Slurm's configuration; None where it does not tell."""
-    for line in (_ask("scontrol", "show", "config") or "").splitlines():
+def config_number(name: str) -> int | None:
+    """Return a number from Slurm's configuration; None where Slurm does not answer or has no such number."""
+    for line in (_output("scontrol", "show", "config") or "").splitlines():
         key, _, value = line.partition("=")
         if key.strip() == name and value.strip().isdigit():
             return int(value)
     return None
 
 
-def _ask(*words: str, conf: str | None = None) -> str | None:
+def _output(*words: str, conf: str | None = None) -> str | None:
+    """Return what a command of Slurm prints; None if it fails or does not end in time."""
     env = os.environ | ({"SLURM_CONF": conf} if conf else {})
     try:
-        asked = subprocess.run(words, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS, env=env)
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS, env=env)
     except (OSError, subprocess.SubprocessError):
         return None
-    return asked.stdout
+    return done.stdout

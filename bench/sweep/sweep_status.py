@@ -1,5 +1,6 @@
-"""The state of a sweep at a glance, for people and programs: read from the results folder, and Slurm if it answers."""
+"""The state of a sweep at a glance, for people and programs: from the results folder, and Slurm if it answers."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +9,26 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.records import RunDir
+from bench.states import STATES, UNTIL_PARKED
 from bench.sweep import attempts, progress_file, slurm_client
 from bench.sweep.claims import ClaimObserver
+from bench.sweep.run_state import State, state
 from bench.sweep.slurm_client import QueuedJob, SubmittedJob
-from bench.sweep.states import State, state
 
-OPEN = ("running", "queued", "preempted", "interrupted", "missing", "corrupt")
+#: The columns of a running run that come from its progress file.
+PROGRESS_COLUMNS = ("step", "steps", "epoch", "eta_seconds", "samples_per_second", "memory_bytes", "node")
 
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """Every run, how many there are of each state, and an estimate of the seconds until all are settled.
+    """The state of every run of a sweep.
 
-    A row has ``run, state, step, steps, epoch, eta_seconds, samples_per_second, memory_bytes, node, job, attempts,
-    note, log``; what is not known is None. ``slurm`` says so if Slurm was asked and did not answer.
+    Attributes:
+        rows: one per cell, with ``run, state, step, steps, epoch, eta_seconds, samples_per_second, memory_bytes, node,
+            job, attempts, note, log``; None where there is nothing to say.
+        totals: state -> number of runs.
+        eta_seconds: an estimate of the time until all runs are settled; None where nothing is measured yet.
+        slurm: a message if Slurm was asked and did not answer.
     """
 
     rows: list[dict[str, Any]]
@@ -29,110 +36,125 @@ class SweepStatus:
     eta_seconds: float | None
     slurm: str = ""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no run is running, waiting or missing."""
+        return all(STATES[name].settled for name in self.totals)
+
 
 class SweepObserver:
-    """Looks at a sweep again and again; the second look knows which owners live."""
+    """Looks at a sweep again and again. From the second look on it can tell which owners on other hosts are alive."""
 
     def __init__(self, cells: Sequence[Any], results: Path) -> None:
         self._cells = cells
         self._results = results
         self._observer = ClaimObserver()
-        self._seconds: dict[str, float] = {}
+        self._run_seconds: dict[str, float] = {}
 
     def look(self) -> SweepStatus:
         """Return the state of the sweep now."""
         states = {cell.run_id: state(self._results, cell.run, self._observer) for cell in self._cells if cell.run}
-        open_ = {run for run, now in states.items() if not now.settled(again=True)}
-        placed = {run: place for run, place in slurm_client.places(self._results).items() if run in open_}
-        known = slurm_client.queued(place.submission for place in placed.values())
+        # A failed run may have been submitted once more, so those that a sweep would try again are looked up as well.
+        unsettled = {run for run, current in states.items() if not current.is_settled(UNTIL_PARKED)}
+        submitted = {r: job for r, job in slurm_client.submitted_jobs(self._results).items() if r in unsettled}
+        queue = slurm_client.queued_jobs(job.submission for job in submitted.values())
         rows = []
         for cell in self._cells:
-            row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported"}
-            row |= dict.fromkeys(
-                ("step", "steps", "epoch", "eta_seconds", "samples_per_second", "memory_bytes", "node")
-            )
+            row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported", **dict.fromkeys(PROGRESS_COLUMNS)}
             row |= {"job": None, "attempts": 0, "note": cell.reason, "log": None}
             if cell.run:
-                row |= self._found(RunDir(self._results, cell.run_id), states[cell.run_id])
-            if place := placed.get(cell.run_id):
-                row |= _in_queue(row["state"], place, known)
+                row |= self._run_columns(RunDir(self._results, cell.run_id), states[cell.run_id])
+            if job := submitted.get(cell.run_id):
+                row |= _queue_columns(row["state"], job, queue)
             rows.append(row)
-        silent = "Slurm does not answer here: what is queued is what was submitted" if known is None else ""
-        return SweepStatus(rows, dict(Counter(row["state"] for row in rows)), self._left(rows), silent)
+        message = "Slurm does not answer here: what is queued is what was submitted" if queue is None else ""
+        return SweepStatus(rows, dict(Counter(row["state"] for row in rows)), self._seconds_left(rows), message)
 
-    def _found(self, folder: RunDir, now: State) -> dict[str, Any]:
-        tried = attempts.read(folder)
-        found: dict[str, Any] = {"state": now.name, "note": now.note, "attempts": len(tried)}
-        if tried:
-            found |= {"job": tried[-1].job, "node": tried[-1].host, "log": tried[-1].log}
-        if now.name == "running":
-            keys = ("step", "steps", "epoch", "eta_seconds", "samples_per_second", "memory_bytes", "node", "job")
-            said = progress_file.read(folder)
-            found |= {key: said[key] for key in keys if said.get(key) is not None}
-            found["note"] = said.get("phase", "set-up")
-        if now.name in ("failed", "parked"):
-            found |= self._failure(folder, now.note)
-        if now.name == "done":
-            self._done(folder)
-        return found
+    def _run_columns(self, run_dir: RunDir, current: State) -> dict[str, Any]:
+        made = attempts.read(run_dir)
+        columns: dict[str, Any] = {"state": current.name, "note": current.note, "attempts": len(made)}
+        if made:
+            columns |= {"job": made[-1].job, "node": made[-1].host, "log": made[-1].log}
+        if current.name == "running":
+            progress = progress_file.read(run_dir)
+            keys = (*PROGRESS_COLUMNS, "job")
+            columns |= {key: progress[key] for key in keys if progress.get(key) is not None}
+            columns["note"] = progress.get("phase", "set-up")
+        if current.name in ("failed", "parked"):
+            columns |= self._failure_columns(run_dir, current.note)
+        if current.name == "done" and run_dir.id not in self._run_seconds:
+            record = run_dir.read()
+            self._run_seconds[run_dir.id] = float((record and record.time.get("total_seconds")) or 0)
+        return columns
 
-    def _failure(self, folder: RunDir, cause: str) -> dict[str, Any]:
-        record = folder.read()
-        message = " ".join(record.error.message.split())[:200] if record and record.error else ""
+    def _failure_columns(self, run_dir: RunDir, cause: str) -> dict[str, Any]:
+        record = run_dir.read()
+        error = record.error if record else None
+        message = " ".join(error.message.split())[:200] if error else ""
         return {
             "note": f"{cause}: {message}",
-            "step": record.error.step if record and record.error else None,
-            "log": str(folder.log) if folder.log.exists() else attempts.log(folder),
+            "step": error.step if error else None,
+            "log": str(run_dir.log) if run_dir.log.exists() else attempts.last_log(run_dir),
         }
 
-    def _done(self, folder: RunDir) -> None:
-        if folder.id not in self._seconds:
-            record = folder.read()
-            self._seconds[folder.id] = float((record and record.time.get("total_seconds")) or 0)
-
-    def _left(self, rows: list[dict[str, Any]]) -> float | None:
+    def _seconds_left(self, rows: list[dict[str, Any]]) -> float | None:
         """Estimate the time until all runs are settled.
 
-        The rest of the running ones, as long for the others as those that are done took on the mean, shared by as many
-        workers as are at work.
+        Running runs need the rest of their training, others as long as the finished ones took on average. The sum is
+        divided by the number of running runs, which is how many workers there are.
         """
-        todo = [row for row in rows if row["state"] in OPEN]
-        running = [row for row in todo if row["state"] == "running"]
-        if not todo:
+        unsettled = [row for row in rows if not STATES[row["state"]].settled]
+        running = [row for row in unsettled if row["state"] == "running"]
+        if not unsettled:
             return 0.0
-        mean = sum(self._seconds.values()) / len(self._seconds) if self._seconds else None
-        rest = [row["eta_seconds"] if row["state"] == "running" else mean for row in todo]
-        known = [seconds if seconds is not None else mean for seconds in rest]
-        if not running or any(seconds is None for seconds in known):
+        mean = sum(self._run_seconds.values()) / len(self._run_seconds) if self._run_seconds else None
+        rest = [row["eta_seconds"] if row["state"] == "running" else mean for row in unsettled]
+        estimates = [seconds if seconds is not None else mean for seconds in rest]
+        if not running or any(seconds is None for seconds in estimates):
             return None
-        return sum(seconds for seconds in known if seconds is not None) / len(running)
+        return sum(seconds for seconds in estimates if seconds is not None) / len(running)
 
 
-def _in_queue(name: str, place: SubmittedJob, known: dict[str, QueuedJob] | None) -> dict[str, Any]:
-    """Say what Slurm is to do with a run that nobody works on; a run that began is preempted, whatever ended it."""
-    if known is None and name == "missing":
-        return {"state": "queued", "job": place.job, "note": "Slurm does not answer"}
-    job = known.get(place.job) if known else None
+def _queue_columns(name: str, submitted: SubmittedJob, queue: dict[str, QueuedJob] | None) -> dict[str, Any]:
+    """Return what the queue adds to the row of a run in state ``name``; ``queue`` is None where Slurm is silent.
+
+    A run that nobody works on is queued if it has never begun; if it has begun and its job waits again, it was
+    preempted, whatever ended the attempt.
+    """
+    if queue is None:
+        if name != "missing":
+            return {}
+        return {"state": "queued", "job": submitted.id, "note": "Slurm does not answer"}
+    job = queue.get(submitted.id)
     if job is None:
-        gone = {"note": f"its job {place.job} is gone; run the sweep again"} if known is not None else {}
-        return gone if name == "missing" else {}
+        return {"note": f"its job {submitted.id} is gone; run the sweep again"} if name == "missing" else {}
     if name == "missing":
-        why = "starting" if job.state == "RUNNING" else job.reason
-        return {"state": "queued", "job": job.id, "node": job.node or None, "note": why}
+        note = "starting" if job.state == "RUNNING" else job.reason
+        return {"state": "queued", "job": job.id, "node": job.node or None, "note": note}
     return {"state": "preempted", "job": job.id} if name == "interrupted" else {}
 
 
-def named(results: Path, wanted: str) -> RunDir:
-    """Return the folder of a run by its id or the beginning of it.
+def find_run_dir(results: Path, prefix: str, data: str | None = None) -> RunDir:
+    """Return the directory of a run by its id or the beginning of it; ``data`` is the name of its data root.
 
     Raises:
-        UsageError: no run is called so, or several are.
+        UsageError: no id begins so, or several do.
     """
-    found = sorted(path.name for path in (results / "runs").glob("*") if path.name.startswith(wanted))
-    if wanted in found:
-        found = [wanted]
-    if not found:
-        raise UsageError(f"{wanted}: no such run below {results / 'runs'}; `python -m bench status` lists them")
-    if len(found) > 1:
-        raise UsageError(f"{wanted}: {len(found)} runs are called so: {', '.join(found[:4])}; give more of the id")
-    return RunDir(results, found[0])
+    matches = sorted(path.name for path in (results / "runs").glob("*") if path.name.startswith(prefix))
+    if data:
+        matches = [name for name in matches if _data_name(RunDir(results, name)) == data]
+    if prefix in matches:
+        matches = [prefix]
+    if not matches:
+        raise UsageError(f"{prefix}: no such run below {results / 'runs'}; `python -m bench status` lists them")
+    if len(matches) > 1:
+        raise UsageError(f"{prefix}: {len(matches)} runs are called so: {', '.join(matches[:4])}; give more of the id")
+    return RunDir(results, matches[0])
+
+
+def _data_name(run_dir: RunDir) -> str | None:
+    """Return the name of a run's data root; None where run.json cannot be read."""
+    try:
+        return str(json.loads(run_dir.run.read_bytes())["data"])
+    except (OSError, ValueError, KeyError):
+        return None

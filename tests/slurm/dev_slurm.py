@@ -52,15 +52,15 @@ class DevSlurm:
         file = self.folder / f"{job}.out"
         return file.read_text().splitlines() if file.exists() else []
 
-    def shown(self, job: str, key: str) -> str:
+    def job_field(self, job: str, key: str) -> str:
         """Return a field of ``scontrol show job``, such as JobState, Restarts, NodeList, or "" if it is forgotten."""
         done = subprocess.run(["scontrol", "-o", "show", "job", job], env=self.env, capture_output=True, text=True)
-        found = re.search(rf"(?<!\S){key}=(\S*)", done.stdout)
-        return found[1] if found else ""
+        match = re.search(rf"(?<!\S){key}=(\S*)", done.stdout)
+        return match[1] if match else ""
 
     def wait(self, job: str, state: str, seconds: float = 30) -> None:
         """Wait until a job is in a state, such as RUNNING or COMPLETED."""
-        self.until(lambda: self.shown(job, "JobState") == state, f"job {job} is {state}", seconds)
+        self.until(lambda: self.job_field(job, "JobState") == state, f"job {job} is {state}", seconds)
 
     def node(self, name: str) -> str:
         """Return a node's state: idle, mixed, allocated, down, ..."""

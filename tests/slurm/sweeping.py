@@ -68,8 +68,8 @@ class Sweeping:
 
     def words(self, runs: Sequence[Run]) -> list[str]:
         """Return the flags of the sweep that consists of these runs (a product of methods and seeds)."""
-        methods = ",".join(dict.fromkeys(one.method for one in runs))
-        seeds = ",".join(str(seed) for seed in dict.fromkeys(one.seed for one in runs))
+        methods = ",".join(dict.fromkeys(run_.method for run_ in runs))
+        seeds = ",".join(str(seed) for seed in dict.fromkeys(run_.seed for run_ in runs))
         settings = {**SETTINGS, "steps": runs[0].recipe.steps}
         return [
             *("--methods", methods, "--seeds", seeds, "--suites", "image-text", "--tasks", "gqa"),
@@ -77,12 +77,12 @@ class Sweeping:
             *("--results", str(self.results)),
         ]
 
-    def where(self) -> list[str]:
+    def folder_flags(self) -> list[str]:
         return ["--data", f"mini={self.data}", "--reports", str(self.folder / "reports")]
 
     def start(self, runs: Sequence[Run], *flags: str) -> subprocess.Popen[str]:
         """Start a sweep in the background."""
-        command = [sys.executable, "-m", "bench", "sweep", *self.words(runs), *self.where(), *flags]
+        command = [sys.executable, "-m", "bench", "sweep", *self.words(runs), *self.folder_flags(), *flags]
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.started.append(subprocess.Popen(command, cwd=ROOT, env=self.env, **pipes))
         return self.started[-1]
@@ -94,9 +94,9 @@ class Sweeping:
     @staticmethod
     def end(sweep: subprocess.Popen[str], code: int = 0, seconds: float = 150) -> str:
         """Wait for a sweep to end; return what it said."""
-        said = sweep.communicate(timeout=seconds)[0]
-        assert sweep.returncode == code, said
-        return said
+        output = sweep.communicate(timeout=seconds)[0]
+        assert sweep.returncode == code, output
+        return output
 
     def bench(self, *words: str, code: int = 0) -> str:
         """Run another verb; return what it prints."""
@@ -109,25 +109,25 @@ class Sweeping:
         rows = json.loads(self.bench("status", *self.words(runs), "--format", "json"))["runs"]
         return {row["run"]: row for row in rows}
 
-    def at(self, one: Run) -> RunDir:
-        return RunDir(self.results, one.id)
+    def at(self, run_: Run) -> RunDir:
+        return RunDir(self.results, run_.id)
 
-    def attempts(self, one: Run) -> list[Attempt]:
-        return attempts.read(self.at(one))
+    def attempts(self, run_: Run) -> list[Attempt]:
+        return attempts.read(self.at(run_))
 
-    def job(self, one: Run) -> str:
-        return str(self.attempts(one)[-1].job)
+    def job(self, run_: Run) -> str:
+        return str(self.attempts(run_)[-1].job)
 
-    def node(self, one: Run) -> str:
-        return self.attempts(one)[-1].host
+    def node(self, run_: Run) -> str:
+        return self.attempts(run_)[-1].host
 
     def at_gate(self, *runs: Run, seconds: float = 120) -> None:
         """Wait until runs have made a checkpoint and ten updates; they go no further until the gate is opened."""
 
-        def there(one: Run) -> bool:
-            return self.at(one).checkpoint.exists() and progress_file.read(self.at(one)).get("step") == 10
+        def waits(run_: Run) -> bool:
+            return self.at(run_).checkpoint.exists() and progress_file.read(self.at(run_)).get("step") == 10
 
-        self.until(lambda: all(there(one) for one in runs), "the runs are at the gate", seconds)
+        self.until(lambda: all(waits(run_) for run_ in runs), "the runs are at the gate", seconds)
 
     def open(self) -> None:
         """Let runs go on."""
@@ -151,22 +151,22 @@ def undisturbed(runs: Sequence[Run], results: Path, data: Path) -> None:
 def same(ours: Sweeping, runs: Sequence[Run], reference: Path) -> None:
     """Assert that every run has exactly one valid record, with scores and weights of an undisturbed inline sweep."""
     folders = {path.name for path in (ours.results / "runs").iterdir()}
-    assert folders == {one.id for one in runs}
-    for one in runs:
-        here, there = ours.at(one), RunDir(reference, one.id)
-        record, expected = here.read(), there.read()
-        assert record is not None, one.id
-        assert expected is not None, one.id
+    assert folders == {run_.id for run_ in runs}
+    for run_ in runs:
+        run_dir, reference_dir = ours.at(run_), RunDir(reference, run_.id)
+        record, expected = run_dir.read(), reference_dir.read()
+        assert record is not None, run_.id
+        assert expected is not None, run_.id
         assert record.status == "done", record.error
         assert {n: s.metrics for n, s in record.scores.items()} == {n: s.metrics for n, s in expected.scores.items()}
-        assert here.weights.read_bytes() == there.weights.read_bytes()
-        assert here.read_predictions("gqa") == there.read_predictions("gqa")
-        steps = [row["step"] for row in read_lines(here.curve)]
+        assert run_dir.weights.read_bytes() == reference_dir.weights.read_bytes()
+        assert run_dir.read_predictions("gqa") == reference_dir.read_predictions("gqa")
+        steps = [row["step"] for row in read_lines(run_dir.curve)]
         assert steps == sorted(set(steps))
-        assert steps[-1] == one.recipe.steps
-        assert [attempt.outcome for attempt in ours.attempts(one)].count("done") == 1
-        left = {path.name for path in here.path.iterdir() if path.name.startswith(".") or "progress" in path.name}
+        assert steps[-1] == run_.recipe.steps
+        assert [attempt.outcome for attempt in ours.attempts(run_)].count("done") == 1
+        left = {path.name for path in run_dir.path.iterdir() if path.name.startswith(".") or "progress" in path.name}
         assert not left
-        claim = current(here.claim)
+        claim = current(run_dir.claim)
         assert claim is not None
-        assert not ClaimObserver().is_held(here.claim)
+        assert not ClaimObserver().is_held(run_dir.claim)

@@ -36,17 +36,17 @@ def lives(pid: str | int) -> bool:
 def test_jobs_see_the_gpus_they_asked_for(cluster: DevSlurm) -> None:
     script = 'echo "$SLURMD_NODENAME:$CUDA_VISIBLE_DEVICES"; srun printenv CUDA_VISIBLE_DEVICES'
     two = cluster.submit(script, "--gpus-per-node=2", "--nodelist=node3")
-    one = cluster.submit("srun printenv CUDA_VISIBLE_DEVICES", "--gpus-per-node=1")
+    single_gpu = cluster.submit("srun printenv CUDA_VISIBLE_DEVICES", "--gpus-per-node=1")
     none = cluster.submit('echo "[$CUDA_VISIBLE_DEVICES]"')
-    for job in (two, one, none):
+    for job in (two, single_gpu, none):
         cluster.wait(job, "COMPLETED")
     assert cluster.output(two) == ["node3:0,1", "0,1"]
-    assert cluster.output(one) == ["0"]
+    assert cluster.output(single_gpu) == ["0"]
     assert cluster.output(none) == ["[]"]
 
     def accounted() -> bool:
-        told = cluster.run("sacct", "-X", "--noheader", "--parsable2", "--format=State,AllocTRES", "-j", two)
-        return told.startswith("COMPLETED|") and "gres/gpu=2" in told
+        answer = cluster.run("sacct", "-X", "--noheader", "--parsable2", "--format=State,AllocTRES", "-j", two)
+        return answer.startswith("COMPLETED|") and "gres/gpu=2" in answer
 
     cluster.until(accounted, "sacct knows the job and its GPUs")
 
@@ -56,7 +56,7 @@ def test_a_dead_node_loses_its_jobs_to_another_and_comes_back(cluster: DevSlurm)
     script = 'srun bash -c "setsid env -i sleep 600 & echo \\$\\$ \\$!; sleep 600"'
     job = cluster.submit(script, "--requeue", "--exclude=node4")
     cluster.until(lambda: cluster.output(job), "the job runs")
-    first = cluster.shown(job, "NodeList")
+    first = cluster.job_field(job, "NodeList")
     begun = cluster.output(job)
     workers = begun[0].split()
     assert all(map(lives, workers))
@@ -68,9 +68,9 @@ def test_a_dead_node_loses_its_jobs_to_another_and_comes_back(cluster: DevSlurm)
     assert not any(map(lives, workers))
     assert cluster.output(job) == begun  # nobody had time to say that something is wrong
     cluster.until(lambda: len(cluster.output(job)) == 2, "the job runs again")
-    assert cluster.shown(job, "Restarts") == "1"
-    assert cluster.shown(job, "NodeList") not in (first, "node4")
-    assert (cluster.shown(other, "JobState"), cluster.shown(other, "Restarts")) == ("RUNNING", "0")
+    assert cluster.job_field(job, "Restarts") == "1"
+    assert cluster.job_field(job, "NodeList") not in (first, "node4")
+    assert (cluster.job_field(other, "JobState"), cluster.job_field(other, "Restarts")) == ("RUNNING", "0")
 
     cluster.control("start-node", first)
     assert cluster.node(first) == "idle"
@@ -86,7 +86,7 @@ def test_the_queue_outlives_the_controller(cluster: DevSlurm) -> None:
     after = pids(cluster)
     assert before.pop("slurmctld.pid") != after.pop("slurmctld.pid")
     assert before == after
-    assert cluster.shown(held, "JobState") == "PENDING"
+    assert cluster.job_field(held, "JobState") == "PENDING"
     cluster.run("scontrol", "release", held)
     for job, says in ((running, "done"), (held, "later")):
         cluster.wait(job, "COMPLETED")
@@ -94,17 +94,17 @@ def test_the_queue_outlives_the_controller(cluster: DevSlurm) -> None:
 
 
 def test_the_normal_partition_preempts_the_low_one(cluster: DevSlurm) -> None:
-    whole = ("--nodelist=node2", "--exclusive")
+    whole_node = ("--nodelist=node2", "--exclusive")
     script = "trap 'echo told; kill %1; exit 1' USR2; echo begun; sleep 600 & wait"
     low = cluster.submit(
-        f'srun bash -c "{script}"; sleep 600', *whole, "--partition=low", "--signal=USR2@60", "--requeue"
+        f'srun bash -c "{script}"; sleep 600', *whole_node, "--partition=low", "--signal=USR2@60", "--requeue"
     )
     cluster.until(lambda: cluster.output(low) == ["begun"], "the low job runs")
-    high = cluster.submit("sleep 1", *whole)
+    high = cluster.submit("sleep 1", *whole_node)
     cluster.wait(high, "COMPLETED")
     assert cluster.output(low)[:2] == ["begun", "told"]  # before the normal job could start
     cluster.until(lambda: cluster.output(low).count("begun") == 2, "the low job runs again")
-    assert cluster.shown(low, "Restarts") == "1"
+    assert cluster.job_field(low, "Restarts") == "1"
 
 
 def test_up_starts_only_what_does_not_run(cluster: DevSlurm) -> None:
@@ -137,8 +137,8 @@ def test_a_job_of_the_profile_gets_what_it_asks_for(cluster: DevSlurm, tmp_path:
     job = cluster.run("sbatch", "--parsable", str(file)).strip()
     cluster.wait(job, "COMPLETED")
     assert (tmp_path / f"{job}_0_log.out").read_text().split() == ["1", "1", str(profile.cpus)]
-    shown = {key: cluster.shown(job, key) for key in ("Partition", "Requeue", "TimeLimit", "MinMemoryNode", "Comment")}
-    assert shown == {
+    fields = ("Partition", "Requeue", "TimeLimit", "MinMemoryNode", "Comment")
+    assert {key: cluster.job_field(job, key) for key in fields} == {
         "Partition": profile.partition,
         "Requeue": "1",
         "TimeLimit": "00:30:00",
@@ -177,16 +177,18 @@ def test_down_leaves_nothing_and_touches_no_other_cluster(
     finally:
         small.control("down")
     assert not any(map(lives, everything))
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and lives(pid) and str(small.folder) in told(pid)]
+    assert not [
+        pid for pid in os.listdir("/proc") if pid.isdigit() and lives(pid) and str(small.folder) in process_text(pid)
+    ]
     assert not [path for path in small.folder.rglob("*") if path.is_socket()]
     assert not any(map(listens, range(first, last + 1)))
     assert (small.folder / "log" / "slurmctld.log").exists()
     small.control("down")
     cluster.control("status")
-    assert cluster.shown(neighbour, "JobState") == "RUNNING"
+    assert cluster.job_field(neighbour, "JobState") == "RUNNING"
 
 
-def told(pid: str) -> str:
+def process_text(pid: str) -> str:
     """The arguments and the environment of a process."""
     try:
         return "".join(Path(f"/proc/{pid}/{part}").read_text(errors="replace") for part in ("cmdline", "environ"))

@@ -40,12 +40,12 @@ def on(cluster: DevSlurm, reference: Path, tmp_path: Path, tiny_root: Path) -> I
 
 def table(results: Path) -> str:
     cells = [
-        {key: getattr(one, key) for key in ("method", "backbone", "suite", "seed")}
-        | {"run_id": one.id, "label": one.title, "tasks": ["gqa"], "status": "done", "cause": None}
-        for one in SHORT
+        {key: getattr(run_, key) for key in ("method", "backbone", "suite", "seed")}
+        | {"run_id": run_.id, "label": run_.title, "tasks": ["gqa"], "status": "done", "cause": None}
+        for run_ in SHORT
     ]
     frame = load_results(results)
-    text = table_text(frame[frame["run_id"].isin([one.id for one in SHORT])], cells)
+    text = table_text(frame[frame["run_id"].isin([run_.id for run_ in SHORT])], cells)
     return text.strip()
 
 
@@ -56,11 +56,11 @@ def parent_named(pid: int, name: str) -> psutil.Process:
 def test_an_array_gives_the_table_of_an_inline_sweep(on: Sweeping, reference: Path) -> None:
     on.open()
     del on.env["NO_PICTURES"]
-    said = on.sweep(SHORT, *on.profile(pack=2, parallel=2))
-    assert "submitted 4 runs in 2 jobs" in said
-    assert table(reference) in said
+    output = on.sweep(SHORT, *on.profile(pack=2, parallel=2))
+    assert "submitted 4 runs in 2 jobs" in output
+    assert table(reference) in output
     same(on, SHORT, reference)
-    assert len({on.job(one).partition("_")[0] for one in SHORT}) == 1
+    assert len({on.job(run_).partition("_")[0] for run_ in SHORT}) == 1
     assert "0 to do, 4 already done" in on.sweep(SHORT, *on.profile())
 
 
@@ -84,13 +84,13 @@ def test_runs_that_are_told_to_stop_go_on_where_they_were(on: Sweeping, referenc
     on.cluster.run("scancel", "--signal=USR2", on.job(LONG[0]))
     on.cluster.run("scontrol", "requeue", on.job(LONG[1]))
     on.open()
-    on.until(lambda: all(on.attempts(one)[0].outcome for one in LONG[:2]), "they have stopped")
+    on.until(lambda: all(on.attempts(run_)[0].outcome for run_ in LONG[:2]), "they have stopped")
     assert {row["state"] for row in on.status(LONG[:2]).values()} <= {"preempted", "running"}
     on.end(sweep)
     same(on, LONG[:2], reference)
-    for one, name in zip(LONG, ("SIGUSR2", "SIGTERM"), strict=False):
-        assert [(a.outcome, a.reason) for a in on.attempts(one)] == [("interrupted", name), ("done", "")]
-        first, second = read_lines(on.at(one).segments)
+    for run_, name in zip(LONG, ("SIGUSR2", "SIGTERM"), strict=False):
+        assert [(a.outcome, a.reason) for a in on.attempts(run_)] == [("interrupted", name), ("done", "")]
+        first, second = read_lines(on.at(run_).segments)
         assert first["reason"] == name
         assert first["end_step"] == second["start_step"] >= 10
 
@@ -103,8 +103,8 @@ def test_preempted_runs_give_way_and_come_back(on: Sweeping, reference: Path) ->
     on.cluster.wait(high, "COMPLETED", 60)
     on.end(sweep)
     same(on, LONG[:2], reference)
-    for one in LONG[:2]:
-        assert [a.reason for a in on.attempts(one)] == ["SIGUSR2", ""]
+    for run_ in LONG[:2]:
+        assert [a.reason for a in on.attempts(run_)] == ["SIGUSR2", ""]
 
 
 def test_a_lost_node_costs_nothing_whatever_its_clock_says(on: Sweeping, reference: Path) -> None:
@@ -112,17 +112,17 @@ def test_a_lost_node_costs_nothing_whatever_its_clock_says(on: Sweeping, referen
     on.env["CLOCK_AHEAD_ON"] = "node1"
     sweep = on.start(LONG[:2], *on.profile())
     on.at_gate(*LONG[:2])
-    lost = [one for one in LONG[:2] if on.node(one) == "node1"]
+    lost = [run_ for run_ in LONG[:2] if on.node(run_) == "node1"]
     assert lost
     on.cluster.control("kill-node", "node1")
     on.cluster.run("scontrol", "update", "nodename=node1", "state=down", "reason=test")
     on.open()
     on.end(sweep)
     same(on, LONG[:2], reference)
-    for one in lost:
-        assert [a.outcome for a in on.attempts(one)] == [None, "done"]
-        assert on.node(one) != "node1"
-        assert [row["reason"] for row in read_lines(on.at(one).segments)] == ["killed", "done"]
+    for run_ in lost:
+        assert [a.outcome for a in on.attempts(run_)] == [None, "done"]
+        assert on.node(run_) != "node1"
+        assert [row["reason"] for row in read_lines(on.at(run_).segments)] == ["killed", "done"]
 
 
 def test_what_is_killed_is_started_again(on: Sweeping, reference: Path) -> None:
@@ -131,7 +131,7 @@ def test_what_is_killed_is_started_again(on: Sweeping, reference: Path) -> None:
     worker, step, script = LONG
     os.kill(on.attempts(worker)[-1].pid, signal.SIGKILL)
     parent_named(on.attempts(step)[-1].pid, "slurmstepd").kill()
-    job = on.cluster.shown(on.job(script), "JobId")
+    job = on.cluster.job_field(on.job(script), "JobId")
     shells = [
         p for p in psutil.process_iter(["cmdline"]) if f"job{job}/slurm_script" in " ".join(p.info["cmdline"] or ())
     ]
@@ -150,11 +150,11 @@ def test_cancelled_runs_stop_and_are_run_when_asked_for_again(on: Sweeping, refe
     sweep = on.start(LONG[:2], *on.profile(parallel=1))
     on.at_gate(LONG[0])
     assert [row["state"] for row in on.status(LONG[:2]).values()] == ["running", "queued"]
-    said = on.bench("cancel", *on.words(LONG[:2]))
-    assert "2 runs cancelled" in said
+    output = on.bench("cancel", *on.words(LONG[:2]))
+    assert "2 runs cancelled" in output
     on.open()
-    said = on.end(sweep, code=1)
-    assert said.count("cancelled") >= 2
+    output = on.end(sweep, code=1)
+    assert output.count("cancelled") >= 2
     assert [row["state"] for row in on.status(LONG[:2]).values()] == ["cancelled", "cancelled"]
     assert [(a.outcome, a.reason) for a in on.attempts(LONG[0])] == [("interrupted", "cancelled")]
     assert on.attempts(LONG[1]) == []
@@ -167,9 +167,9 @@ def test_jobs_that_a_person_takes_out_of_the_queue_stay_out(on: Sweeping, refere
     on.at_gate(LONG[0])
     on.cluster.run("scancel", on.job(LONG[0]).partition("_")[0])
     on.open()
-    said = on.end(sweep, code=1)
-    assert f"{LONG[0].id}: interrupted" in said
-    assert f"{LONG[1].id}: missing" in said
+    output = on.end(sweep, code=1)
+    assert f"{LONG[0].id}: interrupted" in output
+    assert f"{LONG[1].id}: missing" in output
     on.sweep(LONG[:2], *on.profile())
     same(on, LONG[:2], reference)
 
@@ -188,11 +188,11 @@ def test_the_controller_dies_and_comes_back(on: Sweeping, reference: Path) -> No
 def test_two_sweeps_at_once_do_everything_once(on: Sweeping, reference: Path) -> None:
     on.open()
     sweeps = [on.start(SHORT, *on.profile()) for _ in range(2)]
-    said = [on.end(sweep) for sweep in sweeps]
+    output = [on.end(sweep) for sweep in sweeps]
     same(on, SHORT, reference)
-    assert sorted("submitted 4 runs" in text for text in said) == [False, True]
-    assert any("4 runs are queued or being run already" in text for text in said)
-    assert [len(on.attempts(one)) for one in SHORT] == [1] * 4
+    assert sorted("submitted 4 runs" in text for text in output) == [False, True]
+    assert any("4 runs are queued or being run already" in text for text in output)
+    assert [len(on.attempts(run_)) for run_ in SHORT] == [1] * 4
 
 
 @pytest.fixture
@@ -212,27 +212,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_loses_nothing_that_was_there(on: Sweeping, reference: Path, small_disk: Path) -> None:
-    one = LONG[0]
-    sweep = on.start([one], *on.profile())
-    on.at_gate(one)
+    run_ = LONG[0]
+    sweep = on.start([run_], *on.profile())
+    on.at_gate(run_)
     with suppress(OSError), (small_disk / "ballast").open("wb") as file:
         while True:
             file.write(b"\0" * 4096)
             file.flush()
     on.open()
-    said = on.end(sweep, code=2)
-    assert said.count("error:") == 1
-    assert "No space left on device" in said
-    assert on.status([one])[one.id]["state"] == "interrupted"
+    output = on.end(sweep, code=2)
+    assert output.count("error:") == 1
+    assert "No space left on device" in output
+    assert on.status([run_])[run_.id]["state"] == "interrupted"
     (small_disk / "ballast").unlink()
-    on.sweep([one], *on.profile())
-    same(on, [one], reference)
-    assert read_lines(on.at(one).segments)[-1]["start_step"] == 5  # the last checkpoint that there was room for
+    on.sweep([run_], *on.profile())
+    same(on, [run_], reference)
+    assert read_lines(on.at(run_).segments)[-1]["start_step"] == 5  # the last checkpoint that there was room for
 
 
 def test_a_read_only_folder_is_one_clear_error(on: Sweeping, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    said = on.sweep(SHORT, *on.profile(), code=2)
-    assert said.count("error:") == 1
-    assert "--results" in said
+    output = on.sweep(SHORT, *on.profile(), code=2)
+    assert output.count("error:") == 1
+    assert "--results" in output
     assert not list(small_disk.iterdir())

@@ -225,10 +225,10 @@ def test_beats_go_on_by_themselves_and_carry_messages(folder: Path, monkeypatch:
     monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "0.3")
     lease = acquire(folder, ClaimObserver())
     assert lease is not None
-    said = iter([RuntimeError("out of order"), None, "cancelled"])
+    answers = iter([RuntimeError("out of order"), None, "cancelled"])
 
     def on_beat() -> str | None:
-        if isinstance(what := next(said), Exception):
+        if isinstance(what := next(answers), Exception):
             raise what
         return what
 

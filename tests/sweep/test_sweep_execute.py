@@ -14,10 +14,11 @@ import pytest
 from bench.config import Execution, Run, resolve
 from bench.events import Report, RunEvent, RunHold
 from bench.records import Record, RunDir
+from bench.states import NEVER, UNTIL_PARKED
 from bench.sweep import attempts
 from bench.sweep.claims import ClaimObserver, acquire, current, this_process
-from bench.sweep.execute import try_again, work_through
-from bench.sweep.states import state
+from bench.sweep.execute import begin_anew, work_through
+from bench.sweep.run_state import state
 
 
 def make(seed: int) -> Run:
@@ -31,7 +32,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 
 def states(results: Path, runs: list[Run]) -> list[str]:
-    return [" ".join([found.name, found.note]).strip() for found in (state(results, run) for run in runs)]
+    return [" ".join([current.name, current.note]).strip() for current in (state(results, run) for run in runs)]
 
 
 def test_every_failure_keeps_its_cause_and_the_rest_goes_on(
@@ -39,7 +40,7 @@ def test_every_failure_keeps_its_cause_and_the_rest_goes_on(
 ) -> None:
     causes = dict(zip(("2", "3", "4", "5", "6"), fake_runs.ERRORS, strict=True))
     monkeypatch.setenv("FAKE_RUNS", json.dumps(causes))
-    work_through(runs, Execution(), tmp_path)
+    work_through(runs, Execution(), tmp_path, retry=NEVER)
     assert states(tmp_path, runs) == ["done", *(f"failed {cause}" for cause in causes.values()), "done"]
 
 
@@ -48,10 +49,10 @@ def test_a_second_time_nothing_is_done_and_failures_only_if_asked(
 ) -> None:
     monkeypatch.setenv("FAKE_RUNS", '{"2": "oom"}')
     for _ in range(2):
-        work_through(runs, Execution(), tmp_path)
+        work_through(runs, Execution(), tmp_path, retry=NEVER)
     assert len(fake_runs.ledger(tmp_path)) == len(runs)
     monkeypatch.delenv("FAKE_RUNS")
-    assert try_again(runs[1], tmp_path)
+    assert begin_anew(runs[1], tmp_path)
     work_through(runs, Execution(), tmp_path)
     assert [row[0] for row in fake_runs.ledger(tmp_path)] == [*(run.id for run in runs), runs[1].id]
     assert states(tmp_path, runs) == ["done"] * len(runs)
@@ -128,12 +129,12 @@ def test_every_attempt_is_written_down_with_its_reason(
     for what in ("interrupt", "oom"):
         monkeypatch.setenv("FAKE_RUNS", json.dumps({"2": what}))
         with contextlib.suppress(KeyboardInterrupt):
-            work_through(runs[1:2], Execution(), tmp_path)
-    told = [(a.number, a.outcome, a.reason) for a in attempts.read(folder)]
-    assert told == [(1, "interrupted", "SIGINT"), (2, "failed", "no more")]
+            work_through(runs[1:2], Execution(), tmp_path, retry=NEVER)
+    endings = [(a.number, a.outcome, a.reason) for a in attempts.read(folder)]
+    assert endings == [(1, "interrupted", "SIGINT"), (2, "failed", "no more")]
     assert attempts.read(folder)[1].kind == "train: MemoryError"
     monkeypatch.delenv("FAKE_RUNS")
-    try_again(runs[1], tmp_path)
+    begin_anew(runs[1], tmp_path)
     work_through(runs[1:2], Execution(), tmp_path)
     assert [a.outcome for a in attempts.read(folder)] == ["done"]
     assert len(list((folder.path / "attempt-1" / "attempts").iterdir())) == 2
@@ -143,11 +144,11 @@ def test_a_run_that_fails_twice_in_the_same_way_is_parked(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_RUNS", '{"1": "error", "2": "oom", "3": "nan"}')
-    work_through(runs[:4], Execution(), tmp_path, again=True)
+    work_through(runs[:4], Execution(), tmp_path, retry=UNTIL_PARKED)
     assert states(tmp_path, runs[:4]) == ["parked error", "parked oom", "failed nan", "done"]
     count = [sum(row[0] == run.id for row in fake_runs.ledger(tmp_path)) for run in runs[:4]]
     assert count == [2, 2, 1, 1]  # a loss that is not finite is so every time
-    work_through(runs[:4], Execution(), tmp_path, again=True)
+    work_through(runs[:4], Execution(), tmp_path, retry=UNTIL_PARKED)
     assert len(fake_runs.ledger(tmp_path)) == sum(count)
 
 
@@ -155,9 +156,9 @@ def test_a_run_that_fails_once_and_then_succeeds_is_done(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_RUNS", '{"1": "oom"}')
-    work_through(runs[:1], Execution(), tmp_path)
+    work_through(runs[:1], Execution(), tmp_path, retry=NEVER)
     monkeypatch.delenv("FAKE_RUNS")
-    work_through(runs[:1], Execution(), tmp_path, again=True)
+    work_through(runs[:1], Execution(), tmp_path, retry=UNTIL_PARKED)
     assert states(tmp_path, runs[:1]) == ["done"]
     assert [a.outcome for a in attempts.read(RunDir(tmp_path, runs[0].id))] == ["failed", "done"]
 
@@ -173,22 +174,23 @@ def dies(folder: RunDir, checkpoint: int | None = None) -> None:
 
 def test_a_run_whose_processes_die_again_and_again_is_parked(runs: list[Run], tmp_path: Path) -> None:
     folder = RunDir(tmp_path, runs[0].id)
-    for _ in range(attempts.KILLS - 1):
+    for _ in range(attempts.KILLS_UNTIL_PARKED - 1):
         dies(folder)
-    assert not attempts.killed_too_often(folder)
+    assert not attempts.kills_in_a_row(folder)
     dies(folder)
     work_through(runs[:2], Execution(), tmp_path)
     assert states(tmp_path, runs[:2]) == ["parked error", "done"]
     record = folder.read()
     assert record is not None
     assert record.error is not None
-    assert (record.error.type, f"killed {attempts.KILLS} times" in record.error.message) == ("WorkerDied", True)
+    assert record.error.type == "WorkerDied"
+    assert f"killed {attempts.KILLS_UNTIL_PARKED} times" in record.error.message
     assert len(fake_runs.ledger(tmp_path)) == 1
 
 
 def test_a_run_that_gets_further_each_time_is_not_parked(runs: list[Run], tmp_path: Path) -> None:
     folder = RunDir(tmp_path, runs[0].id)
-    for number in range(3 * attempts.KILLS):
+    for number in range(3 * attempts.KILLS_UNTIL_PARKED):
         dies(folder, checkpoint=10**18 + number)
     work_through(runs[:1], Execution(), tmp_path)
     assert states(tmp_path, runs[:1]) == ["done"]
@@ -200,7 +202,7 @@ def test_a_cancelled_run_is_left_alone_until_it_is_asked_for_again(runs: list[Ru
     folder.cancelled.touch()
     work_through(runs[:2], Execution(), tmp_path)
     assert states(tmp_path, runs[:2]) == ["cancelled", "done"]
-    try_again(runs[0], tmp_path)
+    begin_anew(runs[0], tmp_path)
     work_through(runs[:2], Execution(), tmp_path)
     assert states(tmp_path, runs[:2]) == ["done", "done"]
 

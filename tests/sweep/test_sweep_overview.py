@@ -13,6 +13,7 @@ from bench.cli import main
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
 from bench.records import RunDir
+from bench.states import NEVER, UNTIL_PARKED
 from bench.sweep import attempts, slurm_client
 from bench.sweep.claims import ClaimObserver, acquire, this_process
 from bench.sweep.execute import work_through
@@ -29,17 +30,17 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
     monkeypatch.setenv("FAKE_RUNS", '{"2": "oom", "3": "error", "4": "interrupt"}')
     results = tmp_path / "results"
-    work_through(RUNS[:2], Execution(), results)
-    work_through(RUNS[2:3], Execution(), results, again=True)
+    work_through(RUNS[:2], Execution(), results, retry=NEVER)
+    work_through(RUNS[2:3], Execution(), results, retry=UNTIL_PARKED)
     with pytest.raises(KeyboardInterrupt):
         work_through(RUNS[3:4], Execution(), results)
     folder = RunDir(results, RUNS[5].id)
     folder.path.mkdir(parents=True)
     folder.cancelled.touch()
     jobs = {f"9_{index}": {run.id: 0} for index, run in enumerate(RUNS[3:])}
-    one = SlurmSubmission(number=1, name="try-1", sweep="try", command="", submitted="2026", jobs=jobs)
+    submission = SlurmSubmission(number=1, name="try-1", sweep="try", command="", submitted="2026", jobs=jobs)
     (results / "slurm" / "try-1").mkdir(parents=True)
-    (results / "slurm" / "try-1" / "submission.json").write_text(one.model_dump_json())
+    (results / "slurm" / "try-1" / "submission.json").write_text(submission.model_dump_json())
     slurm = tmp_path / "bin"
     slurm.mkdir()
     (slurm / "squeue").write_text(f"#!/bin/sh\ncat {slurm}/says\n")
@@ -56,9 +57,9 @@ def look(results: Path, capsys: pytest.CaptureFixture[str]) -> dict:
 
 
 def test_every_state_with_its_reason(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = look(results, capsys)
-    assert [row["run"] for row in told["runs"]] == [run.id for run in RUNS]
-    assert [(row["state"], row["note"]) for row in told["runs"]] == [
+    status = look(results, capsys)
+    assert [row["run"] for row in status["runs"]] == [run.id for run in RUNS]
+    assert [(row["state"], row["note"]) for row in status["runs"]] == [
         ("done", ""),
         ("failed", "oom: no more"),
         ("parked", "error: 'whatever'"),
@@ -68,11 +69,11 @@ def test_every_state_with_its_reason(results: Path, capsys: pytest.CaptureFixtur
         ("queued", "Priority"),
         ("queued", "starting"),
     ]
-    assert [row["attempts"] for row in told["runs"]] == [1, 1, 2, 1, 0, 0, 0, 0]
-    assert told["runs"][7]["node"] == "node7"
-    assert told["totals"]["queued"] == 2
-    assert sum(told["totals"].values()) == len(RUNS)
-    assert told["slurm"] is None
+    assert [row["attempts"] for row in status["runs"]] == [1, 1, 2, 1, 0, 0, 0, 0]
+    assert status["runs"][7]["node"] == "node7"
+    assert status["totals"]["queued"] == 2
+    assert sum(status["totals"].values()) == len(RUNS)
+    assert status["slurm"] is None
 
 
 @pytest.mark.parametrize("how", ["down", "absent"])
@@ -81,11 +82,11 @@ def test_with_slurm_down_or_absent(
 ) -> None:
     squeue = tmp_path / "bin" / "squeue"
     squeue.write_text("#!/bin/sh\nexit 1\n") if how == "down" else monkeypatch.setenv("PATH", str(results))
-    told = look(results, capsys)
+    status = look(results, capsys)
     names = ["done", "failed", "parked", "interrupted", "queued", "cancelled", "queued", "queued"]
-    assert [row["state"] for row in told["runs"]] == names
-    assert told["runs"][6]["note"] == "Slurm does not answer"
-    assert "does not answer" in told["slurm"]
+    assert [row["state"] for row in status["runs"]] == names
+    assert status["runs"][6]["note"] == "Slurm does not answer"
+    assert "does not answer" in status["slurm"]
 
 
 def test_a_running_run_shows_how_far_it_is(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,17 +99,17 @@ def test_a_running_run_shows_how_far_it_is(results: Path, capsys: pytest.Capture
             progress_file(RunEvent("step", RUNS[6].id, "vqa", step, 100, 0.5, step / 50, 32))
             time.sleep(0.02)
         progress_file.write()
-        told = look(results, capsys)["runs"][6]
-        assert (told["state"], told["note"], told["job"]) == ("running", "train", "9_3")
-        assert (told["step"], told["steps"], told["epoch"]) == (5, 100, 0.1)
-        assert 95 * 0.02 <= told["eta_seconds"] <= 95 * 0.2
-        assert 32 / 0.2 < told["samples_per_second"] < 32 / 0.02
-        assert told["memory_bytes"] > 2**20
-        assert told["node"]
+        status = look(results, capsys)["runs"][6]
+        assert (status["state"], status["note"], status["job"]) == ("running", "train", "9_3")
+        assert (status["step"], status["steps"], status["epoch"]) == (5, 100, 0.1)
+        assert 95 * 0.02 <= status["eta_seconds"] <= 95 * 0.2
+        assert 32 / 0.2 < status["samples_per_second"] < 32 / 0.02
+        assert status["memory_bytes"] > 2**20
+        assert status["node"]
         assert main(["status", *WORDS, "--results", str(results)]) == 0
-        shown = capsys.readouterr().out
-        assert "5/100" in shown
-        assert "8 runs: 1 done, 1 failed, 1 parked" in shown
+        stdout = capsys.readouterr().out
+        assert "5/100" in stdout
+        assert "8 runs: 1 done, 1 failed, 1 parked" in stdout
 
 
 def test_the_time_left_is_shared_by_those_at_work(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,13 +140,13 @@ def test_logs_show_attempts_and_outputs(results: Path, capsys: pytest.CaptureFix
     folder = RunDir(results, RUNS[2].id)
     attempts.begin(folder, this_process(), str(out.with_suffix(".err")))
     assert main(["logs", RUNS[2].id[:-4], "--results", str(results), "--lines", "3"]) == 0
-    said = capsys.readouterr().out
-    assert "attempt 1" in said
-    assert "failed 'whatever'" in said
-    assert "attempt 3" in said
-    assert "no end" in said
-    assert "Traceback: whatever" in said
-    assert said.endswith("997\n998\n999\n")
+    output = capsys.readouterr().out
+    assert "attempt 1" in output
+    assert "failed 'whatever'" in output
+    assert "attempt 3" in output
+    assert "no end" in output
+    assert "Traceback: whatever" in output
+    assert output.endswith("997\n998\n999\n")
     assert main(["logs", "lora", "--results", str(results)]) == 2
     assert "give more of the id" in capsys.readouterr().err
     assert main(["logs", "nothing", "--results", str(results)]) == 2
@@ -172,14 +173,14 @@ def test_cancel_marks_what_is_open_and_empties_the_queue(
 def test_a_running_run_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "0.3")
 
-    def one(run: Run, execution: Execution, results: Path, report: object, hold: object) -> None:
+    def wait_for_stop(run: Run, execution: Execution, results: Path, report: object, hold: object) -> None:
         main(["cancel", *WORDS, "--results", str(tmp_path)])
         deadline = time.monotonic() + 30
         while not hold.stop and time.monotonic() < deadline:
             time.sleep(0.01)
         raise KeyboardInterrupt(hold.stop)
 
-    monkeypatch.setattr("bench.run.run_one", one)
+    monkeypatch.setattr("bench.run.run_one", wait_for_stop)
     work_through(RUNS[:1], Execution(), tmp_path)
     (attempt,) = attempts.read(RunDir(tmp_path, RUNS[0].id))
     assert (attempt.outcome, attempt.reason) == ("interrupted", "cancelled")
@@ -192,8 +193,28 @@ def test_retry_lets_failures_be_tried_again(results: Path, capsys: pytest.Captur
     assert main([*words, "--failed"]) == 0
     assert "2 runs to try again" in capsys.readouterr().out
     assert (RunDir(results, RUNS[2].id).path / "attempt-2" / "attempts" / "1.json").exists()
-    assert slurm_client.places(results)
+    assert slurm_client.submitted_jobs(results)
     assert main([*words, "--run", RUNS[5].id]) == 0
     assert "1 runs to try again" in capsys.readouterr().out
     assert main([*words, "--failed"]) == 0
     assert "nothing to try again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("item", ["elsewhere", "elsewhere=/some/folder"])
+def test_the_data_root_is_named_as_for_the_sweep(
+    item: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs on another data root have other ids; its folder need not be there to look at them."""
+    words = ["--methods", "lora", "--suites", "image-text", "--data", item, "--results", str(tmp_path)]
+    monkeypatch.setenv("FAKE_RUNS", '{"1": "oom"}')
+    run = resolve("mini-bart", "lora", "image-text", data="elsewhere")
+    for failed in (run, RUNS[0]):
+        fake_runs.run_one(failed, Execution(), tmp_path)
+    assert main(["status", *words, "--format", "json"]) == 0
+    assert [row["run"] for row in json.loads(capsys.readouterr().out)["runs"]] == [run.id]
+    assert main(["watch", *words]) == 0
+    assert main(["logs", "lora", "--data", item, "--results", str(tmp_path)]) == 0
+    assert main(["cancel", *words]) == 0
+    assert "nothing to cancel" in capsys.readouterr().out
+    assert main(["retry", *words, "--failed"]) == 0
+    assert f"{run.id}: will be tried again" in capsys.readouterr().out

@@ -30,8 +30,8 @@ def measured(results: Path, run: Run, step: float, finished: str = "1", hardware
 
 
 def test_the_summary_is_as_documented() -> None:
-    found = doctest.testmod(pricing)
-    assert found.attempted and not found.failed
+    outcome = doctest.testmod(pricing)
+    assert outcome.attempted and not outcome.failed
 
 
 def test_time_grows_with_steps_and_batch_and_the_rest_stays(tmp_path: Path) -> None:

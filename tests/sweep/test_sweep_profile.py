@@ -138,9 +138,9 @@ def test_what_a_profile_leaves_out_is_left_to_the_cluster(tmp_path: Path) -> Non
     ],
 )
 def test_a_field_becomes_its_option(tmp_path: Path, text: str, expected: str) -> None:
-    found = options(read(tmp_path, f"time_minutes = 60\n{text}"))
-    assert expected in found
-    names = [option.partition("=")[0] for option in found]
+    flags = options(read(tmp_path, f"time_minutes = 60\n{text}"))
+    assert expected in flags
+    names = [option.partition("=")[0] for option in flags]
     assert len(names) == len(set(names))
 
 
@@ -157,9 +157,9 @@ def test_the_shell_sets_variables_to_the_letter_and_makes_the_scratch_folder(tmp
 @pytest.mark.parametrize("file", PROFILES, ids=[file.stem for file in PROFILES])
 def test_a_profile_of_ours_is_read_and_says_where_and_how_long(file: Path) -> None:
     profile = Profile.read(file)
-    found = options(profile)
-    assert {f"partition={profile.partition}", f"time={profile.time_minutes}", "requeue"} <= found
-    assert ("gpus-per-node=1" in found) == ("gpu" in file.stem)
+    flags = options(profile)
+    assert {f"partition={profile.partition}", f"time={profile.time_minutes}", "requeue"} <= flags
+    assert ("gpus-per-node=1" in flags) == ("gpu" in file.stem)
     assert profile.env["HF_HUB_OFFLINE"] == 1
 
 
@@ -203,9 +203,9 @@ def test_there_is_a_profile_for_each_kind() -> None:
     ],
 )
 def test_a_wrong_profile_is_one_clear_error(tmp_path: Path, text: str, fault: str) -> None:
-    with pytest.raises(UsageError, match=f"mine.toml: .*{fault}") as told:
+    with pytest.raises(UsageError, match=f"mine.toml: .*{fault}") as error:
         read(tmp_path, text)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_every_option_that_a_field_covers_is_refused_as_an_extra(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shlex
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench.cli import main
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
 from bench.records import RunDir
@@ -14,7 +17,9 @@ from bench.sweep import attempts, slurm_client
 from bench.sweep.claims import ClaimObserver, acquire, this_process
 from bench.sweep.profile import Profile
 from bench.sweep.resource_estimate import gpus, memory_gb
-from bench.sweep.slurm import SlurmMonitor, SlurmSubmitter, lost
+from bench.sweep.slurm import SlurmSubmitter
+from bench.sweep.slurm_monitor import SlurmMonitor, lost_runs
+from bench.sweep.worker import Pack
 
 PLAIN = {"partition": "main", "time_minutes": 60}
 
@@ -23,7 +28,7 @@ def make(seed: int = 1, backbone: str = "mini-bart", **settings: object) -> Run:
     return resolve(backbone, "lora", "image-text", seed=seed, settings=settings)
 
 
-def sender(results: Path, execution: Execution | None = None, **fields: object) -> SlurmSubmitter:
+def submitter(results: Path, execution: Execution | None = None, **fields: object) -> SlurmSubmitter:
     profile = Profile.model_validate(PLAIN | fields)
     return SlurmSubmitter("try", "python -m bench sweep", results.resolve(), profile, execution or Execution())
 
@@ -38,7 +43,9 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/calls\ncat {folder}/{name}.says 2>/dev/null\n')
         file.chmod(file.stat().st_mode | stat.S_IEXEC)
         (folder / f"{name}.says").write_text("")
-    (folder / "sbatch.says").write_text("Submitted batch job 77\n")
+    answer = 'echo "Submitted batch job $((76 + $(grep -c "^sbatch " calls)))"'
+    with (folder / "sbatch").open("a") as file:
+        file.write(f"cd {folder}; {answer}\n")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
 
@@ -51,16 +58,22 @@ def calls(slurm: Path, name: str) -> list[str]:
     return [line for line in (slurm / "calls").read_text().splitlines() if line.split()[0] == name]
 
 
+def submission_scripts(results: Path) -> list[str]:
+    """The scripts of the array and of the report job of the only submission, in this order."""
+    scripts = {path.resolve() for path in slurm_client.submissions_folder(results).glob("*/.submission_file_*")}
+    return sorted((script.read_text() for script in scripts), key=lambda text: "--dependency" in text)
+
+
 def test_the_script_asks_for_what_the_profile_and_the_runs_say(tmp_path: Path) -> None:
     runs = [make(seed) for seed in range(1, 8)]
     fields = {"array_parallelism": 3, "pack": 2, "signal_seconds": 90, "memory_gb": 7, "cpus": 2, "max_requeues": 4}
-    script = sender(tmp_path, **fields).script(runs)
+    script = submitter(tmp_path, **fields).script(runs)
     for line in ("--array=0-3%3", "--mem=7168M", "--time=60", "--signal=USR2@90", "--cpus-per-task=2", "--requeue"):
         assert f"#SBATCH {line}\n" in script
     assert 'scontrol requeue "$SLURM_JOB_ID"' in script
     assert "-lt 4 ]" in script
     assert "--gpus" not in script
-    assert "scontrol requeue" not in sender(tmp_path, requeue=False).script(runs)
+    assert "scontrol requeue" not in submitter(tmp_path, requeue=False).script(runs)
     assert not list(tmp_path.iterdir())
 
 
@@ -72,7 +85,7 @@ def test_a_job_that_was_stopped_or_killed_asks_to_be_started_again(
     tmp_path: Path, slurm: Path, code: int, restarts: int, asks: bool
 ) -> None:
     """The end of the script is run by a shell after a command that ends with such a code."""
-    script = sender(tmp_path, max_requeues=3).script([make()])
+    script = submitter(tmp_path, max_requeues=3).script([make()])
     end = script[script.index("code=$?") :]
     (tmp_path / "script").write_text(f"(exit {code})\n{end}")
     done = os.waitstatus_to_exitcode(
@@ -90,16 +103,16 @@ def test_requests_follow_from_the_runs_where_the_profile_says_nothing(tmp_path: 
     assert 3 <= memory_gb([large], auto) <= 8
     assert memory_gb([large], cpu) > memory_gb([large], auto)
     assert memory_gb([small, large], cpu) == memory_gb([large], cpu)
-    script = sender(tmp_path).script([small, large])
+    script = submitter(tmp_path).script([small, large])
     assert f"#SBATCH --mem={memory_gb([large], auto)}G\n" in script
     assert "#SBATCH --gpus-per-node=1\n" in script
-    assert "--gpus" not in sender(tmp_path, gpus=0).script([large])
+    assert "--gpus" not in submitter(tmp_path, gpus=0).script([large])
 
 
 def test_one_array_is_sent_once(tmp_path: Path, slurm: Path) -> None:
     runs = [make(seed) for seed in range(1, 6)]
     results = tmp_path / "results"
-    (sent,) = sender(results, pack=2).send(runs)
+    (sent,) = submitter(results, pack=2).submit(runs)
     assert [list(packed) for packed in sent.jobs.values()] == [
         [run.id for run in runs[:2]],
         [run.id for run in runs[2:4]],
@@ -108,30 +121,46 @@ def test_one_array_is_sent_once(tmp_path: Path, slurm: Path) -> None:
     assert list(sent.jobs) == ["77_0", "77_1", "77_2"]
     assert len(calls(slurm, "sbatch")) == 1
     in_queue(slurm, *((job, "PENDING", "Priority", "") for job in sent.jobs))
-    assert sender(results).send(runs) == []
-    (more,) = sender(results).send([*runs, make(9)])
+    assert submitter(results).submit(runs) == []
+    (more,) = submitter(results).submit([*runs, make(9)])
     assert [list(packed) for packed in more.jobs.values()] == [[make(9).id]]
     assert f"--name={sent.name}" in calls(slurm, "squeue")[-1]
+
+
+def test_jobs_execute_command_lines_on_plain_data(tmp_path: Path, slurm: Path) -> None:
+    runs = [make(seed) for seed in range(1, 4)]
+    report = ("sweep", "--set", "a b=1", "--collect")
+    execution = Execution(device="cpu", data={"mini": tmp_path})
+    (sent,) = replace(submitter(tmp_path / "results", execution, pack=2), report_arguments=report).submit(runs)
+    folder = slurm_client.submissions_folder(tmp_path / "results") / sent.name
+    packs = [Pack.read(folder / f"pack-{index}.json") for index in (0, 1)]
+    assert [[run.id for run in pack.runs] for pack in packs] == [[run.id for run in runs[:2]], [runs[2].id]]
+    assert all(pack.execution == execution for pack in packs)
+    assert {(pack.results, pack.retry) for pack in packs} == {(tmp_path / "results", "until-parked")}
+    scripts = submission_scripts(tmp_path / "results")
+    assert f"-m bench work --pack {folder}/pack-$SLURM_ARRAY_TASK_ID.json\n" in scripts[0]
+    assert "-m bench sweep --set 'a b=1' --collect\n" in scripts[1]
+    assert not list(folder.glob("*.pkl"))
 
 
 def test_what_is_done_or_being_run_is_not_sent(tmp_path: Path, slurm: Path) -> None:
     with acquire(RunDir(tmp_path, make(1).id).claim, ClaimObserver()) as lease:
         assert lease
-        (sent,) = sender(tmp_path).send([make(1), make(2)])
+        (sent,) = submitter(tmp_path).submit([make(1), make(2)])
     assert [list(packed) for packed in sent.jobs.values()] == [[make(2).id]]
 
 
 def test_more_runs_than_an_array_holds_are_several(tmp_path: Path, slurm: Path) -> None:
     (slurm / "scontrol.says").write_text("MaxArraySize            = 3\n")
-    sent = sender(tmp_path, pack=2).send([make(seed) for seed in range(1, 9)])
-    assert [len(one.jobs) for one in sent] == [3, 1]
+    sent = submitter(tmp_path, pack=2).submit([make(seed) for seed in range(1, 9)])
+    assert [len(submission.jobs) for submission in sent] == [3, 1]
 
 
 def test_a_refusal_is_one_line(tmp_path: Path, slurm: Path) -> None:
     (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: main' >&2\nexit 1\n")
-    with pytest.raises(UsageError, match="invalid partition specified: main") as told:
-        sender(tmp_path).send([make()])
-    assert "\n" not in str(told.value)
+    with pytest.raises(UsageError, match="invalid partition specified: main") as error:
+        submitter(tmp_path).submit([make()])
+    assert "\n" not in str(error.value)
 
 
 def test_without_slurm_one_line_says_what_is_missing_and_what_to_try(
@@ -145,9 +174,9 @@ def test_without_slurm_one_line_says_what_is_missing_and_what_to_try(
     with pytest.raises(UsageError, match=r"does not answer.*slurm/dev-cluster up"):
         slurm_client.require()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match=r"no sbatch.*slurm/dev-cluster up.*--executor local") as told:
+    with pytest.raises(UsageError, match=r"no sbatch.*slurm/dev-cluster up.*--executor local") as error:
         slurm_client.require()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def tried(results: Path, run: Run, outcome: str | None = None, reason: str = "") -> None:
@@ -161,49 +190,82 @@ def tried(results: Path, run: Run, outcome: str | None = None, reason: str = "")
 def test_runs_whose_jobs_died_are_sent_again_and_cancelled_ones_are_not(tmp_path: Path, slurm: Path) -> None:
     runs = [make(seed) for seed in range(1, 7)]
     tried(tmp_path, runs[5])
-    sender(tmp_path).send(runs)
+    submitter(tmp_path).submit(runs)
     tried(tmp_path, runs[0])  # killed
     tried(tmp_path, runs[1], "interrupted", "SIGTERM")  # by a person, or by Slurm
     tried(tmp_path, runs[2], "interrupted", "SIGTERM")
     tried(tmp_path, runs[3], "interrupted", "SIGUSR2")  # runs[4] never began, nor did runs[5] since it was sent
-    placed = slurm_client.places(tmp_path)
-    assert lost(tmp_path, runs, placed) == [runs[0], runs[3]]
+    submitted = slurm_client.submitted_jobs(tmp_path)
+    assert lost_runs(tmp_path, runs, submitted) == [runs[0], runs[3]]
     (slurm / "sacct.says").write_text("77_0|NODE_FAIL\n77_1|PREEMPTED\n77_2|CANCELLED by 0\n77_3|FAILED\n")
-    assert lost(tmp_path, runs, placed) == [runs[0], runs[1], runs[3]]
+    assert lost_runs(tmp_path, runs, submitted) == [runs[0], runs[1], runs[3]]
     (slurm / "sacct.says").write_text("77_0|CANCELLED by 1000\n")
-    assert lost(tmp_path, runs, placed) == [runs[3]]
+    assert lost_runs(tmp_path, runs, submitted) == [runs[3]]
     (slurm / "sacct.says").write_text("77_[4-5%2]|PENDING\n")  # and yet they are not in the queue
-    assert lost(tmp_path, runs, placed) == [runs[0], runs[3], runs[4], runs[5]]
+    assert lost_runs(tmp_path, runs, submitted) == [runs[0], runs[3], runs[4], runs[5]]
     (slurm / "sacct.says").write_text("77_4|FAILED\n77_5|COMPLETED\n")
-    assert lost(tmp_path, runs, placed) == [runs[0], runs[3]]
+    assert lost_runs(tmp_path, runs, submitted) == [runs[0], runs[3]]
 
 
 def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
     tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.sweep.slurm.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("bench.sweep.slurm.QUEUE_SECONDS", 0.02)
+    monkeypatch.setattr("bench.sweep.slurm_monitor.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("bench.sweep.slurm_monitor.QUEUE_SECONDS", 0.02)
     runs = [make(seed) for seed in (1, 2)]
-    sends = sender(tmp_path)
-    sent = sends.send(runs)
+    sends = submitter(tmp_path)
+    sent = sends.submit(runs)
     tried(tmp_path, runs[0])  # killed; the other's job has vanished without a trace
     notes: list[str] = []
-    SlurmMonitor(sends, runs, sent, lambda event: notes.append(event.message)).attend()
+    SlurmMonitor(sends, runs, sent, lambda event: notes.append(event.message)).wait()
     assert [note for note in notes if "submitting" in note] == ["the jobs of 1 runs have died; submitting these again"]
-    assert [list(one.jobs.values()) for one in slurm_client.submissions(tmp_path)][1] == [{runs[0].id: 1}]
+    assert [list(submission.jobs.values()) for submission in slurm_client.submissions(tmp_path)][1] == [{runs[0].id: 1}]
 
 
 def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path) -> None:
-    sender(tmp_path).send([make()])
-    (slurm_client.folder(tmp_path) / "torn").mkdir()
-    (slurm_client.folder(tmp_path) / "torn" / "submission.json").write_text(json.dumps({"name": 3})[:-1])
-    assert list(slurm_client.places(tmp_path)) == [make().id]
+    submitter(tmp_path).submit([make()])
+    (slurm_client.submissions_folder(tmp_path) / "torn").mkdir()
+    (slurm_client.submissions_folder(tmp_path) / "torn" / "submission.json").write_text(json.dumps({"name": 3})[:-1])
+    assert list(slurm_client.submitted_jobs(tmp_path)) == [make().id]
 
 
 def test_a_slurm_that_does_not_answer_is_not_an_empty_queue(tmp_path: Path, slurm: Path) -> None:
-    sends = sender(tmp_path)
-    sends.send([make()])
+    sends = submitter(tmp_path)
+    sends.submit([make()])
     (slurm / "squeue").write_text("#!/bin/sh\nexit 1\n")
-    assert slurm_client.queued(slurm_client.submissions(tmp_path)) is None
+    assert slurm_client.queued_jobs(slurm_client.submissions(tmp_path)) is None
     with pytest.raises(UsageError, match="does not answer"):
-        sends.send([make()])
+        sends.submit([make()])
+
+
+@pytest.mark.parametrize("died", [True, False], ids=["a job has died", "nothing has died"])
+def test_the_collecting_job_submits_what_has_died_or_writes_the_report(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch, died: bool
+) -> None:
+    """The job that a collecting job submits in its turn has the same command line, with absolute paths."""
+    monkeypatch.chdir(tmp_path)
+    commands: list[str] = []
+    monkeypatch.setattr("bench.report.write", lambda *rest, command, **more: commands.append(command) or [])
+    (slurm / "sinfo.says").write_text("main up\n")
+    (tmp_path / "profile.toml").write_text("partition = 'main'\ntime_minutes = 60\n")
+    words = ["sweep", "--methods", "lora", "--suites", "image-text", "--executor", "slurm", "--profile", "profile.toml"]
+    run, results = make(), tmp_path / "results"
+    tried(results, run, None if died else "interrupted", "" if died else "SIGTERM")
+    assert main([*words, "--collect"]) == 0
+    assert (len(commands), len(slurm_client.submissions(results))) == ((0, 1) if died else (1, 0))
+    if not died:
+        assert commands == [shlex.join(["python", "-m", "bench", *words])]
+        return
+    line = next(line for line in submission_scripts(results)[1].splitlines() if "--collect" in line)
+    collect = shlex.split(line)[shlex.split(line).index("bench") + 1 :]
+    absolute = ["--results", str(results), "--reports", str(tmp_path / "reports")]
+    absolute += ["--profile", str(tmp_path / "profile.toml")]
+    assert collect == [*words, *absolute, "--collect"]
+    tried(results, run, "interrupted", "SIGTERM")
+    assert main(collect) == 0
+    assert commands == [shlex.join(["python", "-m", "bench", *words, *absolute])]
+
+
+def test_collecting_belongs_to_slurm(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--collect"]) == 2
+    assert "--executor slurm" in capsys.readouterr().err

@@ -17,12 +17,14 @@ from bench.cli.progress import Progress
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
 from bench.records import RunDir
+from bench.states import NEVER
 from bench.sweep import attempts, local_workers
 from bench.sweep.claims import ClaimObserver, acquire
-from bench.sweep.local_workers import gpus, local
+from bench.sweep.local_workers import gpus, run_in_workers
 from bench.sweep.progress_file import ProgressFile
 from bench.sweep.run_follower import RunFollower
-from bench.sweep.states import state
+from bench.sweep.run_state import state
+from bench.sweep.worker import REQUEUE, TERMINATED, Pack
 
 CPU = Execution(device="cpu")
 
@@ -42,7 +44,7 @@ def test_every_run_once_and_never_more_than_so_many_at_once(tmp_path: Path, monk
     monkeypatch.setenv("FAKE_RUNS", '{"3": "nan"}')
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     runs, events = [make(seed) for seed in range(1, 9)], []
-    local(runs, Execution(), tmp_path, jobs=2, report=events.append)
+    run_in_workers(runs, Execution(), tmp_path, jobs=2, report=events.append)
     ledger = fake_runs.ledger(tmp_path)
     assert sorted(row[0] for row in ledger) == sorted(run.id for run in runs)
     assert [state(tmp_path, run).note for run in runs] == ["", "", "nan", "", "", "", "", ""]
@@ -57,8 +59,8 @@ def test_every_run_once_and_never_more_than_so_many_at_once(tmp_path: Path, monk
 def test_a_worker_that_is_killed_costs_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_RUNS", '{"2": "kill"}')
     runs, notes = [make(seed) for seed in range(1, 5)], []
-    local(runs, CPU, tmp_path, jobs=1, report=lambda event: notes.append(event.message))
-    assert sum("was killed" in note for note in notes) == attempts.KILLS
+    run_in_workers(runs, CPU, tmp_path, jobs=1, report=lambda event: notes.append(event.message))
+    assert sum("was killed" in note for note in notes) == attempts.KILLS_UNTIL_PARKED
     assert [state(tmp_path, run).name for run in runs] == ["done", "parked", "done", "done"]
     record = RunDir(tmp_path, runs[1].id).read()
     assert record is not None
@@ -72,10 +74,10 @@ def test_a_stop_lets_workers_make_their_checkpoints(stop: str, tmp_path: Path, r
 import sys
 from pathlib import Path
 from bench.config import Execution, resolve
-from bench.sweep.local_workers import local
+from bench.sweep.local_workers import run_in_workers
 runs = [resolve("mini-bart", "lora", "image-text", seed=seed) for seed in (1, 2, 3)]
 try:
-    local(runs, Execution(device="cpu"), Path(sys.argv[1]), jobs=2, report=print)
+    run_in_workers(runs, Execution(device="cpu"), Path(sys.argv[1]), jobs=2, report=print)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -104,7 +106,7 @@ except KeyboardInterrupt:
 
 def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
     run, events = resolve("mini-bart", "lora", "image-text", settings={"steps": 10}), []
-    follow = RunFollower([run], tmp_path, events.append)
+    follow = RunFollower([run], tmp_path, events.append, NEVER)
     assert follow.look() == {run.id: "missing"}
     assert events == []
     folder = RunDir(tmp_path, run.id)
@@ -127,7 +129,7 @@ def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visible", "device", "found"),
+    ("visible", "device", "expected"),
     [
         ("0,3", "auto", ["0", "3"]),
         ("GPU-ab, GPU-cd", "cuda", ["GPU-ab", "GPU-cd"]),
@@ -136,26 +138,56 @@ def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
     ],
 )
 def test_gpus_are_those_that_are_visible(
-    visible: str, device: str, found: list[str], monkeypatch: pytest.MonkeyPatch
+    visible: str, device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus(Execution(device=device)) == found
+    assert gpus(Execution(device=device)) == expected
 
 
 def test_an_error_outside_of_a_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_RUNS", "not JSON")
-    shown = io.StringIO()
-    with Progress(1, stream=shown) as progress:
-        local([make(1)], CPU, tmp_path, jobs=1, report=progress)
-    said = re.search(r"worker \d+ ended early; see (.+)", shown.getvalue())
-    assert said is not None
-    assert Path(said[1]).exists()
+    stream = io.StringIO()
+    with Progress(1, stream=stream) as progress:
+        run_in_workers([make(1)], CPU, tmp_path, jobs=1, report=progress)
+    match = re.search(r"worker \d+ ended early; see (.+)", stream.getvalue())
+    assert match is not None
+    assert Path(match[1]).exists()
     assert state(tmp_path, make(1)).name == "interrupted"
 
 
 def test_a_stop_while_workers_are_starting_is_not_lost(tmp_path: Path) -> None:
-    pool = local_workers.Pool(local_workers.LocalWorker([make(1)], CPU, tmp_path), [])
+    pool = local_workers.WorkerPool(Pack(runs=(make(1),), execution=CPU, results=tmp_path, retry="never"), [])
     pool.start(1)
     pool.stop()
     assert fake_runs.ledger(tmp_path) == []
     assert state(tmp_path, make(1)).name == "missing"
+
+
+@pytest.mark.parametrize("signal_name", ["SIGUSR2", "SIGTERM", None])
+def test_a_worker_says_by_its_exit_code_whether_it_wants_to_go_on(
+    signal_name: str | None, tmp_path: Path, repo: Path
+) -> None:
+    run, run_dir = make(1), RunDir(tmp_path, make(1).id)
+    Pack(runs=(run,), execution=CPU, results=tmp_path, retry="never").write(tmp_path / "pack.json")
+    environment = os.environ | ({"FAKE_RUNS": '{"1": "wait"}'} if signal_name else {})
+    command = [sys.executable, "-m", "bench", "work", "--pack", str(tmp_path / "pack.json")]
+    worker = subprocess.Popen([*command, "--exit-code", str(tmp_path / "exit")], cwd=repo, env=environment)
+    if signal_name:
+        deadline = time.monotonic() + 60
+        while not run_dir.run.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        worker.send_signal(signal.Signals[signal_name])
+    code = {"SIGUSR2": REQUEUE, "SIGTERM": TERMINATED, None: 0}[signal_name]
+    assert worker.wait(60) == code
+    assert (tmp_path / "exit").read_text() == str(code)
+    (attempt,) = attempts.read(run_dir)
+    assert (attempt.outcome, attempt.reason) == (("interrupted", signal_name) if signal_name else ("done", ""))
+
+
+def test_a_pack_that_cannot_be_read_is_one_clear_error(tmp_path: Path, repo: Path) -> None:
+    (tmp_path / "pack.json").write_text("{")
+    command = [sys.executable, "-m", "bench", "work", "--pack", str(tmp_path / "pack.json")]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "pack.json" in done.stderr

@@ -1,0 +1,56 @@
+"""The state of a run: read off its directory whenever it is asked for, never stored."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config import Run
+from bench.records import CorruptFile, RunDir
+from bench.states import RetryPolicy, StateName
+from bench.sweep import attempts
+from bench.sweep.claims import ClaimObserver
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a run (:data:`bench.states.STATES`) and a note on it.
+
+    The note is the cause of a failure, the file that is corrupt, or the reason of an interruption.
+    """
+
+    name: StateName
+    note: str = ""
+
+    def is_settled(self, retry: RetryPolicy) -> bool:
+        """Return whether a sweep with this policy leaves the run alone."""
+        return retry.is_settled(self.name, self.note)
+
+
+def state(results: Path, run: Run, observer: ClaimObserver | None = None) -> State:
+    """Return the state of a run in a results folder.
+
+    An ``observer`` that has looked before can tell a dead owner on another host from a living one; a new one takes
+    every owner on another host for living.
+    """
+    run_dir = RunDir(results, run.id)
+    stored = stored_state(run_dir)
+    if stored.name != "done" and (observer or ClaimObserver()).is_held(run_dir.claim):
+        return State("running")
+    return stored
+
+
+def stored_state(run_dir: RunDir) -> State:
+    """Return the state of a run whose claim nobody holds. One that has begun and has no record was interrupted."""
+    try:
+        record = run_dir.read()
+    except CorruptFile as fault:
+        return State("corrupt", str(fault))
+    if record is not None and record.status == "done":
+        return State("done")
+    if run_dir.cancelled.exists():
+        return State("cancelled")
+    earlier = attempts.read(run_dir)
+    if record is not None:
+        return State("parked" if attempts.is_parked(record, earlier) else "failed", record.cause or "")
+    if earlier:
+        return State("interrupted", earlier[-1].reason or "killed")
+    return State("interrupted" if run_dir.run.exists() else "missing")
