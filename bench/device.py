@@ -1,8 +1,6 @@
-"""Everything that depends on the device: placement, precision, seeds, clocks, memory. CUDA when it is there, the CPU
-otherwise.
+"""Everything that depends on the device: placement, precision, seeds, clocks, memory.
 
-No CUDA device was at hand when this was written: the CUDA branches follow torch's documentation and are tested with
-substituted statistics.
+The tests of the CUDA branches use substituted statistics, so that they need no CUDA device.
 """
 
 import os
@@ -23,7 +21,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from bench.errors import UsageError
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_DEFINITION = (
     "Peak bytes while a phase ran. allocated, reserved: torch's caching allocator, peaks reset at the start of the "
     "phase; device_used: total minus free memory of the whole device at the end of the phase, other processes "
@@ -51,9 +48,8 @@ def pick(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context in which forward passes run: nothing for ``fp32``, torch.autocast for ``bf16`` and
-    ``fp16``."""
-    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=DTYPES[precision])
+    """Return the context in which forward passes run: torch.autocast for ``bf16``, an empty one for ``fp32``."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def seed_everything(seed: int) -> None:
@@ -64,27 +60,27 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the state of torch's generators, as tensors: what dropout continues from."""
+    """Return the state of torch's generators on the CPU and on all CUDA devices, as tensors; dropout uses them."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Continue from what :func:`rng_state` returned."""
+    """Set the generators to a state that :func:`rng_state` returned; CUDA states are ignored where there is no CUDA."""
     torch.set_rng_state(state["cpu"].cpu())
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
 
 
 def clock(device: torch.device) -> float:
-    """Return seconds of a monotonic clock, once everything queued on the device is done."""
+    """Return the seconds of a monotonic clock, after waiting for all work that is queued on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def hardware_key(device: torch.device) -> str:
-    """Return what timings may be compared on: the GPU's name, or the CPU's with the number of threads.
+    """Return a name such that timings with equal names are comparable: the GPU, or the CPU and number of threads.
 
     >>> hardware_key(torch.device("cpu")).startswith("cpu: ")
     True
@@ -114,7 +110,7 @@ class Memory:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure what runs inside; entering a name again keeps the higher peaks."""
+        """Measure the peaks while the block runs; a name that is entered again keeps the higher ones."""
         cuda = self.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -138,7 +134,7 @@ def _higher(a: int | None, b: int | None) -> int | None:
 
 
 class _PeakRss:
-    """The highest resident size seen by a sampling thread."""
+    """The highest resident size of this process that a thread sampled, in bytes."""
 
     def __enter__(self) -> "_PeakRss":
         self._process = psutil.Process(os.getpid())
@@ -153,7 +149,7 @@ class _PeakRss:
             self.peak()
 
     def peak(self) -> int:
-        """Return the peak so far, this moment included."""
+        """Return the peak so far in bytes, including the present size."""
         self._highest = max(self._highest, self._process.memory_info().rss)
         return self._highest
 
@@ -163,13 +159,13 @@ class _PeakRss:
 
 
 def size(tensors: Iterable[Tensor | None]) -> int:
-    """Return bytes of the storages under these tensors, each storage counted once: ties and views cost nothing."""
+    """Return the bytes of the storages of these tensors, each storage counted once: ties and views cost nothing."""
     storages = [tensor.untyped_storage() for tensor in tensors if tensor is not None]
     return sum({StorageWeakRef(storage): storage.nbytes() for storage in storages}.values())
 
 
 def analytic(model: nn.Module, optimizer: int | None, activations: int | None) -> dict[str, int | None]:
-    """Split memory by purpose, in bytes: all weights, the trainable ones among them, their gradients, optimiser state,
+    """Return memory by purpose, in bytes: all weights, the trainable ones among them, their gradients, optimiser state,
     activations.
 
     Gradients have the size of the trainable weights: that is what one backward pass allocates.
@@ -185,19 +181,22 @@ def analytic(model: nn.Module, optimizer: int | None, activations: int | None) -
 
 
 class SavedActivations:
-    """Counts the bytes that autograd keeps for the backward pass: every storage once, parameters not at all."""
+    """Context that counts the bytes which autograd keeps for the backward pass.
+
+    Each storage counts once, those of parameters and buffers do not; the sum is in ``bytes``.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         # Weak references, because they also keep a freed storage's address from being given to another one.
-        self._seen = {StorageWeakRef(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]}
+        self._counted = {StorageWeakRef(t.untyped_storage()) for t in [*model.parameters(), *model.buffers()]}
         self.bytes = 0
 
     def _pack(self, tensor: Tensor) -> Tensor:
         # A sparse tensor has no storage of its own, but one for its entries and one for where they are.
         parts = [tensor.detach()._indices(), tensor.detach()._values()] if tensor.is_sparse else [tensor]
         for storage in (part.untyped_storage() for part in parts):
-            if (reference := StorageWeakRef(storage)) not in self._seen:
-                self._seen.add(reference)
+            if (reference := StorageWeakRef(storage)) not in self._counted:
+                self._counted.add(reference)
                 self.bytes += storage.nbytes()
         return tensor
 

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, source commit, host."""
+"""The environment of a run: versions, source commit, host."""
 
 import os
 import platform
@@ -13,16 +13,18 @@ PACKAGES = ("vlpet-bench", "torch", "transformers", "numpy", "pycocoevalcap", "s
 
 @lru_cache
 def environment() -> dict[str, Any]:
-    """Return versions, git commit and whether its sources were changed (null outside of a checkout), host, platform,
-    job id."""
-    found = {"python": platform.python_version(), "platform": platform.platform(), "host": platform.node()}
+    """Return the versions of Python and packages, host, platform, Slurm job id, and the git commit.
+
+    ``git_dirty`` tells whether sources differ from the commit; both are None outside of a checkout.
+    """
+    versions = {"python": platform.python_version(), "platform": platform.platform(), "host": platform.node()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
     status = _git("status", "--porcelain", "--", "bench", "methods")  # a new file there counts, a note elsewhere not
-    return found | {
+    return versions | {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if status is None else bool(status),
         "cpus": os.cpu_count(),
@@ -30,13 +32,19 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _git(*words: str) -> str | None:
-    """Ask git about the checkout that this file is in; None where it is installed elsewhere."""
+def code_version() -> dict[str, Any]:
+    """Return the part of :func:`environment` that says which code computed something: package version and commit."""
+    return {key: environment().get(key) for key in ("vlpet-bench", "git_commit", "git_dirty")}
+
+
+def _git(*arguments: str) -> str | None:
+    """Return git's answer about the checkout that this file is in; None where the package is installed elsewhere."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
     try:
-        asked = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10)
+        command = ["git", "-C", str(root), *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return asked.stdout.strip()
+    return answer.stdout.strip()

@@ -16,3 +16,14 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
     "unknown task 'vqaa'; did you mean 'vqa' or 'gqa'?"
     """
     return UsageError(f"unknown {kind} {name!r}{did_you_mean(name, choices)}")
+
+
+def near_matches(name: str, choices: Iterable[str]) -> str:
+    """Return the near matches of a name as :func:`did_you_mean` does, but "" where nothing is near: for names of which
+    there may be thousands.
+
+    >>> near_matches("lroa", ["lora", "full"]), near_matches("xyz", ["lora", "full"])
+    ("; did you mean 'lora'?", '')
+    """
+    hint = did_you_mean(name, choices)
+    return hint if hint.startswith("; did you mean") else ""

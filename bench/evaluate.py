@@ -22,19 +22,29 @@ def predict(
     device: torch.device,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
-    """Return one prediction per example, in order; inputs that several examples share are decoded once.
+    """Return one prediction per example, in the order of the examples.
 
-    Video captions have one example per reference and so the same input several times (quirk VCAP-1REF).
+    Inputs that several examples share are decoded once: video captions have one example per reference and so the same
+    input several times (quirk VCAP-1REF).
+
+    Args:
+        model: a trained model on ``device``; it is left in eval mode.
+        task: decides how answers are decoded.
+        data: the tokenised examples.
+        text: the tokeniser, for decoding.
+        recipe: batch size, beams, precision, and whether features are zeroed.
+        device: where the batches go.
+        on_batch: called after every batch with the number of decoded inputs and of all; it may raise to stop.
     """
     model.eval()
-    first: dict[tuple[str, ...], int] = {}
+    first_with_input: dict[tuple[str, ...], int] = {}
     for index, example in enumerate(data.examples):
-        first.setdefault((example.text, *example.visual), index)
-    wanted = sorted(first.values(), key=data.length)  # similar lengths together: less padding
+        first_with_input.setdefault((example.text, *example.visual), index)
+    indices = sorted(first_with_input.values(), key=data.length)  # similar lengths together: less padding
     answers: dict[int, str] = {}
     size = recipe.eval_batch_size
-    for begin in range(0, len(wanted), size):
-        batch = data.collate(wanted[begin : begin + size]).to(device)
+    for begin in range(0, len(indices), size):
+        batch = data.collate(indices[begin : begin + size]).to(device)
         features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
         with dev.autocast(device, recipe.precision):
             if task.decode.mode == "binary":
@@ -45,5 +55,5 @@ def predict(
                 ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
                 decoded = [text.decode(row) for row in ids.tolist()]
         answers.update(zip(batch.ids, decoded, strict=True))
-        on_batch(min(begin + size, len(wanted)), len(wanted))
-    return [answers[first[(e.text, *e.visual)]] for e in data.examples]
+        on_batch(min(begin + size, len(indices)), len(indices))
+    return [answers[first_with_input[(e.text, *e.visual)]] for e in data.examples]

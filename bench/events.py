@@ -1,4 +1,4 @@
-"""What a run tells whoever started it, and what it is told while it works."""
+"""Messages between a run and its surroundings: the events that it sends, and the hold that can stop it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,11 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunEvent:
-    """One piece of progress of a run.
+    """One event of a run.
 
-    ``kind`` is start, phase, step, score, end, or note; ``message`` says the phase, the scores, the cause of a failure,
-    or what else a person should know. At a step, ``epoch`` counts passes over the data, ``examples`` those of this
-    update.
+    Attributes:
+        kind: start, phase, step, score, end, or note.
+        run_id: the run, "" for a note that concerns no single one.
+        message: the phase, the task, the score, the cause of a failure, or the text of a note.
+        step, steps: the update that was made, and how many there will be.
+        loss: of this update.
+        epoch: passes over the data so far.
+        examples: number of examples of this update.
     """
 
     kind: str
@@ -23,20 +28,25 @@ class RunEvent:
     examples: int = 0
 
 
-Report = Callable[[RunEvent], None]
+Listener = Callable[[RunEvent], None]
 
 
 def silent(event: RunEvent) -> None:
-    """Report to nobody."""
+    """Ignore the event."""
+
+
+class OwnershipLost(KeyboardInterrupt):
+    """Another process has taken the run over, because its owner was thought dead. The owner must write nothing more."""
 
 
 class RunHold:
-    """A run's hold on its folder: this one is for good, that of a sweep is a lease (:mod:`bench.sweep.claims`).
+    """The right to write into a run's directory. This one never ends; in a sweep it is a lease (bench.sweep.claims).
 
-    ``stop`` is why the run is to make a checkpoint and end, if it is.
+    Attributes:
+        stop: why the run is to save a checkpoint and end, None where it is to go on.
     """
 
     stop: str | None = None
 
     def check(self) -> None:
-        """Raise :class:`bench.records.OwnershipLost` where the folder has become another process's."""
+        """Raise :class:`OwnershipLost` where the directory has become another process's."""

@@ -17,17 +17,21 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def reduce(kind: str, losses: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Reduce token losses ``(b, t)`` to a scalar.
 
-    ``example``: mean over each example's label tokens, then over the batch (GQA, NLVR2, the video tasks). ``weighted``:
-    the same with each example's mean multiplied by its weight ``(b,)``, the score of the answer drawn (VQA).
-    ``tokens``: mean over all label tokens of the batch (COCO captions; quirk LOSS-MIX).
+    Args:
+        kind: ``example``, the mean over each example's label tokens, then over the batch (GQA, NLVR2, the video tasks);
+            ``weighted``, the same with each example's mean multiplied by its weight (VQA); ``tokens``, the mean over
+            all label tokens of the batch (COCO captions; quirk LOSS-MIX).
+        losses: cross-entropy of every token, 0 where there is no label.
+        labels: ``(b, t)`` token ids, -100 where there is no label.
+        weights: ``(b,)``, the scores of the answers drawn.
 
     Raises:
         ValueError: the kind is none of these.
     """
-    real = labels != IGNORED
+    labelled = labels != IGNORED
     if kind == "tokens":
-        return losses.sum() / real.sum()
-    means = losses.sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        return losses.sum() / labelled.sum()
+    means = losses.sum(dim=1) / labelled.sum(dim=1).clamp(min=1)
     if kind == "example":
         return means.mean()
     if kind == "weighted":

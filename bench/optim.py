@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: parameters whose names contain one of these get no weight decay. HF calls its norms ``layer_norm`` and
+#: Parameters whose names contain one of these get no weight decay. HF calls its norms ``layer_norm`` and
 #: ``layernorm_embedding``, so their *weights* are decayed, as in the official runs (quirk WD-LN).
 NO_DECAY = ("bias", "LayerNorm.weight")
 BETAS, EPSILON = (0.9, 0.999), 1e-6
@@ -24,7 +24,6 @@ class OfficialAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -45,18 +44,18 @@ def groups(model: nn.Module, lr: float, weight_decay: float, projector_lr: float
 
     Every group has its peak learning rate as ``peak``; the projector's is ``projector_lr`` where that is given.
     """
-    split: dict[tuple[bool, bool], list[Tensor]] = {}
+    by_kind: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
             key = (name.startswith("visual_embedding."), any(part in name for part in NO_DECAY))
-            split.setdefault(key, []).append(p)
+            by_kind.setdefault(key, []).append(p)
     return [
         {
             "params": params,
-            "weight_decay": 0.0 if spared else weight_decay,
+            "weight_decay": 0.0 if undecayed else weight_decay,
             "peak": projector_lr if projector and projector_lr else lr,
         }
-        for (projector, spared), params in split.items()
+        for (projector, undecayed), params in by_kind.items()
     ]
 
 
@@ -64,20 +63,22 @@ def build(
     model: nn.Module, kind: str, lr: float, weight_decay: float, projector_lr: float | None = None
 ) -> torch.optim.Optimizer:
     """Build ``adamw`` (torch, fused) or ``adamw-official`` over the trainable parameters of a model."""
-    chosen = groups(model, lr, weight_decay, projector_lr)
+    parameter_groups = groups(model, lr, weight_decay, projector_lr)
     if kind == "adamw-official":
-        return OfficialAdamW(chosen, lr, weight_decay)
-    return torch.optim.AdamW(chosen, lr=lr, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True)
+        return OfficialAdamW(parameter_groups, lr, weight_decay)
+    return torch.optim.AdamW(parameter_groups, lr=lr, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True)
 
 
 def rate(step: int, total: int, warmup: float) -> float:
-    """Return the factor on the peak learning rate at an update: linear from 0 over ``int(warmup * total)`` updates,
-    then linear to 0.
+    """Return the factor on the peak learning rate at an update, of which ``step`` were made before.
+
+    It rises linearly from 0 over ``int(warmup * total)`` updates, then falls linearly to 0 (the schedule
+    ``get_linear_schedule_with_warmup`` of transformers, as in the official code).
 
     >>> [rate(s, 100, 0.1) for s in (0, 5, 10, 55, 100)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    rising = int(warmup * total)
-    if step < rising:
-        return step / rising
-    return max(0.0, (total - step) / max(1, total - rising))
+    warmup_steps = int(warmup * total)
+    if step < warmup_steps:
+        return step / warmup_steps
+    return max(0.0, (total - step) / max(1, total - warmup_steps))

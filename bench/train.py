@@ -13,7 +13,7 @@ from bench import device as dev
 from bench import losses, optim
 from bench.config import Recipe
 from bench.data.batches import Batch, TokenizedSplit, schedule
-from bench.records import whole
+from bench.files import atomic_write
 from bench.tasks import Task
 
 
@@ -23,11 +23,17 @@ class NotFinite(FloatingPointError):
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is trained on: one prepared training set per task, and how many updates are made."""
+    """The training data and the number of updates.
+
+    Attributes:
+        tasks, data: the tasks and their tokenised training sets, by name.
+        sizes: number of batches of one epoch, by task.
+        steps: number of updates of the whole training.
+    """
 
     tasks: Mapping[str, Task]
     data: Mapping[str, TokenizedSplit]
-    sizes: Mapping[str, int]  # batches of one epoch, per task
+    sizes: Mapping[str, int]
     steps: int
 
     @classmethod
@@ -38,14 +44,17 @@ class TrainingPlan:
         return cls({t.name: t for t in tasks}, data, sizes, steps)
 
     def batches(self, start: int, recipe: Recipe, seed: int) -> Iterator[Batch]:
-        """Yield the batch of every update from ``start`` on; which one depends on the step number only."""
+        """Yield the batch of every update from ``start`` on.
+
+        It depends on the number of the update and the seed only, so that a resumed training gets the same batches.
+        """
         per_epoch = sum(self.sizes.values())
         for epoch in range(start // per_epoch, math.ceil(self.steps / per_epoch)):
-            taken = dict.fromkeys(self.sizes, 0)
+            next_index = dict.fromkeys(self.sizes, 0)
             for position, name in enumerate(schedule(epoch, self.sizes)):
                 step = epoch * per_epoch + position
-                index = taken[name]
-                taken[name] += 1
+                index = next_index[name]
+                next_index[name] += 1
                 if start <= step < self.steps:
                     size = self.tasks[name].batch_size(recipe.batch_size)
                     yield self.data[name].batch(epoch, index, size, seed)
@@ -53,8 +62,14 @@ class TrainingPlan:
 
 @dataclass
 class Trained:
-    """What a training did, interrupted or not: updates, examples seen, seconds of each update, bytes of optimiser
-    state."""
+    """The work of a training so far, earlier attempts included.
+
+    Attributes:
+        steps: number of updates.
+        examples: number of training examples in them.
+        optimizer_bytes: size of the optimiser's state at the end.
+        step_seconds: seconds of every update.
+    """
 
     steps: int = 0
     examples: int = 0
@@ -63,7 +78,7 @@ class Trained:
 
     @property
     def seconds(self) -> float:
-        """Seconds spent in updates: validation and checkpoints are not in it."""
+        """Seconds spent in updates, without validation and checkpoints."""
         return sum(self.step_seconds)
 
 
@@ -84,6 +99,8 @@ def train(
     before_save: Callable[[], None] = lambda: None,
 ) -> Trained:
     """Train the parameters that require a gradient; continue from ``checkpoint`` where that file exists.
+
+    The order within an update is that of the official code: learning rate, forward, backward, clipping, step.
 
     Args:
         model: a VLModel on ``device`` with a method attached.
@@ -174,7 +191,7 @@ def batch_loss(
 
 
 def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: Trained) -> None:
-    """Write what training changes, optimiser and random states and what was measured, atomically."""
+    """Write a checkpoint atomically: the tensors that training changes, optimiser, random states and measurements."""
     state = {
         "step": done.steps,
         "examples": done.examples,
@@ -183,12 +200,12 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: 
         "optimizer": optimiser.state_dict(),
         "rng": dev.rng_state(),
     }
-    with whole(path) as file:
+    with atomic_write(path) as file:
         torch.save(state, file)
 
 
 def _changing(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes: trained parameters, and what a method counts along the way in its buffers."""
+    """Return the tensors that training changes: trained parameters, and buffers in which a method keeps count."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return trained | {name: buffer for name, buffer in model.named_buffers() if name.startswith("pet.")}
 
@@ -196,12 +213,12 @@ def _changing(model: nn.Module) -> dict[str, Tensor]:
 def _restore(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: Trained, device: torch.device
 ) -> None:
-    """Continue from a checkpoint of this run."""
+    """Load a checkpoint of this run into model, optimiser, random generators and ``done``."""
     state = torch.load(path, map_location=device, weights_only=True)
-    own = _changing(model)
+    current = _changing(model)
     with torch.no_grad():
         for name, tensor in state["tensors"].items():
-            own[name].copy_(tensor)
+            current[name].copy_(tensor)
     optimiser.load_state_dict(state["optimizer"])
     dev.set_rng_state(state["rng"])
     done.steps, done.examples, done.step_seconds = state["step"], state["examples"], state["step_seconds"].tolist()

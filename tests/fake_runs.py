@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from bench.config import Execution, Run
-from bench.events import Report, RunEvent, RunHold, silent
-from bench.records import Failure, Record, RunDir, Score, classify, now
+from bench.events import Listener, RunEvent, RunHold, silent
+from bench.record_schema import Failure, Record, Score, classify, now
+from bench.run_dir import RunDir
 from methods.core.errors import MethodError
 
 ERRORS: dict[str, Callable[[], Exception]] = {
@@ -30,7 +31,7 @@ WEIGHTS = b"\x02\0\0\0\0\0\0\0{}"  # a safetensors file without tensors
 
 
 def run_one(
-    run: Run, execution: Execution, results: Path, report: Report = silent, hold: RunHold | None = None
+    run: Run, execution: Execution, results: Path, report: Listener = silent, hold: RunHold | None = None
 ) -> Record:
     folder = RunDir(results, run.id, hold.check if hold else lambda: None)
     folder.begin(run)

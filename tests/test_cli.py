@@ -18,7 +18,7 @@ from bench.cli import VERBS, main
 from bench.cli.progress import Progress
 from bench.config import resolve
 from bench.events import RunEvent
-from bench.records import RunDir
+from bench.run_dir import RunDir
 
 GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
 

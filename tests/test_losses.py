@@ -43,10 +43,10 @@ def reduced(kind: str, logits: torch.Tensor, labels: torch.Tensor, weights: torc
 
 def test_every_label_token_has_its_cross_entropy_and_padding_none(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = batch
-    found = losses.token_losses(logits, labels)
-    assert found.shape == labels.shape
-    assert not found[labels == -100].any()
-    for row, wanted in zip(found, surprises(logits, labels), strict=True):
+    computed = losses.token_losses(logits, labels)
+    assert computed.shape == labels.shape
+    assert not computed[labels == -100].any()
+    for row, wanted in zip(computed, surprises(logits, labels), strict=True):
         assert row[: len(wanted)].tolist() == pytest.approx(wanted, rel=1e-5)
 
 
@@ -89,9 +89,9 @@ def test_half_precision_logits_are_reduced_in_float32(
 ) -> None:
     logits, labels = batch
     rough = logits.to(dtype)
-    found = losses.token_losses(rough, labels)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, losses.token_losses(rough.float(), labels))
+    computed = losses.token_losses(rough, labels)
+    assert computed.dtype == torch.float32
+    assert torch.equal(computed, losses.token_losses(rough.float(), labels))
 
 
 @pytest.mark.parametrize("kind", ["weighted", "example"])

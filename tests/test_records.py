@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import warnings
@@ -17,10 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bench
-from bench import environment
+from bench import environment, files
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
-from bench.records import COLUMNS, CorruptFile, Failure, Record, RunDir, Score, classify, load_results, read_lines
+from bench.files import CorruptFile, read_json_lines
+from bench.record_schema import Failure, Record, Score, classify
+from bench.records import COLUMNS, load_results
+from bench.run_dir import ExampleScores, RunDir
 from methods.core.errors import MethodError
 
 
@@ -53,9 +57,9 @@ def test_a_process_killed_while_it_writes_leaves_the_file_as_it_was(folder: RunD
     code = """
 import os, signal, sys
 from pathlib import Path
-from bench import records
+from bench import files
 os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
-records.write_json(Path(sys.argv[1]), {"much": list(range(100000))})
+files.write_json(Path(sys.argv[1]), {"much": list(range(100000))})
 """
     died = subprocess.run([sys.executable, "-c", code, str(folder.record)], check=False)
     assert died.returncode == -signal.SIGKILL
@@ -94,13 +98,13 @@ def test_a_results_folder_that_cannot_be_is_one_clear_error(run: Run, tmp_path: 
 @given(part=st.floats(0, 0.999))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_torn_record_is_corrupt(folder: RunDir, part: float) -> None:
-    whole = folder.record.read_bytes().rstrip()
+    content = folder.record.read_bytes().rstrip()
     try:
-        folder.record.write_bytes(whole[: int(part * len(whole))])
+        folder.record.write_bytes(content[: int(part * len(content))])
         with pytest.raises(CorruptFile, match=r"record\.json"):
             folder.read()
     finally:
-        folder.record.write_bytes(whole)
+        folder.record.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +177,55 @@ def test_predictions_are_kept_and_a_torn_file_is_named(folder: RunDir) -> None:
         folder.read_predictions("gqa")
 
 
+SEPARATORS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]  # of str.splitlines
+
+
+@pytest.mark.parametrize("separator", SEPARATORS, ids=ascii)
+def test_a_line_separator_inside_a_text_does_not_break_a_file_of_lines(folder: RunDir, separator: str) -> None:
+    assert len(f"a{separator}b".splitlines()) == 2
+    rows = [{"id": str(i), "prediction": f"a{separator}b", "reference": separator} for i in range(2)]
+    folder.write_predictions("vqa", rows)
+    assert folder.read_predictions("vqa") == rows
+    folder.curve.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), newline="")
+    assert read_json_lines(folder.curve) == rows
+
+
+def test_files_have_the_permissions_of_the_umask(folder: RunDir) -> None:
+    import methods
+    from bench import backbones
+
+    model = backbones.build("mini-bart", feat_dim=4)
+    handle = methods.attach(model, methods.get("ia3"))
+    before = os.umask(0o027)
+    try:
+        files.write_json(folder.progress, {})
+        folder.write_predictions("gqa", [])
+        handle.save(folder.weights)
+    finally:
+        os.umask(before)
+    for path in (folder.progress, folder.predictions("gqa"), folder.weights):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640, path
+
+
+def test_scores_of_examples_are_read_as_written(folder: RunDir) -> None:
+    assert folder.read_scores("vqa") is None
+    scores = ExampleScores(metric="accuracy", edition="first", split="test", ids=["a", "b"], scores=[0.0, 100 / 3])
+    folder.write_scores("vqa", scores)
+    assert folder.read_scores("vqa") == scores
+    folder.write_scores("vqa", scores.model_copy(update={"ids": ["a"]}))
+    with pytest.raises(CorruptFile, match=r"vqa\.json\.gz: has 1 ids and 2 scores"):
+        folder.read_scores("vqa")
+    folder.scores("vqa").write_bytes(b"torn")
+    with pytest.raises(CorruptFile, match=r"vqa\.json\.gz"):
+        folder.read_scores("vqa")
+
+
 def test_a_torn_last_line_of_a_curve_is_dropped(folder: RunDir) -> None:
     folder.append(folder.curve, {"step": 1})
     folder.append(folder.curve, {"step": 2})
     folder.curve.write_text(folder.curve.read_text()[:-4])
-    assert read_lines(folder.curve) == [{"step": 1}]
-    assert read_lines(folder.path / "none.jsonl") == []
+    assert read_json_lines(folder.curve) == [{"step": 1}]
+    assert read_json_lines(folder.path / "none.jsonl") == []
 
 
 def test_classify() -> None:
@@ -247,9 +294,9 @@ def test_corrupt_and_foreign_records_are_left_out_with_a_warning(folder: RunDir,
         warnings.simplefilter("always")
         frame = load_results(tmp_path)
     assert set(frame["run_id"]) == {folder.id}
-    told = " ".join(str(warning.message) for warning in caught)
-    assert "torn" in told
-    assert "audio-text" in told
+    messages = " ".join(str(warning.message) for warning in caught)
+    assert "torn" in messages
+    assert "audio-text" in messages
 
 
 def test_the_commit_is_dirty_when_sources_changed_even_by_a_new_file(

@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import records, tasks, train
-from bench import run as run_module
+from bench import records, stages, tasks, train
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
-from bench.run import run_one, score_rows
+from bench.files import read_json_lines
+from bench.run import run_one
+from bench.run_dir import RunDir
+from bench.scoring import score_rows
 
 SETTINGS = {
     "steps": 8,
@@ -38,7 +40,7 @@ def make(suite: str = "video-text", method: str = "vl-pet-large", **settings: ob
 def test_a_run_leaves_a_complete_record(execution: Execution, tmp_path: Path) -> None:
     run, events = make("image-text"), []
     record = run_one(run, execution, tmp_path, events.append)
-    folder = records.RunDir(tmp_path, run.id)
+    folder = RunDir(tmp_path, run.id)
     assert record == folder.read()
     assert record.status == "done"
     assert set(record.scores) == {"vqa", "gqa", "nlvr", "caption"}
@@ -58,7 +60,7 @@ def test_a_run_leaves_a_complete_record(execution: Execution, tmp_path: Path) ->
     assert record.segments[-1]["end_step"] == 8
     assert not folder.checkpoint.exists()
     assert sum(p.numel() for p in load_file(folder.weights).values()) == parameters["trainable"]
-    assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
+    assert [row["step"] for row in read_json_lines(folder.curve)] == list(range(1, 9))
     assert events[0].kind == "start"
     assert events[-1].kind == "end"
 
@@ -67,8 +69,13 @@ def test_kept_predictions_give_the_same_scores_again(execution: Execution, tmp_p
     run = make("video-text")
     record = run_one(run, execution, tmp_path)
     for task in run.task_list:
-        rows = records.RunDir(tmp_path, run.id).read_predictions(task.name)
-        assert score_rows(task, rows, task.report_split) == record.scores[task.name]
+        folder = RunDir(tmp_path, run.id)
+        score, examples = score_rows(task, folder.read_predictions(task.name), task.report_split)
+        assert score == record.scores[task.name]
+        assert score.edition == task.metric_edition
+        assert examples == folder.read_scores(task.name)
+        assert examples is not None and len(examples.scores) == score.n
+        assert sum(examples.scores) / score.n == pytest.approx(score.value, abs=0.01)
 
 
 def test_a_broken_metric_loses_no_other_score(
@@ -77,7 +84,7 @@ def test_a_broken_metric_loses_no_other_score(
     def broken(references: object, predictions: object) -> dict[str, float]:
         raise RuntimeError("no Java")
 
-    monkeypatch.setattr("bench.tasks.video.caption_scores", broken)
+    monkeypatch.setattr("bench.tasks.video.tokenize_captions", broken)
     record = run_one(make("video-text"), execution, tmp_path)
     assert record.status == "done"
     assert {name: score.status for name, score in record.scores.items()} == {
@@ -114,7 +121,7 @@ def test_a_failure_is_recorded_with_its_cause(
     assert record.error is not None
     assert record.error.phase == "train"
     assert str(error) in record.error.tail[-1]
-    assert records.RunDir(tmp_path, run.id).read() == record
+    assert RunDir(tmp_path, run.id).read() == record
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp_path: Path) -> None:
@@ -130,7 +137,7 @@ def test_an_interrupted_run_continues_to_the_very_same_weights(
 ) -> None:
     """Also where the method counts along the way: AdaLoRA measures what it will prune."""
     run = make("image-text", method, **{"recipe.dropout": 0.2}, **options)
-    whole = run_one(run, execution, tmp_path / "whole")
+    uninterrupted = run_one(run, execution, tmp_path / "whole")
 
     def stop_at_5(event: RunEvent) -> None:
         if event.kind == "step" and event.step == 5:
@@ -138,16 +145,16 @@ def test_an_interrupted_run_continues_to_the_very_same_weights(
 
     with pytest.raises(KeyboardInterrupt):
         run_one(run, execution, tmp_path / "parts", stop_at_5)
-    folder = records.RunDir(tmp_path / "parts", run.id)
+    folder = RunDir(tmp_path / "parts", run.id)
     assert folder.read() is None
     assert folder.checkpoint.exists()
     resumed = run_one(run, execution, tmp_path / "parts")
     assert [(s["start_step"], s["end_step"]) for s in resumed.segments] == [(0, 5), (5, 8)]
     assert resumed.segments[0]["reason"] == "SIGINT"
-    ours, theirs = load_file(folder.weights), load_file(records.RunDir(tmp_path / "whole", run.id).weights)
+    ours, theirs = load_file(folder.weights), load_file(RunDir(tmp_path / "whole", run.id).weights)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
-    assert [row["step"] for row in records.read_lines(folder.curve)] == list(range(1, 9))
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in uninterrupted.scores.items()}
+    assert [row["step"] for row in read_json_lines(folder.curve)] == list(range(1, 9))
 
 
 def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
@@ -161,7 +168,7 @@ def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
             raise Killed
 
     run = make(method="lora")
-    whole = run_one(run, execution, tmp_path / "whole")
+    uninterrupted = run_one(run, execution, tmp_path / "whole")
     with pytest.raises(Killed):
         run_one(run, execution, tmp_path / "parts", die_at_5)
     resumed = run_one(run, execution, tmp_path / "parts")
@@ -169,10 +176,8 @@ def test_a_killed_run_continues_from_its_last_periodic_checkpoint(
         (0, 3, "killed"),
         (3, 8, "done"),
     ]
-    assert [row["step"] for row in records.read_lines(records.RunDir(tmp_path / "parts", run.id).curve)] == list(
-        range(1, 9)
-    )
-    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in whole.scores.items()}
+    assert [row["step"] for row in read_json_lines(RunDir(tmp_path / "parts", run.id).curve)] == list(range(1, 9))
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in uninterrupted.scores.items()}
 
 
 def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
@@ -184,34 +189,33 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
     other = run.model_copy(update={"seed": 2})
     run_one(other, execution, tmp_path / "a")
     a, b, c = (
-        load_file(records.RunDir(tmp_path / where, which.id).weights)
-        for where, which in (("a", run), ("b", run), ("a", other))
+        load_file(RunDir(tmp_path / name, item.id).weights) for name, item in (("a", run), ("b", run), ("a", other))
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
 
 
 def test_a_blind_run_sees_nothing(execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-    encode = run_module.backbones.VLModel.encode
+    largest: list[float] = []
+    encode = stages.backbones.VLModel.encode
 
     def spy(
         self: object, input_ids: torch.Tensor, vis_feats: torch.Tensor, boxes: torch.Tensor | None = None
     ) -> object:
-        seen.append(vis_feats.abs().max().item())
+        largest.append(vis_feats.abs().max().item())
         return encode(self, input_ids, vis_feats, boxes)
 
-    monkeypatch.setattr(run_module.backbones.VLModel, "encode", spy)
+    monkeypatch.setattr(stages.backbones.VLModel, "encode", spy)
     run_one(make(steps=2, visual="zero"), execution, tmp_path)
-    assert seen
-    assert max(seen) == 0.0
+    assert largest
+    assert max(largest) == 0.0
 
 
 def test_best_epoch_is_selected_by_the_validation_mean(
     execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     means = iter([1.0, 3.0, 2.0])
-    monkeypatch.setattr(run_module.Work, "validate", lambda self, model, root, device, step: next(means))
+    monkeypatch.setattr(stages, "validate", lambda *inputs: next(means))
     run = resolve(
         "mini-bart",
         "vl-pet-small",
@@ -226,7 +230,7 @@ def test_best_epoch_is_selected_by_the_validation_mean(
     recipe = run.recipe.model_copy(update={"steps": None, "epochs": 3})
     run = run.model_copy(update={"recipe": recipe})
     record = run_one(run, execution, tmp_path)
-    selected = json.loads((records.RunDir(tmp_path, run.id).record).read_text())["selected"]
+    selected = json.loads((RunDir(tmp_path, run.id).record).read_text())["selected"]
     assert selected["mean"] == 3.0
     assert selected["step"] == record.time["steps"] * 2 // 3
 
@@ -249,8 +253,8 @@ def test_a_run_that_tunes_reads_no_reported_split_and_is_in_no_table(
     )
     assert record.status == "done" and record.scores["gqa"].split == "held out of train"
     assert set(reading) == {"train"}
-    whole, kept = len(gqa.read(execution.data["mini"], "train")), record.data["counts"]["gqa"]
-    assert record.scores["gqa"].n == whole - kept > 0
+    uninterrupted, kept = len(gqa.read(execution.data["mini"], "train")), record.data["counts"]["gqa"]
+    assert record.scores["gqa"].n == uninterrupted - kept > 0
     assert records.load_results(tmp_path).empty
     assert len(records.load_results(tmp_path, tuning=True)) == 1
 

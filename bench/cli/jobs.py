@@ -71,7 +71,8 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    from bench.records import RunDir, explain_write_errors
+    from bench.files import explain_write_errors
+    from bench.run_dir import RunDir
     from bench.sweep import slurm_client
     from bench.sweep.run_state import state
 
@@ -99,7 +100,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 def _cancel_waiting_jobs(results: Path, submitted: dict[str, Any]) -> None:
     """Cancel waiting jobs that have no other run to execute. Jobs that run see the cancelled files themselves."""
-    from bench.records import RunDir
+    from bench.run_dir import RunDir
     from bench.sweep import slurm_client
     from bench.sweep.run_state import stored_state
 

@@ -88,13 +88,18 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def execution(arguments: argparse.Namespace) -> Execution:
     """Build the Execution from flags."""
+    return Execution(device=arguments.device, threads=arguments.threads, data=parse_roots(arguments.data))
+
+
+def parse_roots(items: Sequence[str]) -> dict[str, Path]:
+    """Parse ``NAME=PATH`` flags into the folders of data roots by name."""
     roots = {}
-    for item in arguments.data:
+    for item in items:
         name, sign, path = item.partition("=")
         if not sign:
             raise UsageError(f"--data {item!r}: expected NAME=PATH, for example --data official=/data/datasets")
         roots[name] = Path(path).resolve()
-    return Execution(device=arguments.device, threads=arguments.threads, data=roots)
+    return roots
 
 
 def axis(text: str) -> tuple[str, tuple[Any, ...]]:

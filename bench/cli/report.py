@@ -40,7 +40,9 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     from bench import report
     from bench.environment import environment
     from bench.example_scores import example_scores
-    from bench.records import RunDir, explain_write_errors, load_results, read_lines
+    from bench.files import explain_write_errors, read_json_lines
+    from bench.records import load_results
+    from bench.run_dir import RunDir
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -49,7 +51,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
         print(f"warning: {warning.message}", file=sys.stderr)
     planned = plan(cells, arguments.results)
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
-    curves = {c["run_id"]: pd.DataFrame(read_lines(RunDir(arguments.results, c["run_id"]).curve)) for c in planned}
+    curves = {c["run_id"]: pd.DataFrame(read_json_lines(RunDir(arguments.results, c["run_id"]).curve)) for c in planned}
     examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
     folder = arguments.reports / sweep.name

@@ -8,7 +8,6 @@ EXAMPLES = {"run": "example: python -m bench run --method vl-pet-large --suite i
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     parser.add_argument("--backbone", default="mini-bart", help="backbone (mini-bart)")
     parser.add_argument("--method", required=True, help="method")
     parser.add_argument("--suite", default="image-text", help="suite (image-text)")
@@ -24,12 +23,12 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Run it, unless it is done already, and print its scores."""
+    """Run it, unless its record says that it is done, and print its scores; a failed or cancelled run begins anew."""
     from bench.cli.options import show
     from bench.cli.progress import Progress
     from bench.config import parse_setting, resolve
     from bench.data.roots import locate
-    from bench.records import RunDir
+    from bench.run_dir import RunDir
     from bench.states import NEVER
     from bench.sweep.execute import begin_anew, work_through
     from bench.sweep.run_state import state
@@ -43,12 +42,12 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         data=next((item.partition("=")[0] for item in arguments.data), None),
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
-    where = execution(arguments)
-    locate(run.data, where.data)
+    machine = execution(arguments)
+    locate(run.data, machine.data)  # a missing data root is bad input, not a run that failed
     if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
         begin_anew(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], where, arguments.results, progress, retry=NEVER)
+        work_through([run], machine, arguments.results, progress, retry=NEVER)
     record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")
@@ -58,7 +57,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     elif record.status == "done":
         show(
             [
-                {"task": name, "split": s.split, "metric": s.metric, "score": s.metrics.get(s.metric), "n": s.n}
+                {"task": name, "split": s.split, "metric": s.metric, "score": s.value, "n": s.n}
                 for name, s in record.scores.items()
             ],
             "table",

@@ -1,7 +1,8 @@
-"""``score``: compute scores again from kept predictions."""
+"""``score``: score written predictions again, without the model."""
 
 import argparse
 import sys
+from typing import Any
 
 from bench.cli.options import add_folders, add_format, show
 from bench.errors import UsageError, unknown
@@ -10,7 +11,6 @@ EXAMPLES = {"score": "example: python -m bench score --all --task caption"}
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     parser.add_argument("run", nargs="?", help="id of a run")
     parser.add_argument("--all", action="store_true", help="every finished run")
     parser.add_argument("--task", help="only this task")
@@ -19,47 +19,70 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Score, and write the scores that changed into the records."""
+    """Score, write the scores of single examples, and put the scores that changed into the records.
+
+    A score in a record is only replaced by a good one over as many examples; it stays in the history of the new one.
+    """
     from bench import tasks
-    from bench.records import CorruptFile, RunDir, load_records
-    from bench.run import score_rows
+    from bench.records import load_records
 
     records, faults = load_records(arguments.results)
     for fault in faults:
         print(f"warning: {fault}", file=sys.stderr)
-    known = {record.id: record for record in records if record.status == "done"}
+    finished = {record.id: record for record in records if record.status == "done"}
     if not arguments.all and arguments.run is None:
         raise UsageError("say which run to score, or --all")
-    if not arguments.all and arguments.run not in known:
-        raise unknown("finished run", arguments.run, known)
+    if not arguments.all and arguments.run not in finished:
+        raise unknown("finished run", arguments.run, finished)
     if arguments.task:
         tasks.get(arguments.task)
-    rows = []
-    for record in known.values() if arguments.all else [known[arguments.run]]:
-        folder = RunDir(arguments.results, record.id)
-        scores = dict(record.scores)
-        for name, before in record.scores.items():
-            if arguments.task not in (None, name):
-                continue
-            try:
-                scores[name] = after = score_rows(tasks.get(name), folder.read_predictions(name), before.split)
-                status, note = str(after.status), after.error
-            except CorruptFile as lost:  # the score stays as it is: it cannot be computed again
-                after, status, note = before, "corrupt", str(lost)
-            rows.append(
-                {
-                    "run": record.id,
-                    "task": name,
-                    "metric": after.metric,
-                    "before": before.metrics.get(before.metric),
-                    "score": after.metrics.get(after.metric),
-                    "status": status,
-                    "note": note,
-                }
-            )
-        if scores != record.scores:
-            folder.finish(record.model_copy(update={"scores": scores}))
+    chosen = list(finished.values()) if arguments.all else [finished[arguments.run]]
+    rows = [row for record in chosen for row in _score_run(record, arguments)]
     if not rows:
         raise UsageError(f"nothing to score in {arguments.results}: no finished run with such a task")
     show(rows, arguments.format)
-    return 0 if all(row["status"] == "done" for row in rows) else 1
+    refused = [row for row in rows if row["status"] != "done"]
+    for row in refused:
+        print(f"{row['run']}: {row['task']} keeps its score: {row['note']}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Score the chosen tasks of a run and return a row of the output for each."""
+    from bench import tasks
+    from bench.environment import code_version
+    from bench.files import CorruptFile
+    from bench.record_schema import now
+    from bench.run_dir import RunDir
+    from bench.scoring import replace_score, score_rows
+
+    folder = RunDir(arguments.results, record.id)
+    scores = dict(record.scores)
+    rows = []
+    for name, before in record.scores.items():
+        if arguments.task not in (None, name):
+            continue
+        try:
+            after, examples = score_rows(tasks.get(name), folder.read_predictions(name), before.split)
+            status, note = str(after.status), after.error
+        except (CorruptFile, UsageError) as fault:  # a torn file, or a task that is not registered here
+            after, examples, status, note = before, None, "corrupt", str(fault)
+        if status == "done" and before.status == "done" and after.n != before.n:
+            status, note = "refused", f"there are predictions for {after.n} examples, it was computed from {before.n}"
+        if status == "done" and examples is not None:
+            folder.write_scores(name, examples)
+            scores[name] = replace_score(before, after, now(), code_version(), "scored again")
+        rows.append(
+            {
+                "run": record.id,
+                "task": name,
+                "metric": scores[name].metric,
+                "before": before.value,
+                "score": scores[name].value,
+                "status": status,
+                "note": note,
+            }
+        )
+    if scores != record.scores:
+        folder.finish(record.model_copy(update={"scores": scores}))
+    return rows

@@ -236,7 +236,8 @@ def _announcement(
 
 def problems(cells: list[Any], results: Path) -> list[str]:
     """Return a line for every cell that is not done with all its scores, and lines on what mends them."""
-    from bench.records import CorruptFile, RunDir
+    from bench.files import CorruptFile
+    from bench.run_dir import RunDir
     from bench.sweep.run_state import state
 
     lines, remedies = [], set()

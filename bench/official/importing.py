@@ -13,9 +13,10 @@ import methods
 from bench import backbones, official, tasks
 from bench.config import Run, resolve, split_settings
 from bench.errors import UsageError
+from bench.files import explain_write_errors, write_json
 from bench.official.method_names import resolve_official_name
 from bench.official.option_inference import infer_feat_dim
-from bench.records import explain_write_errors, write_json
+from bench.run_dir import RunDir
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,14 +88,14 @@ def import_checkpoint(
         label=f"{resolved.name} (official)",
     )
     with _appearing(out) as draft:
-        loaded.handle.save(draft / "weights.safetensors")
+        loaded.handle.save(draft.weights)
         loaded.handle.detach()
-        loaded.model.lm.save_pretrained(draft / "backbone")
-        tokenizer.hf_tokenizer.save_pretrained(draft / "backbone")
+        loaded.model.lm.save_pretrained(draft.backbone)
+        tokenizer.hf_tokenizer.save_pretrained(draft.backbone)
         source = {"checkpoint": checkpoint.name, "sha256": _sha256(checkpoint), "method": method, "backbone": backbone}
-        write_json(draft / "imported.json", source)
-        run = run.model_copy(update={"backbone": str((out / "backbone").resolve())})
-        write_json(draft / "run.json", run.model_dump(mode="json", by_alias=True))
+        write_json(draft.imported, source)
+        run = run.model_copy(update={"backbone": str(RunDir.at(out).backbone.resolve())})
+        write_json(draft.run, run.model_dump(mode="json", by_alias=True))
     return run
 
 
@@ -125,13 +126,13 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
 
 
 @contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its name once everything is there."""
+def _appearing(folder: Path) -> Iterator[RunDir]:
+    """A run directory to write into, which takes its name once everything is there."""
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     with explain_write_errors(folder, "--out"):
         draft.mkdir(parents=True)
         try:
-            yield draft
+            yield RunDir.at(draft)
             draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from bench.records import ExtensibleModel, Record, RunDir, now, write_json
+from bench.files import write_json
+from bench.record_schema import ExtensibleModel, Record, now
+from bench.run_dir import RunDir
 from bench.states import FAILURES_UNTIL_PARKED
 from bench.sweep.claims import ClaimOwner, node
 

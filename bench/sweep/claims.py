@@ -24,8 +24,8 @@ from typing import Literal
 import psutil
 
 from bench.errors import UsageError
-from bench.events import RunHold
-from bench.records import OwnershipLost, explain_write_errors, write_json
+from bench.events import OwnershipLost, RunHold
+from bench.files import explain_write_errors, write_json
 
 #: How long a claim lasts without a beat before others take the run over. More than the 60 s for which NFS clients may
 #: keep attributes. Every claim file states the duration of its own lease.
@@ -269,7 +269,7 @@ class Lease(RunHold):
     def _release(self) -> None:
         """Mark the claim as given back. The file stays, so that its number is not used again."""
         try:
-            write_json(self.path, asdict(self.owner) | {"released": True}, keep=False)
+            write_json(self.path, asdict(self.owner) | {"released": True}, durable=False)
         except OSError:  # a full disk; the number may be used again, which matters only to a suspended process
             with suppress(OSError):
                 self.path.unlink()

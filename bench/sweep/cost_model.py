@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import median
 
 from bench.config import Run
-from bench.records import Record, RunDir, load_records
+from bench.record_schema import Record
+from bench.records import load_records
+from bench.run_dir import RunDir
 
 BYTES = 4  # per trained number in the weights of a run, which are kept in single precision
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from bench.config import Execution, Run
 from bench.environment import environment
 from bench.errors import UsageError
-from bench.events import Report, RunEvent, silent
-from bench.records import Failure, OwnershipLost, Record, RunDir, explain_write_errors, now, read_lines
+from bench.events import Listener, OwnershipLost, RunEvent, silent
+from bench.files import explain_write_errors, read_json_lines
+from bench.record_schema import Failure, Record, now
+from bench.run_dir import RunDir
 from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep import attempts
 from bench.sweep.attempts import Attempt
@@ -25,7 +27,7 @@ def work_through(
     runs: Sequence[Run],
     execution: Execution,
     results: Path,
-    report: Report = silent,
+    report: Listener = silent,
     *,
     retry: RetryPolicy = DEFAULT_RETRY,
     wait: bool = True,
@@ -86,7 +88,7 @@ class _InlineExecutor:
 
     execution: Execution
     results: Path
-    report: Report
+    report: Listener
     retry: RetryPolicy
     log: str | None
 
@@ -151,7 +153,7 @@ class _InlineExecutor:
 
 def _worker_died_record(run: Run, run_dir: RunDir, kills: list[Attempt]) -> Record:
     """Return the record of a run whose processes are killed again and again at the same point."""
-    curve = read_lines(run_dir.curve)
+    curve = read_json_lines(run_dir.curve)
     processes = ", ".join(f"{attempt.pid} on {attempt.host}" for attempt in kills)
     failure = Failure(
         phase="worker",
@@ -166,7 +168,7 @@ def _worker_died_record(run: Run, run_dir: RunDir, kills: list[Attempt]) -> Reco
         cause="error",
         error=failure,
         environment=environment(),
-        segments=read_lines(run_dir.segments),
+        segments=read_json_lines(run_dir.segments),
         limited=run.recipe.limit is not None,
         finished=now(),
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Execution, Run
-from bench.events import Report, RunEvent, silent
-from bench.records import explain_write_errors
+from bench.events import Listener, RunEvent, silent
+from bench.files import explain_write_errors
 from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep.run_follower import RunFollower
 from bench.sweep.worker import REQUEUE, TERMINATED, Pack, interrupt, stop_file, work_command
@@ -28,7 +28,7 @@ def run_in_workers(
     results: Path,
     *,
     jobs: int,
-    report: Report = silent,
+    report: Listener = silent,
     retry: RetryPolicy = DEFAULT_RETRY,
 ) -> None:
     """Work through ``runs`` in ``jobs`` worker processes until all are settled.
@@ -63,7 +63,7 @@ def run_in_workers(
         raise
 
 
-def _ended_workers(pool: "WorkerPool", report: Report) -> tuple[int, bool]:
+def _ended_workers(pool: "WorkerPool", report: Listener) -> tuple[int, bool]:
     """Return how many workers have been killed since the last look, and whether one failed outside of any run."""
     killed, broken = 0, False
     for worker in pool.take_ended():

@@ -6,15 +6,17 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from bench.events import Report, RunEvent
-from bench.records import RunDir, now, write_json
+from bench.events import Listener, RunEvent
+from bench.files import write_json
+from bench.record_schema import now
+from bench.run_dir import RunDir
 from bench.sweep.claims import node
 
 
 class ProgressFile:
     """Receives the events of a run, passes each on to ``report``, and writes the position of the run to a file."""
 
-    def __init__(self, run_dir: RunDir, report: Report, job: str | None) -> None:
+    def __init__(self, run_dir: RunDir, report: Listener, job: str | None) -> None:
         self._run_dir = run_dir
         self._report = report
         self._examples = 0
@@ -56,7 +58,7 @@ class ProgressFile:
         """Write progress.json. A full disk is no reason to stop the run, so a failure to write is ignored."""
         content = self._progress | {"memory_bytes": memory(), "written": now()}
         with suppress(OSError):
-            write_json(self._run_dir.progress, content, keep=False)
+            write_json(self._run_dir.progress, content, durable=False)
 
 
 def memory() -> int:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.config import Run
-from bench.events import Report, RunEvent
-from bench.records import RunDir
+from bench.events import Listener, RunEvent
+from bench.run_dir import RunDir
 from bench.states import RetryPolicy, StateName
 from bench.sweep import progress_file
 from bench.sweep.claims import ClaimObserver
@@ -15,7 +15,7 @@ from bench.sweep.run_state import State, state
 class RunFollower:
     """Reports the progress of runs that other processes execute. A run ends when ``retry`` counts it as settled."""
 
-    def __init__(self, runs: Sequence[Run], results: Path, report: Report, retry: RetryPolicy) -> None:
+    def __init__(self, runs: Sequence[Run], results: Path, report: Listener, retry: RetryPolicy) -> None:
         self._runs = {run.id: run for run in runs}
         self._results = results
         self._report = report

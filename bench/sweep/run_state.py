@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config import Run
-from bench.records import CorruptFile, RunDir
+from bench.files import CorruptFile
+from bench.run_dir import RunDir
 from bench.states import RetryPolicy, StateName
 from bench.sweep import attempts
 from bench.sweep.claims import ClaimObserver

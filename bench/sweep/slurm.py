@@ -18,7 +18,9 @@ import submitit
 
 from bench.config import Execution, Run, is_mini
 from bench.errors import UsageError
-from bench.records import RunDir, explain_write_errors, now, write_json
+from bench.files import explain_write_errors, write_json
+from bench.record_schema import now
+from bench.run_dir import RunDir
 from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep import attempts, slurm_client
 from bench.sweep.claims import ClaimObserver, acquire

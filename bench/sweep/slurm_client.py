@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.records import ExtensibleModel
+from bench.record_schema import ExtensibleModel
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 ANSWER_SECONDS = 30  # squeue itself tries for some time to reach its controller

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.config import Run
-from bench.events import Report, RunEvent
-from bench.records import RunDir
+from bench.events import Listener, RunEvent
+from bench.run_dir import RunDir
 from bench.states import StateName
 from bench.sweep import attempts, slurm_client
 from bench.sweep.run_follower import RunFollower
@@ -23,7 +23,7 @@ class SlurmMonitor:
     """Watches submitted runs until they are settled: reports their progress and submits again what Slurm has lost."""
 
     def __init__(
-        self, submitter: SlurmSubmitter, runs: Sequence[Run], submitted: Sequence[SlurmSubmission], report: Report
+        self, submitter: SlurmSubmitter, runs: Sequence[Run], submitted: Sequence[SlurmSubmission], report: Listener
     ) -> None:
         self._submitter = submitter
         self._submissions = list(submitted)

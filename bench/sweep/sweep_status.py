@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError
-from bench.records import RunDir
+from bench.errors import UsageError, near_matches
+from bench.run_dir import RunDir
 from bench.states import STATES, UNTIL_PARKED
 from bench.sweep import attempts, progress_file, slurm_client
 from bench.sweep.claims import ClaimObserver
@@ -140,13 +140,15 @@ def find_run_dir(results: Path, prefix: str, data: str | None = None) -> RunDir:
     Raises:
         UsageError: no id begins so, or several do.
     """
-    matches = sorted(path.name for path in (results / "runs").glob("*") if path.name.startswith(prefix))
+    names = sorted(path.name for path in (results / "runs").glob("*"))
+    matches = [name for name in names if name.startswith(prefix)]
     if data:
         matches = [name for name in matches if _data_name(RunDir(results, name)) == data]
     if prefix in matches:
         matches = [prefix]
     if not matches:
-        raise UsageError(f"{prefix}: no such run below {results / 'runs'}; `python -m bench status` lists them")
+        hint = near_matches(prefix, names) or "; `python -m bench status` lists them"
+        raise UsageError(f"{prefix}: no such run below {results / 'runs'}{hint}")
     if len(matches) > 1:
         raise UsageError(f"{prefix}: {len(matches)} runs are called so: {', '.join(matches[:4])}; give more of the id")
     return RunDir(results, matches[0])

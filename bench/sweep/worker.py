@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.config import Execution, FrozenModel, Run, validated
 from bench.errors import UsageError
-from bench.records import write_json
+from bench.files import write_json
 from bench.states import RETRY_POLICIES, RetryName
 
 REQUEUE = 75  # exit code of a worker that made its checkpoint and wants to go on (EX_TEMPFAIL of sysexits.h)

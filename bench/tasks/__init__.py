@@ -12,9 +12,9 @@ from importlib.metadata import entry_points
 from pkgutil import iter_modules
 
 from bench.errors import unknown
-from bench.tasks.task import Decode, Example, Task
+from bench.tasks.task import Decode, Example, Task, TaskScores
 
-__all__ = ["Decode", "Example", "Task", "get", "names", "suite", "suites"]
+__all__ = ["Decode", "Example", "Task", "TaskScores", "get", "names", "suite", "suites"]
 
 
 @lru_cache

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.metrics.caption import caption_scores, cider_each
+from bench.metrics.caption import EDITION, caption_scores
 from bench.tasks.files import grid_folder, json_object
-from bench.tasks.task import Decode, Example, Task
+from bench.tasks.task import Decode, Example, Task, TaskScores
 
 SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
 
@@ -27,14 +27,9 @@ def read(root: Path, split: str) -> list[Example]:
     return examples
 
 
-def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
-    """Return CIDEr x 100 and BLEU-4 x 100 against all references of each image."""
-    return caption_scores([e.reference for e in examples], predictions)
-
-
-def score_each(examples: Sequence[Example], said: Sequence[Sequence[str]]) -> list[list[float]]:
-    """Return CIDEr x 100 of every image, per run."""
-    return cider_each([e.reference for e in examples], said)
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
+    """Return CIDEr x 100 and BLEU-4 x 100 against all references of each image, and the CIDEr x 100 of every image."""
+    return TaskScores(*caption_scores([example.reference for example in examples], predictions))
 
 
 TASK = Task(
@@ -42,7 +37,6 @@ TASK = Task(
     label="COCO Cap.",
     suite="image-text",
     order=3,
-    visual="grid",
     prompt="caption: ",
     prompt_at="front",
     source_limit=40,
@@ -51,10 +45,10 @@ TASK = Task(
     loss="tokens",
     decode=Decode(max_length=20),  # quirk GEN20: trained to 40 tokens, decoded to 20
     metric="CIDEr",
+    metric_edition=EDITION,
     splits={"train": "train + restval", "validation": "val", "test": "test"},
     official_sizes={"train": 566_747, "validation": 5_000, "test": 5_000},
     report_split="test",
     read=read,
     score=score,
-    score_each=score_each,
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.tasks.files import answer_tables, grid_folder, json_list, soft_label
-from bench.tasks.task import Decode, Example, Task
+from bench.tasks.task import Decode, Example, Task, TaskScores
 
 #: trained on train and valid, validated on testdev, which is also what tables report (quirk GQA-TESTDEV)
 FILES = {"train": ("train", "valid"), "validation": ("testdev",)}
@@ -31,10 +31,10 @@ def read(root: Path, split: str) -> list[Example]:
     return examples
 
 
-def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
     """Return ``accuracy`` in %: the label's score of the exact string, without normalisation."""
     points = [e.reference.get(p, 0.0) for e, p in zip(examples, predictions, strict=True)]
-    return {"accuracy": 100 * sum(points) / len(points)}
+    return TaskScores({"accuracy": 100 * sum(points) / len(points)}, [100 * point for point in points])
 
 
 TASK = Task(
@@ -42,7 +42,6 @@ TASK = Task(
     label="GQA",
     suite="image-text",
     order=1,
-    visual="grid",
     prompt="gpa: ",  # quirk GPA: misspelt in the official code
     prompt_at="front",
     source_limit=20,
@@ -51,6 +50,7 @@ TASK = Task(
     loss="example",
     decode=Decode(beams=1),
     metric="accuracy",
+    metric_edition="exact match",
     splits={"train": "train + valid", "validation": "testdev"},
     official_sizes={"train": 943_000 + 132_062, "validation": 12_578},
     report_split="validation",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.tasks.files import grid_folder, json_list
-from bench.tasks.task import Decode, Example, Task
+from bench.tasks.task import Decode, Example, Task, TaskScores
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
 
@@ -43,17 +43,17 @@ def consistency_group(identifier: str) -> str:
     return "-".join(parts)
 
 
-def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
     """Return ``accuracy`` and ``consistency`` (share of statements right on every pair of their set), in %."""
+    correct = [p == ("false", "true")[e.reference["label"]] for e, p in zip(examples, predictions, strict=True)]
     groups: dict[str, list[bool]] = {}
-    for example, prediction in zip(examples, predictions, strict=True):
-        right = prediction == ("false", "true")[example.reference["label"]]
-        groups.setdefault(consistency_group(example.reference["identifier"]), []).append(right)
-    points = [right for group in groups.values() for right in group]
-    return {
-        "accuracy": 100 * sum(points) / len(points),
+    for example, is_correct in zip(examples, correct, strict=True):
+        groups.setdefault(consistency_group(example.reference["identifier"]), []).append(is_correct)
+    metrics = {
+        "accuracy": 100 * sum(correct) / len(correct),
         "consistency": 100 * sum(all(group) for group in groups.values()) / len(groups),
     }
+    return TaskScores(metrics, [100.0 * is_correct for is_correct in correct])
 
 
 TASK = Task(
@@ -61,7 +61,6 @@ TASK = Task(
     label="NLVR2",
     suite="image-text",
     order=2,
-    visual="grid",
     prompt="nlvr: ",
     prompt_at="front",
     source_limit=None,
@@ -70,6 +69,7 @@ TASK = Task(
     loss="example",
     decode=Decode(mode="binary"),
     metric="accuracy",
+    metric_edition="exact match",
     splits=FILES,
     official_sizes={"train": 86_373, "validation": 6_982, "test": 6_967},
     report_split="test",

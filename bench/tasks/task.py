@@ -36,9 +36,22 @@ class Decode:
     max_length: int = 20
 
 
-Reader = Callable[[Path, str], list[Example]]
-Scorer = Callable[[Sequence[Example], Sequence[str]], dict[str, float]]
-EachScorer = Callable[[Sequence[Example], Sequence[Sequence[str]]], list[list[float]]]
+@dataclass(frozen=True)
+class TaskScores:
+    """What a task's ``score`` makes of predictions.
+
+    Attributes:
+        metrics: all metrics of the task, by name, in the unit that tables print (accuracy in %, CIDEr x 100).
+        examples: the reported metric of every example, in the order of the examples and in the same unit. Their mean
+            is the reported score, up to the rounding that the metric itself does.
+    """
+
+    metrics: dict[str, float]
+    examples: list[float]
+
+
+ReadSplit = Callable[[Path, str], list[Example]]
+ScorePredictions = Callable[[Sequence[Example], Sequence[str]], TaskScores]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +60,6 @@ class Task:
 
     Attributes:
         name, label, suite, order: identity, title in tables, and place among the tasks.
-        visual: ``grid`` (h5 per image) or ``frames`` (npz per video).
         prompt: the official prompt; with ``prompt_at`` "front" it precedes the text, with "back" it follows after a
             space.
         source_limit, target_limit: token limits, special tokens included; None for no limit.
@@ -55,20 +67,20 @@ class Task:
         loss: reduction of :mod:`bench.losses`.
         decode: how answers are decoded.
         metric: the score that tables print, in their unit (accuracy in %, CIDEr x 100).
+        metric_edition: which definition of the metric this is, as records and score files name it.
         splits: official files by logical split (train, validation, test).
-        official_sizes: examples of the splits in the published files, where their number is known.
+        official_sizes: number of examples of the splits in the published files, where it is known.
         report_split: the split that the paper's tables report.
-        read: reads one logical split from a data root.
-        score: all metrics of the task from examples and predictions.
-        score_each: the reported metric of every single example, for the predictions of several runs on the same
-            examples; None where an example's score does not depend on the others.
+        read: ``(data root, logical split) -> examples``.
+        score: ``(examples, predictions) -> TaskScores``.
+        version: raised when the same name comes to mean something else: other examples, prompts or targets. It is in
+            the id of every run of the task.
     """
 
     name: str
     label: str
     suite: str
     order: int
-    visual: str
     prompt: str
     prompt_at: str
     source_limit: int | None
@@ -77,27 +89,19 @@ class Task:
     loss: str
     decode: Decode
     metric: str
+    metric_edition: str
     splits: dict[str, str]
     report_split: str
-    read: Reader = field(repr=False)
-    score: Scorer = field(repr=False)
-    score_each: EachScorer | None = field(default=None, repr=False)
+    read: ReadSplit = field(repr=False)
+    score: ScorePredictions = field(repr=False)
     official_sizes: dict[str, int] = field(default_factory=dict)
+    version: int = 1
 
     def source(self, example: Example, prefix: bool) -> str:
         """Return the encoder's text. Without prompts a video text still ends with the space before the prompt (quirk
         TRAIL-SPACE)."""
         prompt = self.prompt if prefix else ""
         return f"{prompt}{example.text}" if self.prompt_at == "front" else f"{example.text} {prompt}"
-
-    def each(self, examples: Sequence[Example], said: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Return, for the predictions of each of several runs, the reported metric of every example."""
-        if self.score_each is not None:
-            return self.score_each(examples, said)
-        return [
-            [self.score([e], [p])[self.metric] for e, p in zip(examples, predictions, strict=True)]
-            for predictions in said
-        ]
 
     def batch_size(self, recipe: int) -> int:
         """Return the batch size of this task for the recipe's, as the official code derives it.

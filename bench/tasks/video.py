@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.metrics.caption import caption_scores, cider_each
+from bench.metrics.caption import EDITION, score_tokenized, tokenize_captions
 from bench.tasks.files import JsonRecord, frames_file, json_lines
-from bench.tasks.task import Decode, Example, Task
+from bench.tasks.task import Decode, Example, Task, TaskScores
 
 
 def subtitles(root: Path, source: str) -> dict[str, str]:
@@ -20,14 +20,14 @@ def subtitles(root: Path, source: str) -> dict[str, str]:
     }
 
 
-def spoken(record: JsonRecord, said: dict[str, str], source: str) -> str:
+def spoken(record: JsonRecord, transcripts: dict[str, str], source: str) -> str:
     """Return ``[Subs]`` and the transcript of a record's video."""
     video = record.get("vid_name", str)
-    if video not in said:
+    if video not in transcripts:
         raise record.fault(
             f"vid_name {video!r} has no line in {source}_subtitles.jsonl (it may be there with an empty 'sub' list)"
         )
-    return f"[Subs] {said[video]}"
+    return f"[Subs] {transcripts[video]}"
 
 
 def read_choices(
@@ -35,12 +35,12 @@ def read_choices(
 ) -> list[Example]:
     """Read a multiple-choice task: transcript, question, time span, choices; transcripts come first and push the rest
     out (quirk SUBS-TRUNC)."""
-    said = subtitles(root, source)
+    transcripts = subtitles(root, source)
     examples: dict[tuple[str, str], Example] = {}
     for name in files[split]:
         for record in json_lines(root / "video" / "ann" / task / f"{name}.jsonl"):
             offered = [f"a{i}: {record.get(f'a{i}', str).strip('. ')}." for i in range(choices)]
-            asked = f"[Q] {record.get('q', str).strip()} [TS] ({record.get('ts', (str, list))}) [Choices]"
+            question = f"[Q] {record.get('q', str).strip()} [TS] ({record.get('ts', (str, list))}) [Choices]"
             answers: tuple[tuple[str, float], ...] = ()
             if split != "test":
                 right = str(record.get("answer_idx", (int, str)))  # TVQA+ writes it as a string
@@ -52,7 +52,7 @@ def read_choices(
             place = "" if split == "test" else record.where
             examples[number, place] = Example(
                 id=number,
-                text=" ".join([spoken(record, said, source), asked, *offered]),
+                text=" ".join([spoken(record, transcripts, source), question, *offered]),
                 visual=(frames_file(source, record.get("vid_name", str)),),
                 answers=answers,
                 reference={"answer": answers[0][0] if answers else None, "show": record.content.get("show_name")},
@@ -60,27 +60,27 @@ def read_choices(
     return list(examples.values())
 
 
-def score_choices(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+def score_choices(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
     """Return ``accuracy`` in %: the decoded string is exactly ``a`` and the index; per show where there are several."""
     _must_have(examples, "answer")
-    groups: dict[str, list[bool]] = {"accuracy": []}
-    for example, prediction in zip(examples, predictions, strict=True):
-        right = prediction == example.reference["answer"]
-        groups["accuracy"].append(right)
+    correct = [p == e.reference["answer"] for e, p in zip(examples, predictions, strict=True)]
+    groups = {"accuracy": correct}
+    for example, is_correct in zip(examples, correct, strict=True):
         if example.reference["show"]:
-            groups.setdefault(f"accuracy_{example.reference['show']}", []).append(right)
-    return {name: 100 * sum(points) / len(points) for name, points in groups.items()}
+            groups.setdefault(f"accuracy_{example.reference['show']}", []).append(is_correct)
+    metrics = {name: 100 * sum(points) / len(points) for name, points in groups.items()}
+    return TaskScores(metrics, [100.0 * is_correct for is_correct in correct])
 
 
 def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool) -> list[Example]:
     """Read a captioning task: one example per description, also to evaluate (quirk VCAP-1REF); one per clip for the
     test split."""
-    said = subtitles(root, source)
+    transcripts = subtitles(root, source)
     file = {"train": "train_release", "validation": "val_release", "test": "test_release"}[split]
     examples = []
     for record in json_lines(root / "video" / "ann" / task / f"{task}_{file}.jsonl"):
         record.get("duration", (int, float))
-        text = spoken(record, said, source)
+        text = spoken(record, transcripts, source)
         if spans:
             text = f"{text} [TS] ({record.get('ts', list)})"
         visual = (frames_file(source, record.get("vid_name", str)),)
@@ -96,30 +96,26 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
     return examples
 
 
-def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
     """Return CIDEr x 100 and BLEU-4 x 100, each description the only reference of its own copy of the prediction (quirk
-    VCAP-1REF), as the papers report them.
+    VCAP-1REF), as the papers report them, and the CIDEr x 100 of every description.
 
     Where clips have several descriptions, ``CIDEr_multi`` and ``BLEU-4_multi`` compare each clip's first prediction
     with all of them, as the leaderboards do.
     """
     _must_have(examples, "caption")
-    scores = caption_scores([[e.reference["caption"]] for e in examples], predictions)
-    clips: dict[str, list[str]] = {}
-    said: dict[str, str] = {}
-    for example, prediction in zip(examples, predictions, strict=True):
-        clips.setdefault(example.reference["clip"], []).append(example.reference["caption"])
-        said.setdefault(example.reference["clip"], prediction)
-    if len(clips) < len(examples):
-        multi = caption_scores(list(clips.values()), list(said.values()))
-        scores |= {f"{name}_multi": value for name, value in multi.items()}
-    return scores
-
-
-def score_each_caption(examples: Sequence[Example], said: Sequence[Sequence[str]]) -> list[list[float]]:
-    """Return CIDEr x 100 of every description, per run."""
-    _must_have(examples, "caption")
-    return cider_each([[e.reference["caption"]] for e in examples], said)
+    references, candidates = tokenize_captions([[e.reference["caption"]] for e in examples], predictions)
+    metrics, cider = score_tokenized(references, candidates)
+    references_of_clips: dict[str, list[str]] = {}
+    first_candidates: dict[str, str] = {}
+    for example, (reference,), candidate in zip(examples, references, candidates, strict=True):
+        clip = example.reference["clip"]
+        references_of_clips.setdefault(clip, []).append(reference)
+        first_candidates.setdefault(clip, candidate)
+    if len(references_of_clips) < len(examples):
+        multi, _ = score_tokenized(list(references_of_clips.values()), list(first_candidates.values()))
+        metrics |= {f"{name}_multi": value for name, value in multi.items()}
+    return TaskScores(metrics, cider)
 
 
 def _must_have(examples: Sequence[Example], key: str) -> None:
@@ -142,6 +138,7 @@ def choice_task(
         label=label,
         order=order,
         metric="accuracy",
+        metric_edition="exact match",
         splits={split: " + ".join(names) for split, names in files.items()},
         official_sizes=official_sizes,
         read=partial(read_choices, task=name, source=source, files=files, choices=choices),
@@ -156,20 +153,19 @@ def caption_task(name: str, label: str, order: int, source: str, spans: bool, of
         label=label,
         order=order,
         metric="CIDEr",
+        metric_edition=EDITION,
         splits={"train": "train_release", "validation": "val_release", "test": "test_release"},
         official_sizes=official_sizes,
         read=partial(read_captions, task=name, source=source, spans=spans),
         score=score_captions,
-        score_each=score_each_caption,
     )
 
 
-def _video_task(name: str, **own: Any) -> Task:
+def _video_task(name: str, **fields: Any) -> Task:
     """Build a Task with what the four have in common."""
     return Task(
         name=name,
         suite="video-text",
-        visual="frames",
         prompt=f"{name}: ",
         prompt_at="back",
         source_limit=600,
@@ -178,5 +174,5 @@ def _video_task(name: str, **own: Any) -> Task:
         loss="example",
         decode=Decode(max_length=20),
         report_split="validation",
-        **own,
+        **fields,
     )

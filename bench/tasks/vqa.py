@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.metrics import vqa as metric
 from bench.tasks.files import JsonRecord, answer_tables, grid_folder, json_list, json_object, soft_label
-from bench.tasks.task import Decode, Example, Task
+from bench.tasks.task import Decode, Example, Task, TaskScores
 
 FILES = {"train": "karpathy_train", "validation": "karpathy_val", "test": "karpathy_test"}
 ANNOTATIONS = ("v2_mscoco_train2014_annotations.json", "v2_mscoco_val2014_annotations.json")
@@ -22,13 +22,13 @@ def read(root: Path, split: str) -> list[Example]:
 
 
 def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
-    found = {}
+    answers_of: dict[int, dict[str, Any]] = {}
     for name in ANNOTATIONS:
         for record in json_object(folder / name).items("annotations"):
             answers = [answer.get("answer", str) for answer in record.items("answers")]
             kinds = {key: record.get(key, str) for key in ("question_type", "answer_type")}
-            found[record.get("question_id", int)] = {"answers": answers, **kinds}
-    return found
+            answers_of[record.get("question_id", int)] = {"answers": answers, **kinds}
+    return answers_of
 
 
 def _example(record: JsonRecord, human: dict[int, dict[str, Any]], split: str, images: str) -> Example:
@@ -44,11 +44,12 @@ def _example(record: JsonRecord, human: dict[int, dict[str, Any]], split: str, i
     return Example(str(number), text, (f"{images}/{record.get('img_id', str)}.h5",), label, reference)
 
 
-def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
     """Return accuracies in %: ``accuracy`` (ten humans; the one reported), by answer type, ``accuracy_2021`` (the
     current edition of the same tool), and ``accuracy_topk`` (soft label of the exact string).
 
-    Questions without the ``is_topk_optimal`` mark count in both of its subsets (quirk VQA-SUBSET).
+    Questions without the ``is_topk_optimal`` mark count in both of its subsets (quirk VQA-SUBSET). Like the official
+    tool, this rounds every metric and every question's accuracy to two decimals.
     """
     points = [metric.accuracy(p, e.reference["answers"]) for e, p in zip(examples, predictions, strict=True)]
     groups: dict[str, list[float]] = {"accuracy": points}
@@ -60,7 +61,8 @@ def score(examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, 
         for name, mark in (("topk_optimal", True), ("topk_not_optimal", False)):
             if reference["topk"] in (None, mark):
                 groups.setdefault(f"accuracy_{name}", []).append(point)
-    return {name: round(100 * sum(values) / len(values), 2) for name, values in groups.items() if values}
+    metrics = {name: round(100 * sum(values) / len(values), 2) for name, values in groups.items() if values}
+    return TaskScores(metrics, [round(100 * point, 2) for point in points])
 
 
 TASK = Task(
@@ -68,7 +70,6 @@ TASK = Task(
     label="VQAv2",
     suite="image-text",
     order=0,
-    visual="grid",
     prompt="vqa: ",
     prompt_at="front",
     source_limit=20,  # quirk VQA20
@@ -77,6 +78,7 @@ TASK = Task(
     loss="weighted",
     decode=Decode(beams=1),
     metric="accuracy",
+    metric_edition="VQA evaluation 2016",
     splits=FILES,
     official_sizes={"train": 605_102, "validation": 26_729, "test": 26_280},
     report_split="test",

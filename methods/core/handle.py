@@ -103,7 +103,10 @@ class Handle:
         tensors = {name: p.detach().cpu().contiguous() for name, p in self.trained().items()}
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
+            unfinished.touch()
+            mode = unfinished.stat().st_mode  # what the umask allows; save_file replaces the file by one for us alone
             save_file(tensors, unfinished, metadata={"spec": self._spec()})
+            unfinished.chmod(mode)
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -58,7 +58,7 @@ def test_overall_and_by_answer_type(name: str, official: Any, judged: Any, share
         given = [a["answer"] for a in note["answers"]]
         reference = {"answers": given, "answer_type": note["answer_type"], "label": {}, "topk": None}
         examples.append(tasks.Example(str(result["question_id"]), "", ("",), (), reference))
-    scores = tasks.get("vqa").score(examples, [r["answer"] for r in said])
+    scores = tasks.get("vqa").score(examples, [r["answer"] for r in said]).metrics
     assert scores["accuracy"] == RESULTS[name] == official["2016"][name]["accuracy"]["overall"]
     assert scores["accuracy_2021"] == RESULTS_2021[name] == official["2021"][name]["accuracy"]["overall"]
     for kind, value in official["2016"][name]["accuracy"]["perAnswerType"].items():
@@ -80,7 +80,7 @@ def test_subsets_and_soft_scores() -> None:
         return tasks.Example("1", "", ("",), (), reference)
 
     examples = [example(True, {"net": 1.0}), example(False, {"net": 0.6}), example(None, {})]
-    scores = tasks.get("vqa").score(examples, ["net", "a net", "no"])
+    scores = tasks.get("vqa").score(examples, ["net", "a net", "no"]).metrics
     assert scores["accuracy"] == 66.67
     assert scores["accuracy_topk_optimal"] == 50.0
     assert scores["accuracy_topk_not_optimal"] == 50.0

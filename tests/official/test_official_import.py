@@ -9,13 +9,14 @@ import pytest
 import torch
 from official_dicts import TINY, case
 
-from bench import backbones, kept, official
+from bench import backbones, kept_weights, official
 from bench.backbones.mini import CHECKPOINTS
 from bench.cli import main
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore, feat_dim
 from bench.evaluate import predict
-from bench.records import RunDir, load_results
+from bench.records import load_results
+from bench.run_dir import RunDir
 
 MORE = {"bart": {"max_position_embeddings": 200}, "t5": {}}
 SET = ["--set", "beams=2", "--set", "n_boxes=9", "--set", "recipe.n_frames=8"]
@@ -71,7 +72,7 @@ def test_a_run_directory_has_the_checkpoint_s_model(made, tmp_path, feats):
     assert bring(made, tmp_path / "run") == 0
     config = TINY[sd.family](**MORE[sd.family])
     wanted = official.load(dict(sd), backbone=config, method=method, feat_dim=feats)
-    loaded = kept.load(tmp_path / "run", feat_dim=feats)
+    loaded = kept_weights.load(tmp_path / "run", feat_dim=feats)
     assert loaded.state_dict().keys() == wanted.state_dict().keys()
     assert not [
         name for name, value in wanted.state_dict().items() if not torch.equal(loaded.state_dict()[name], value)
@@ -92,7 +93,7 @@ def test_an_imported_run_is_evaluated(made, tmp_path, tiny_root, feats, capsys):
     assert main(["evaluate", str(moved), "--data", f"mini={tiny_root}", "--device", "cpu", "--quiet"]) == 0
     assert PREDICTED in capsys.readouterr().out
 
-    folder, run = kept.opened(moved)
+    folder, run = kept_weights.open_run(moved)
     record = RunDir(tmp_path / "results", "moved").read()
     assert record is not None
     assert record.scores.keys() == {"vqa", "gqa", "nlvr", "caption"}

@@ -11,7 +11,8 @@ from typing import Any
 from dev_slurm import DevSlurm
 
 from bench.config import Execution, Run, resolve
-from bench.records import RunDir, read_lines
+from bench.files import read_json_lines
+from bench.run_dir import RunDir
 from bench.sweep import attempts, progress_file
 from bench.sweep.attempts import Attempt
 from bench.sweep.claims import ClaimObserver, current
@@ -161,7 +162,7 @@ def same(ours: Sweeping, runs: Sequence[Run], reference: Path) -> None:
         assert {n: s.metrics for n, s in record.scores.items()} == {n: s.metrics for n, s in expected.scores.items()}
         assert run_dir.weights.read_bytes() == reference_dir.weights.read_bytes()
         assert run_dir.read_predictions("gqa") == reference_dir.read_predictions("gqa")
-        steps = [row["step"] for row in read_lines(run_dir.curve)]
+        steps = [row["step"] for row in read_json_lines(run_dir.curve)]
         assert steps == sorted(set(steps))
         assert steps[-1] == run_.recipe.steps
         assert [attempt.outcome for attempt in ours.attempts(run_)].count("done") == 1

@@ -12,7 +12,8 @@ import pytest
 from dev_slurm import DevSlurm
 from sweeping import Sweeping, run, same, undisturbed
 
-from bench.records import load_results, read_lines
+from bench.files import read_json_lines
+from bench.records import load_results
 from bench.report import table_text
 from bench.sweep import slurm_client
 
@@ -90,7 +91,7 @@ def test_runs_that_are_told_to_stop_go_on_where_they_were(on: Sweeping, referenc
     same(on, LONG[:2], reference)
     for run_, name in zip(LONG, ("SIGUSR2", "SIGTERM"), strict=False):
         assert [(a.outcome, a.reason) for a in on.attempts(run_)] == [("interrupted", name), ("done", "")]
-        first, second = read_lines(on.at(run_).segments)
+        first, second = read_json_lines(on.at(run_).segments)
         assert first["reason"] == name
         assert first["end_step"] == second["start_step"] >= 10
 
@@ -122,7 +123,7 @@ def test_a_lost_node_costs_nothing_whatever_its_clock_says(on: Sweeping, referen
     for run_ in lost:
         assert [a.outcome for a in on.attempts(run_)] == [None, "done"]
         assert on.node(run_) != "node1"
-        assert [row["reason"] for row in read_lines(on.at(run_).segments)] == ["killed", "done"]
+        assert [row["reason"] for row in read_json_lines(on.at(run_).segments)] == ["killed", "done"]
 
 
 def test_what_is_killed_is_started_again(on: Sweeping, reference: Path) -> None:
@@ -227,7 +228,7 @@ def test_a_full_disk_loses_nothing_that_was_there(on: Sweeping, reference: Path,
     (small_disk / "ballast").unlink()
     on.sweep([run_], *on.profile())
     same(on, [run_], reference)
-    assert read_lines(on.at(run_).segments)[-1]["start_step"] == 5  # the last checkpoint that there was room for
+    assert read_json_lines(on.at(run_).segments)[-1]["start_step"] == 5  # the last checkpoint that there was room for
 
 
 def test_a_read_only_folder_is_one_clear_error(on: Sweeping, small_disk: Path) -> None:

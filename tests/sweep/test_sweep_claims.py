@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bench.errors import UsageError
-from bench.records import OwnershipLost
+from bench.events import OwnershipLost
 from bench.sweep import claims
 from bench.sweep.claims import ClaimObserver, acquire, current, this_process
 

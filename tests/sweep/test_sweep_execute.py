@@ -12,8 +12,9 @@ import fake_runs
 import pytest
 
 from bench.config import Execution, Run, resolve
-from bench.events import Report, RunEvent, RunHold
-from bench.records import Record, RunDir
+from bench.events import Listener, RunEvent, RunHold
+from bench.record_schema import Record
+from bench.run_dir import RunDir
 from bench.states import NEVER, UNTIL_PARKED
 from bench.sweep import attempts
 from bench.sweep.claims import ClaimObserver, acquire, current, this_process
@@ -241,7 +242,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(
     folder = RunDir(tmp_path, runs[0].id)
     other: list[str] = []
 
-    def robbed(run: Run, execution: Execution, results: Path, report: Report, hold: RunHold) -> Record:
+    def robbed(run: Run, execution: Execution, results: Path, report: Listener, hold: RunHold) -> Record:
         claim = current(folder.claim)
         assert claim is not None
         robber = replace(this_process(), pid=os.getpid())

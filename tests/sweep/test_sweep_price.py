@@ -10,7 +10,8 @@ import pytest
 from bench.cli import pricing
 from bench.config import Run, resolve
 from bench.data.roots import why_blocked
-from bench.records import Record, RunDir
+from bench.record_schema import Record
+from bench.run_dir import RunDir
 from bench.sweep.cost_model import CostModel
 
 

@@ -12,7 +12,7 @@ import pytest
 from bench.cli import main
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
-from bench.records import RunDir
+from bench.run_dir import RunDir
 from bench.sweep import attempts, slurm_client
 from bench.sweep.claims import ClaimObserver, acquire, this_process
 from bench.sweep.profile import Profile

@@ -16,7 +16,7 @@ import pytest
 from bench.cli.progress import Progress
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
-from bench.records import RunDir
+from bench.run_dir import RunDir
 from bench.states import NEVER
 from bench.sweep import attempts, local_workers
 from bench.sweep.claims import ClaimObserver, acquire

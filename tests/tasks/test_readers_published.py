@@ -176,8 +176,8 @@ def test_gqa_trains_on_two_files_with_images_of_visual_genome(published: Path) -
 def test_gqa_accuracy_is_exact(published: Path) -> None:
     task = tasks.get("gqa")
     examples = task.read(published, "validation")[:4]  # couch, long sleeved, couch, right
-    assert task.score(examples, ["couch", "long sleeved", "couch", "right"]) == {"accuracy": 100.0}
-    assert task.score(examples, ["Couch", "long sleeved ", "", "right"]) == {"accuracy": 25.0}
+    assert task.score(examples, ["couch", "long sleeved", "couch", "right"]).metrics == {"accuracy": 100.0}
+    assert task.score(examples, ["Couch", "long sleeved ", "", "right"]).metrics == {"accuracy": 25.0}
 
 
 def test_nlvr(published: Path) -> None:
@@ -195,7 +195,7 @@ def test_nlvr_scores_are_the_official_ones(published: Path, shared: Path) -> Non
     examples = tasks.get("nlvr").read(published, "validation")
     official = {r["identifier"]: r["label"] for r in lines(shared / "real/nlvr2/dev.head200.json")}
     assert all(official[e.reference["identifier"]] == ("False", "True")[e.reference["label"]] for e in examples)
-    scores = tasks.get("nlvr").score(examples, [said[e.reference["identifier"]].lower() for e in examples])
+    scores = tasks.get("nlvr").score(examples, [said[e.reference["identifier"]].lower() for e in examples]).metrics
     assert scores["accuracy"] == 50.0
     assert scores["consistency"] == pytest.approx(3.44827586, abs=1e-8)
 
@@ -259,7 +259,7 @@ def test_answers_of_the_quizzes(published: Path) -> None:
     assert "a0: Www.lyndalepl.com. a1: Www.plants.com." in examples[0].text
     assert " a4: " not in examples[0].text
     assert examples[0].visual == ("video/vis_features/how2/clip-vit/25848.npz",)
-    assert how2.score(examples[:4], ["a2", "a2 ", "A3", ""]) == {"accuracy": 25.0}
+    assert how2.score(examples[:4], ["a2", "a2 ", "A3", ""]).metrics == {"accuracy": 25.0}
 
 
 def test_video_captions(published: Path) -> None:
@@ -284,7 +284,7 @@ def test_video_caption_scores(published: Path, shared: Path) -> None:
     task = tasks.get("yc2c")
     said = {p["clip_id"]: p["descs"][0]["desc"] for p in lines(shared / "real/yc2c/yc2c_val_predictions.head100.jsonl")}
     clips = [r["clip_id"] for r in lines(shared / "real/yc2c/yc2c_val_release.head100.jsonl")]
-    scores = task.score(task.read(published, "validation"), [said[c] for c in clips])
+    scores = task.score(task.read(published, "validation"), [said[c] for c in clips]).metrics
     assert scores["CIDEr"] == pytest.approx(128.7606400037736)
     assert scores["BLEU-4"] == pytest.approx(12.057736433722942)
     assert set(scores) == {"CIDEr", "BLEU-4"}  # one description per clip: nothing to add

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import tasks
+from bench.metrics import caption
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -14,8 +15,20 @@ def test_the_reported_score_is_the_mean_over_examples(name: str, tiny_root: Path
     examples = task.read(tiny_root, "validation")
     draw = random.Random(3)
     targets = [answer for e in examples for answer, _ in e.answers] or ["true", "false"]
-    said = [[draw.choice(targets) for _ in examples] for _ in range(2)]
-    for predictions, scores in zip(said, task.each(examples, said), strict=True):
-        assert len(scores) == len(examples)
-        reported = task.score(examples, predictions)[task.metric]
-        assert sum(scores) / len(scores) == pytest.approx(reported, abs=0.01)
+    predictions = [draw.choice(targets) for _ in examples]
+    scores = task.score(examples, predictions)
+    assert len(scores.examples) == len(examples)
+    assert sum(scores.examples) / len(examples) == pytest.approx(scores.metrics[task.metric], abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["caption", "tvc"])
+def test_all_scores_of_captions_come_from_one_call_of_java(
+    name: str, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    tokenize = caption.ptb_tokenize
+    monkeypatch.setattr(caption, "ptb_tokenize", lambda texts: [calls.append(len(texts)), tokenize(texts)][1])
+    task = tasks.get(name)
+    examples = task.read(tiny_root, "validation")
+    task.score(examples, ["a red star"] * len(examples))
+    assert len(calls) == 1

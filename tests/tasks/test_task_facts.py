@@ -104,7 +104,8 @@ def test_consistency_needs_every_pair_of_a_statement() -> None:
         for i, label in (("dev-1-0-0", 1), ("dev-1-1-0", 0), ("dev-1-0-1", 1), ("dev-2-0-0", 0))
     ]
     scores = tasks.get("nlvr").score(examples, ["true", "true", "true", "false"])
-    assert scores == {"accuracy": 75.0, "consistency": pytest.approx(200 / 3)}
+    assert scores.examples == [100.0, 0.0, 100.0, 100.0]
+    assert scores.metrics == {"accuracy": 75.0, "consistency": pytest.approx(200 / 3)}
 
 
 def test_quiz_accuracy_per_show() -> None:
@@ -113,7 +114,8 @@ def test_quiz_accuracy_per_show() -> None:
         for i, show in enumerate(("House", "House", "Castle", None))
     ]
     scores = tasks.get("tvqa").score(examples, ["a0", "a2", "a2", "a3."])
-    assert scores == {"accuracy": 50.0, "accuracy_House": 50.0, "accuracy_Castle": 100.0}
+    assert scores.examples == [100.0, 0.0, 100.0, 0.0]
+    assert scores.metrics == {"accuracy": 50.0, "accuracy_House": 50.0, "accuracy_Castle": 100.0}
 
 
 def test_video_captions_are_scored_against_one_reference_and_against_all_of_a_clip() -> None:
@@ -122,9 +124,9 @@ def test_video_captions_are_scored_against_one_reference_and_against_all_of_a_cl
         tasks.Example(str(i), "", ("a",), (), {"clip": clip, "caption": text}) for i, (clip, text) in enumerate(told)
     ]
     said = ["a man opens the door", "a man opens the door", "two women laugh", "she eats"]
-    scores = tasks.get("tvc").score(examples, said)
-    single = caption_scores([[text] for _, text in told], said)
-    several = caption_scores([["a man opens the door", "someone walks in"], [told[2][1]], [told[3][1]]], said[1:])
+    scores = tasks.get("tvc").score(examples, said).metrics
+    single, _ = caption_scores([[text] for _, text in told], said)
+    several, _ = caption_scores([["a man opens the door", "someone walks in"], [told[2][1]], [told[3][1]]], said[1:])
     assert scores == {**single, **{f"{name}_multi": value for name, value in several.items()}}
     assert scores["BLEU-4_multi"] > scores["BLEU-4"]
 
@@ -144,7 +146,7 @@ def test_every_split_of_a_generated_root_can_be_read_and_scored(name: str, tiny_
     assert all(task.read(tiny_root, split) for split in task.splits)
     examples = task.read(tiny_root, task.report_split)
     best = [max(e.answers, key=lambda a: a[1])[0] for e in examples]
-    scores = task.score(examples, best)
+    scores = task.score(examples, best).metrics
     assert task.metric in scores
     assert scores[task.metric] > (90 if task.metric == "accuracy" else 100)
-    assert scores[task.metric] > task.score(examples, ["nonsense"] * len(examples))[task.metric]
+    assert scores[task.metric] > task.score(examples, ["nonsense"] * len(examples)).metrics[task.metric]

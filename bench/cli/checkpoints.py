@@ -1,4 +1,4 @@
-"""``import-official`` and ``evaluate``: run directories from released checkpoints, and what their weights score."""
+"""``import-official`` and ``evaluate``: run directories of released checkpoints, and the scores of kept weights."""
 
 import argparse
 import sys
@@ -9,14 +9,16 @@ from bench.cli.options import add_execution, add_settings, execution, words
 EXAMPLES = {
     "import-official": "example: python -m bench import-official BEST.pth --method vl-pet-large "
     "--backbone facebook/bart-base --out vl-pet-large",
-    "evaluate": "example: python -m bench evaluate vl-pet-large --data official=/data/datasets",
+    "evaluate": "example: python -m bench evaluate vl-pet-large --data official=/data/datasets\n"
+    "         python -m bench evaluate results/runs/RUN --split validation",
 }
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     if verb == "evaluate":
-        parser.add_argument("run", type=Path, metavar="RUN_DIR", help="directory of a run with kept weights, no record")
+        parser.add_argument("run", type=Path, metavar="RUN_DIR", help="directory of a run with kept weights")
+        parser.add_argument("--again", action="store_true", help="also where there is a record; it keeps its scores")
+        parser.add_argument("--split", metavar="S", help="add the scores of another split: train, validation, test")
         parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
         parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
         add_execution(parser)
@@ -35,7 +37,6 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Import or evaluate."""
     return _evaluate(arguments) if verb == "evaluate" else _import(arguments)
 
 
@@ -56,28 +57,34 @@ def _import(arguments: argparse.Namespace) -> int:
     )
     read = ", ".join(f"{key}={value}" for key, value in sorted(run.overrides.items()))
     print(f"{run.method} with {read or 'its defaults'}")
-    where = "" if run.data == "mini" else f" --data {run.data}=PATH"
-    print(f"wrote {arguments.out}; evaluate it with: python -m bench evaluate {arguments.out}{where}")
+    data_flag = "" if run.data == "mini" else f" --data {run.data}=PATH"
+    print(f"wrote {arguments.out}; evaluate it with: python -m bench evaluate {arguments.out}{data_flag}")
     return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from bench.cli.options import show
     from bench.cli.progress import Progress
-    from bench.kept import evaluate
+    from bench.kept_weights import evaluate
+    from bench.run_dir import RunDir
 
     with Progress(1, stream=sys.stderr, quiet=arguments.quiet) as progress:
-        record = evaluate(arguments.run, execution(arguments), progress)
+        record, evaluation = evaluate(
+            arguments.run, execution(arguments), progress, again=arguments.again, split=arguments.split
+        )
+    outcome = evaluation or record
     if arguments.format == "json":
         print(record.model_dump_json(indent=1, by_alias=True))
-        return 0
-    scores = record.scores.items()
-    show(
-        [
-            {"task": k, "split": s.split, "metric": s.metric, "score": s.metrics.get(s.metric), "n": s.n}
-            for k, s in scores
-        ],
-        "table",
-    )
-    print(f"record: {arguments.run / 'record.json'}")
-    return 0 if all(score.status == "done" for _, score in scores) else 1
+    elif outcome.status == "failed":
+        print(f"failed ({outcome.cause}): {outcome.error.message if outcome.error else ''}")
+    else:
+        show(
+            [
+                {"task": name, "split": score.split, "metric": score.metric, "score": score.value, "n": score.n}
+                for name, score in outcome.scores.items()
+            ],
+            "table",
+        )
+        print(f"record: {RunDir.at(arguments.run).record}")
+    complete = outcome.status == "done" and all(score.status == "done" for score in outcome.scores.values())
+    return 0 if complete else 1

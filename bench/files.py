@@ -1,0 +1,90 @@
+"""Writing files so that a crash or a second process never leaves a part of one, and reading JSON lines back.
+
+Drafts are ordinary new files beside the target, so the finished file has the permissions that the umask gives.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from bench.errors import UsageError
+
+
+class CorruptFile(UsageError):
+    """A record, weight, score or prediction file that cannot be what was written; the message names it."""
+
+
+@contextmanager
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing; other processes see the old content until the block ends, then all of the new one.
+
+    The content goes to a draft file in the same folder, which is renamed at the end. With ``durable`` it is flushed to
+    the disk before that, so that it also survives a crash of the machine. If the block raises, the target is unchanged.
+    """
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")  # unique over all processes of all hosts
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the content of a file atomically."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
+    """Replace a file by indented JSON atomically; ``durable`` is that of :func:`atomic_write`."""
+    with atomic_write(path, durable=durable) as file:
+        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def append_json_line(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON object as a line of its own, even where a crash left the last line unfinished."""
+    with path.open("a+b") as file:
+        torn = False
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+        file.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON-lines file; a line torn by a crash is dropped, a missing file has no rows.
+
+    Lines end at a newline only: texts inside the JSON may contain the other separators of ``str.splitlines``.
+    """
+    rows = []
+    if path.exists():
+        for line in path.read_bytes().split(b"\n"):
+            with suppress(ValueError):
+                rows.append(json.loads(line.decode("utf-8", errors="replace")))
+    return rows
+
+
+@contextmanager
+def explain_write_errors(path: Path, flag: str = "--results") -> Iterator[None]:
+    """Turn an OSError while writing (read-only folder, full disk) into a UsageError that names ``path``.
+
+    ``flag`` is the command-line option with which the user chooses another folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"{path}: cannot be written ({reason}); give another folder with {flag}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first 300 characters of an error's message with all white space folded into single spaces."""
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,273 @@
+"""The directory of one run, written so that a run is done or not done and never half.
+
+Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its
+presence is the end of the run), ``curve.jsonl`` and ``validation.jsonl`` (losses and validation scores on the way),
+``predictions/<task>.jsonl.gz``, ``scores/<task>.json.gz`` (the score of every example), ``weights.safetensors``
+(trained tensors only), ``best.safetensors`` and ``best.json`` (the best epoch so far), ``segments.jsonl``,
+``log.txt``, ``attempts/`` (who tried, and how it ended), ``claim/`` (who works on it), and while it runs
+``progress.json`` and ``checkpoint.pt``. ``cancelled`` is there where a person stopped it. ``evaluations/<number>/`` has
+the predictions and scores of a later evaluation. A run made of a released checkpoint also has
+``imported.json`` (which one) and ``backbone/`` (its language model and tokeniser).
+"""
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.config import Run
+from bench.files import CorruptFile, append_json_line, explain_write_errors, one_line, write_bytes, write_json
+from bench.record_schema import SCHEMA, Record
+
+
+class ExampleScores(BaseModel):
+    """The content of ``scores/<task>.json.gz``: the reported metric of every example, in the order of the split."""
+
+    model_config = ConfigDict(frozen=True)
+
+    metric: str
+    edition: str | None = None
+    split: str
+    ids: list[str]
+    scores: list[float]
+
+
+class RunDir:
+    """The files of one run.
+
+    ``check`` is called before every write; it raises :class:`~bench.events.OwnershipLost` where another process has
+    taken the run over.
+    """
+
+    def __init__(self, results: Path, run_id: str, check: Callable[[], None] = lambda: None) -> None:
+        self.id = run_id
+        self.path = results / "runs" / run_id
+        self.check = check
+
+    @classmethod
+    def at(cls, path: Path) -> "RunDir":
+        """Return the run directory at ``path``, wherever that is; its id is the name of the folder."""
+        folder = cls(path, path.resolve().name)
+        folder.path = path
+        return folder
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.path / "curve.jsonl"
+
+    @property
+    def validation(self) -> Path:
+        return self.path / "validation.jsonl"
+
+    @property
+    def segments(self) -> Path:
+        return self.path / "segments.jsonl"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def best_weights(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def best_epochs(self) -> Path:
+        """JSON lines ``{"step", "mean"}``, one for every epoch that was the best so far; the last one is the best."""
+        return self.path / "best.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def claim(self) -> Path:
+        return self.path / "claim"
+
+    @property
+    def attempts(self) -> Path:
+        return self.path / "attempts"
+
+    @property
+    def cancelled(self) -> Path:
+        return self.path / "cancelled"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def backbone(self) -> Path:
+        """The folder with the language model and tokeniser of a run that was imported."""
+        return self.path / "backbone"
+
+    @property
+    def imported(self) -> Path:
+        return self.path / "imported.json"
+
+    def evaluation(self, number: int) -> Path:
+        """Return the folder of a later evaluation (:class:`~bench.record_schema.Evaluation`)."""
+        return self.path / "evaluations" / str(number)
+
+    def new_evaluation(self) -> int:
+        """Make the folder of one more evaluation and return its number, from 1."""
+        self.check()
+        folder = self.evaluation(0).parent
+        with explain_write_errors(folder):
+            folder.mkdir(exist_ok=True)
+            number = 1 + max((int(path.name) for path in folder.glob("[0-9]*")), default=0)
+            self.evaluation(number).mkdir()
+        return number
+
+    def predictions(self, task: str, evaluation: int | None = None) -> Path:
+        """Return the file of a task's predictions, of the reported split or of a later evaluation."""
+        return self._outputs(evaluation) / "predictions" / f"{task}.jsonl.gz"
+
+    def scores(self, task: str, evaluation: int | None = None) -> Path:
+        """Return the file with the score of every example, of the reported split or of a later evaluation."""
+        return self._outputs(evaluation) / "scores" / f"{task}.json.gz"
+
+    def _outputs(self, evaluation: int | None) -> Path:
+        return self.path if evaluation is None else self.evaluation(evaluation)
+
+    def begin(self, run: Run) -> None:
+        """Make the directory and write the configuration; the files of a corrupt or failed attempt are put aside."""
+        self.check()
+        with explain_write_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.record.exists():
+                self.put_aside(keep=(self.claim, self.attempts))
+            for draft in self.path.glob(".*"):  # left by a process that was killed while it wrote
+                draft.unlink(missing_ok=True)
+            write_json(self.run, run.model_dump(mode="json", by_alias=True))
+
+    def put_aside(self, keep: tuple[Path, ...]) -> None:
+        """Move the files of earlier attempts into ``attempt-N``, so that nothing is overwritten."""
+        numbers = [int(path.name.removeprefix("attempt-")) for path in self.path.glob("attempt-[0-9]*")]
+        aside = self.path / f"attempt-{max(numbers, default=0) + 1}"
+        aside.mkdir()
+        for item in list(self.path.iterdir()):
+            if item not in keep and not item.name.startswith("attempt-"):
+                item.rename(aside / item.name)
+
+    def finish(self, record: Record) -> None:
+        """Write record.json: from here on the run is done, or has failed."""
+        self.check()
+        with explain_write_errors(self.record):
+            content = record.model_dump(mode="json", by_alias=True)
+            content["schema"] = content.pop("schema_")
+            write_json(self.record, content)
+            if record.status == "done":
+                self.checkpoint.unlink(missing_ok=True)
+
+    def read(self) -> Record | None:
+        """Return the record, or None where the run has not ended.
+
+        Raises:
+            CorruptFile: record.json is torn or does not fit the schema, or the weights of a finished run are
+                unreadable.
+        """
+        try:
+            content = json.loads(self.record.read_text(encoding="utf-8"))
+            content["schema_"] = content.pop("schema", SCHEMA)
+            record = Record.model_validate(content)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
+            raise CorruptFile(f"{self.record}: {one_line(error)}") from error
+        if record.id != self.id:
+            raise CorruptFile(f"{self.record}: is the record of {record.id}")
+        if record.status == "done":
+            check_weights(self.weights)
+        return record
+
+    def write_predictions(self, task: str, rows: Sequence[dict[str, Any]], evaluation: int | None = None) -> None:
+        """Write ``{"id", "prediction", "reference"}`` of every example of a task."""
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._write_compressed(self.predictions(task, evaluation), lines)
+
+    def read_predictions(self, task: str, evaluation: int | None = None) -> list[dict[str, Any]]:
+        """Return what :meth:`write_predictions` wrote; CorruptFile where it cannot be read."""
+        path = self.predictions(task, evaluation)
+        try:
+            lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")  # a text may hold other separators
+            return [json.loads(line) for line in lines if line]
+        except (OSError, EOFError, ValueError) as error:
+            raise CorruptFile(f"{path}: {one_line(error)}") from error
+
+    def write_scores(self, task: str, scores: ExampleScores, evaluation: int | None = None) -> None:
+        """Write the score of every example of a task."""
+        self._write_compressed(self.scores(task, evaluation), scores.model_dump_json())
+
+    def read_scores(self, task: str, evaluation: int | None = None) -> ExampleScores | None:
+        """Return the score of every example, or None where they were not written (by older versions).
+
+        Raises:
+            CorruptFile: the file cannot be read, or has not one score for every id.
+        """
+        path = self.scores(task, evaluation)
+        try:
+            scores = ExampleScores.model_validate_json(gzip.decompress(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, ValueError) as error:
+            raise CorruptFile(f"{path}: {one_line(error)}") from error
+        if len(scores.ids) != len(scores.scores):
+            raise CorruptFile(f"{path}: has {len(scores.ids)} ids and {len(scores.scores)} scores")
+        return scores
+
+    def adopt_evaluation(self, number: int, tasks: Sequence[str]) -> None:
+        """Make predictions and scores of a later evaluation those of the run; the earlier ones go to ``replaced/`` in
+        the folder of the evaluation."""
+        self.check()
+        for task in tasks:
+            for file in (self.predictions, self.scores):
+                current, new = file(task), file(task, number)
+                if current.exists():
+                    aside = self.evaluation(number) / "replaced" / current.relative_to(self.path)
+                    aside.parent.mkdir(parents=True, exist_ok=True)
+                    current.rename(aside)
+                if new.exists():
+                    current.parent.mkdir(exist_ok=True)
+                    new.rename(current)
+
+    def _write_compressed(self, path: Path, text: str) -> None:
+        """Write gzipped UTF-8 text atomically; equal texts give equal files."""
+        self.check()
+        with explain_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, gzip.compress(text.encode("utf-8"), mtime=0))
+
+    def append(self, path: Path, row: dict[str, Any]) -> None:
+        """Append one JSON line to one of the run's ``.jsonl`` files."""
+        self.check()
+        with explain_write_errors(path):
+            append_json_line(path, row)
+
+
+def check_weights(path: Path) -> None:
+    """Raise CorruptFile where a safetensors file is torn, judging by its header and its size."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        if path.stat().st_size != 8 + length + end:
+            raise ValueError(f"has {path.stat().st_size} bytes, its header says {8 + length + end}")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise CorruptFile(f"{path}: {one_line(error)}") from error

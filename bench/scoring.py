@@ -1,0 +1,69 @@
+"""Scores of predictions that were written to a run directory, and the rule by which a score may replace another.
+
+No model is needed for any of this, so ``bench score`` can be used without torch.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from bench.record_schema import EarlierScore, Score
+from bench.run_dir import ExampleScores
+from bench.tasks import Example, Task
+
+
+class ScoredRows(NamedTuple):
+    """The score of a task and that of every example, None where the metric failed."""
+
+    score: Score
+    examples: ExampleScores | None
+
+
+def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> ScoredRows:
+    """Score the rows of a predictions file; whatever the metric raises becomes the error of a failed score.
+
+    Args:
+        task: the task that the predictions are of.
+        rows: ``{"id", "prediction", "reference"}`` of every example of the split.
+        split: what the record calls the split.
+    """
+    examples = [Example(row["id"], "", (), (), row["reference"]) for row in rows]
+    facts: dict[str, Any] = {
+        "split": split,
+        "metric": task.metric,
+        "n": len(rows),
+        "edition": task.metric_edition,
+    }
+    try:
+        scores = task.score(examples, [row["prediction"] for row in rows])
+    except Exception as error:
+        return ScoredRows(Score(status="failed", error=f"{type(error).__name__}: {error}", **facts), None)
+    return ScoredRows(
+        Score(status="done", metrics=scores.metrics, **facts),
+        ExampleScores(
+            metric=task.metric,
+            edition=facts["edition"],
+            split=split,
+            ids=[example.id for example in examples],
+            scores=scores.examples,
+        ),
+    )
+
+
+def replace_score(before: Score, after: Score, when: str, version: dict[str, Any], reason: str) -> Score:
+    """Return the score ``after`` with ``before`` at the end of its history.
+
+    Where both have the same content, apart from an edition that was not recorded before, the history stays as it is.
+
+    Args:
+        before: the score that stands in a record.
+        after: the score that takes its place.
+        when: time of the replacement.
+        version: the code that computed ``after`` (:func:`bench.environment.code_version`).
+        reason: what was done again.
+    """
+    same = before.model_copy(update={"edition": after.edition, "history": []})
+    if before.edition in (None, after.edition) and same == after:
+        return after.model_copy(update={"history": before.history})
+    content = before.model_dump(exclude={"history"})
+    earlier = EarlierScore(**content, replaced_at=when, replaced_by=version, reason=reason)
+    return after.model_copy(update={"history": [*before.history, earlier]})

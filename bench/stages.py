@@ -1,0 +1,351 @@
+"""The stages of a run, each a function from the outputs of earlier stages to its own.
+
+Both training (:mod:`bench.run`) and the evaluation of kept weights (:mod:`bench.kept_weights`) are sequences of these.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import methods
+from bench import backbones, evaluate, train
+from bench import device as dev
+from bench.config import Run, is_mini
+from bench.data import held_out
+from bench.data.batches import TokenizedSplit
+from bench.data.check import fingerprint
+from bench.data.features import FeatureStore
+from bench.data.features import feat_dim as read_feat_dim
+from bench.data.roots import is_synthetic, locate
+from bench.environment import environment
+from bench.events import RunEvent
+from bench.files import read_json_lines, write_bytes
+from bench.record_schema import Score
+from bench.run_context import RunContext
+from bench.scoring import score_rows
+from bench.tasks import Task
+from bench.training_curve import TrainingCurve
+from methods.core.handle import Handle
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the run is executed: its device, the memory meter of that device, and the environment for the record."""
+
+    device: torch.device
+    memory: dev.Memory
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataRoot:
+    """The data root of the run: its logical name, folder, fingerprint of the annotations, and whether it is made up."""
+
+    name: str
+    root: Path
+    fingerprint: str
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class AttachedModel:
+    """The model with the method in it at its start values, and the number of its parameters by kind."""
+
+    model: backbones.VLModel
+    handle: Handle
+    parameters: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training leaves beside the trained model.
+
+    Attributes:
+        trained: updates, examples, seconds.
+        analytic_memory: bytes by purpose (:func:`bench.device.analytic`).
+        selected: step and validation mean of the epoch whose weights the model has, None where it has the last ones.
+    """
+
+    trained: train.Trained
+    analytic_memory: dict[str, int | None]
+    selected: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class TaskPredictions:
+    """The predictions of one task: rows ``{"id", "prediction", "reference"}``, and what records call the split."""
+
+    task: Task
+    split: str
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PredictedTasks:
+    tasks: tuple[TaskPredictions, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ScoredTasks:
+    scores: dict[str, Score]
+    seconds: float
+
+
+@dataclass
+class StageOutputs:
+    """The outputs of the stages that have finished, so that a failure in a later one does not lose them."""
+
+    machine: Machine | None = None
+    data: DataRoot | None = None
+    training_sets: dict[str, TokenizedSplit] = field(default_factory=dict)
+    attached: AttachedModel | None = None
+    training: TrainingResult | None = None
+    predicted: PredictedTasks | None = None
+    scored: ScoredTasks | None = None
+
+
+def prepare_machine(context: RunContext) -> Machine:
+    """Choose the device and the number of threads."""
+    device = dev.pick(context.execution.device)
+    # A miniature model gains nothing from threads, and sums in another order where there are more of them.
+    if threads := context.execution.threads or (1 if is_mini(context.run.backbone) else 0):
+        torch.set_num_threads(threads)
+    facts = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
+    return Machine(device, dev.Memory(device), facts)
+
+
+def prepare_data(context: RunContext) -> DataRoot:
+    """Find the data root; the miniature one is generated if need be."""
+    context.enter("data")
+    run = context.run
+    root = locate(run.data, context.execution.data)
+    return DataRoot(run.data, root, fingerprint(root, run.suite), is_synthetic(root))
+
+
+def read_training_sets(context: RunContext, data: DataRoot) -> dict[str, TokenizedSplit]:
+    """Read and tokenise the training split of every task."""
+    return {task.name: read_split(context.run, task, "train", data.root) for task in context.run.task_list}
+
+
+def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbones.VLModel:
+    """Build the backbone with its visual projector; seeds the random generators first."""
+    context.enter("model")
+    with machine.memory.phase("load"):
+        return seeded_model(context.run, _feat_dim(data.root, context.run.suite), machine.device)
+
+
+def attach_method(context: RunContext, model: backbones.VLModel, machine: Machine) -> AttachedModel:
+    """Put the method into the model. Its start values continue the random numbers of :func:`build_model`."""
+    with machine.memory.phase("load"):
+        handle = with_method(context.run, model)
+    count = handle.count()
+    kinds = ("trainable", "total", "new", "unfrozen", "projector", "percent", "percent_of_backbone")
+    return AttachedModel(model, handle, {kind: getattr(count, kind) for kind in kinds})
+
+
+def measure_first_step(context: RunContext, attached: AttachedModel, plan: train.TrainingPlan, machine: Machine) -> int:
+    """Run forward and backward once on the first batch, and return the bytes that autograd keeps between the two.
+
+    Nothing is updated, and the random state is put back: training draws the same dropout masks and answers as without
+    this measurement, and a resumed run, which measures again, the same as one that was never interrupted.
+    """
+    state = dev.rng_state()
+    recipe, model = context.run.recipe, attached.model
+    batch = next(plan.batches(0, recipe, context.run.seed)).to(machine.device)
+    model.train()
+    with machine.memory.phase("first_step"), dev.SavedActivations(model) as saved:
+        penalties = train.having(model, "penalty")
+        train.batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, machine.device, penalties).backward()
+    model.zero_grad(set_to_none=True)
+    dev.set_rng_state(state)
+    return saved.bytes
+
+
+def train_model(
+    context: RunContext,
+    attached: AttachedModel,
+    plan: train.TrainingPlan,
+    data: DataRoot,
+    machine: Machine,
+    activation_bytes: int,
+) -> TrainingResult:
+    """Train from the start or the last checkpoint; where the recipe selects the best epoch, load its weights at the
+    end."""
+    run, recipe, folder, model = context.run, context.run.recipe, context.folder, attached.model
+    updates_per_epoch = sum(plan.sizes.values())
+    curve = TrainingCurve(folder, plan.steps)
+
+    def on_step(step: int, point: dict[str, Any]) -> None:
+        context.step = step
+        curve.add(step, point)
+        numbers = (step, plan.steps, point["loss"], step / updates_per_epoch, point["examples"])
+        context.listener(RunEvent("step", run.id, point["task"], *numbers))
+        if recipe.validate_ == "epoch" and (step % updates_per_epoch == 0 or step == plan.steps):
+            mean = validate(context, model, data, machine, step)
+            model.train()
+            best = read_json_lines(folder.best_epochs)
+            if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
+                context.hold.check()  # handle.save writes without asking
+                attached.handle.save(folder.best_weights)
+                folder.append(folder.best_epochs, {"step": step, "mean": mean})
+
+    with machine.memory.phase("train"):
+        trained = train.train(
+            model,
+            plan,
+            recipe,
+            seed=run.seed,
+            device=machine.device,
+            checkpoint=folder.checkpoint,
+            on_step=on_step,
+            on_resume=lambda step: _resume(context, step),
+            should_stop=context.stop_reason,
+            before_save=context.hold.check,
+        )
+    selected = None
+    if folder.best_weights.exists():
+        attached.handle.load(folder.best_weights)
+        selected = read_json_lines(folder.best_epochs)[-1]
+    return TrainingResult(trained, dev.analytic(model, trained.optimizer_bytes, activation_bytes), selected)
+
+
+def _resume(context: RunContext, step: int) -> None:
+    """Continue at a checkpoint: drop the points that an earlier attempt wrote after it, they will be made again."""
+    context.step = step
+    for path in (context.folder.curve, context.folder.validation):
+        rows = read_json_lines(path)
+        if before := [row for row in rows if row["step"] <= step]:
+            write_bytes(path, "".join(json.dumps(row) + "\n" for row in before).encode())
+        elif rows:
+            path.unlink()
+    context.segment.resume(step)
+
+
+def validate(context: RunContext, model: backbones.VLModel, data: DataRoot, machine: Machine, step: int) -> float:
+    """Score the validation splits, append the scores to validation.jsonl, and return their mean over the tasks."""
+    scores = {}
+    for task in context.run.task_list:
+        examples = read_split(context.run, task, "validation", data.root)
+        predictions = _predict(context, model, task, examples, machine)
+        scores[task.name] = task.score(examples.examples, predictions).metrics[task.metric]
+    mean = sum(scores.values()) / len(scores)
+    context.folder.append(context.folder.validation, {"step": step, "mean": mean, "scores": scores})
+    return mean
+
+
+def evaluate_tasks(
+    context: RunContext,
+    model: backbones.VLModel,
+    data: DataRoot,
+    machine: Machine,
+    *,
+    split: str | None = None,
+    evaluation: int | None = None,
+) -> PredictedTasks:
+    """Predict every task and write the predictions, before any metric can fail on them.
+
+    Args:
+        context, model, data, machine: outputs of earlier stages.
+        split: the logical split, None for the one that each task reports.
+        evaluation: the number of a later evaluation, into whose folder the predictions are written.
+    """
+    context.enter("evaluate")
+    begun = time.monotonic()
+    predicted = []
+    with machine.memory.phase("evaluate"):
+        for task in context.run.task_list:
+            tokenized = read_split(context.run, task, split or task.report_split, data.root)
+            predictions = _predict(context, model, task, tokenized, machine)
+            rows = [
+                {"id": example.id, "prediction": prediction, "reference": example.reference}
+                for example, prediction in zip(tokenized.examples, predictions, strict=True)
+            ]
+            context.folder.write_predictions(task.name, rows, evaluation)
+            tuning = context.run.recipe.evaluate == "tuning"
+            name = held_out.name(task) if tuning else split or task.report_split
+            predicted.append(TaskPredictions(task, name, rows))
+    return PredictedTasks(tuple(predicted), time.monotonic() - begun)
+
+
+def score_tasks(
+    context: RunContext, predicted: PredictedTasks, machine: Machine, *, evaluation: int | None = None
+) -> ScoredTasks:
+    """Score the predictions of every task and write the score of every example beside them.
+
+    A metric that fails gives a failed score and no other harm: `bench score` computes it again from the predictions.
+    """
+    begun = time.monotonic()
+    scores = {}
+    with machine.memory.phase("evaluate"):
+        for item in predicted.tasks:
+            task = item.task
+            score, examples = score_rows(task, item.rows, item.split)
+            if examples is not None:
+                context.folder.write_scores(task.name, examples, evaluation)
+            scores[task.name] = score
+            text = f"failed ({score.error})" if score.value is None else f"{score.value:.2f}"
+            context.listener(RunEvent("score", context.run.id, f"{task.label} {task.metric} {text}"))
+    return ScoredTasks(scores, time.monotonic() - begun)
+
+
+def seeded_model(run: Run, feat_dim: int, device: torch.device | str) -> backbones.VLModel:
+    """Seed all random generators with the run's seed and build its backbone, for features of ``feat_dim`` columns."""
+    dev.seed_everything(run.seed)
+    model = backbones.build(run.backbone, feat_dim=feat_dim, n_boxes=run.recipe.n_boxes, device=device, seed=run.seed)
+    model.set_dropout(run.recipe.dropout)
+    return model
+
+
+def with_method(run: Run, model: backbones.VLModel) -> Handle:
+    """Attach the run's method to its backbone and return the method's handle."""
+    method = methods.get(run.method, **run.overrides)
+    return methods.attach(model, method, tasks=tuple(task.name for task in run.task_list))
+
+
+def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
+    """Return a tokenised split, cut to ``recipe.limit`` examples where there is a limit.
+
+    A run that tunes gets nothing but what tuning may look at, whichever split is asked for.
+    """
+    recipe = run.recipe
+    tuning = recipe.evaluate == "tuning"
+    if tuning and split != held_out.TRAIN:
+        split = held_out.TUNING
+    return _tokenized(root, task, split, run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit, tuning)
+
+
+def _predict(
+    context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
+) -> list[str]:
+    """Predict the examples of a split; between two batches the run can be stopped."""
+    return evaluate.predict(
+        model,
+        task,
+        data,
+        _tokenizer(context.run.backbone),
+        context.run.recipe,
+        machine.device,
+        on_batch=lambda done, total: context.stop_if_asked(),
+    )
+
+
+# The runs of a sweep that one process executes share what they read.
+
+
+@lru_cache(maxsize=64)
+def _tokenized(
+    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
+) -> TokenizedSplit:
+    examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
+    return TokenizedSplit(task, examples, _tokenizer(backbone), _store(root, n_frames), prefix=prefix)
+
+
+_store = lru_cache(lambda root, n_frames: FeatureStore(root, n_frames=n_frames))
+_tokenizer = lru_cache(backbones.tokenizer)
+_feat_dim = lru_cache(read_feat_dim)
