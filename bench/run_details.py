@@ -17,7 +17,7 @@ from bench.files import CorruptFile
 from bench.record_schema import Record, Score
 from bench.run_dir import RunDir
 from bench.sweep import attempts
-from bench.sweep.states import state
+from bench.sweep.run_state import state
 from bench.tasks import Example, Task
 from methods.core.errors import MethodError
 
