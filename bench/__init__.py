@@ -2,20 +2,11 @@
 
 >>> import bench
 >>> results = bench.load_results("results")  # a tidy DataFrame: one row per run and task
+
+The names of this package are listed once, in ``__init__.pyi``; each is imported on first use.
 """
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from bench.records import load_results
-
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_results"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "load_results":
-        from bench.records import load_results
-
-        return load_results
-    raise AttributeError(f"module 'bench' has no attribute {name!r}")

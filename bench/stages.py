@@ -160,8 +160,9 @@ def measure_first_step(context: RunContext, attached: AttachedModel, plan: train
     batch = next(plan.batches(0, recipe, context.run.seed)).to(machine.device)
     model.train()
     with machine.memory.phase("first_step"), dev.SavedActivations(model) as saved:
-        penalties = train.having(model, "penalty")
-        train.batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, machine.device, penalties).backward()
+        train.batch_loss(
+            model, batch, plan.tasks[batch.task].loss, recipe, machine.device, attached.handle.penalties
+        ).backward()
     model.zero_grad(set_to_none=True)
     dev.set_rng_state(state)
     return saved.bytes
@@ -202,6 +203,8 @@ def train_model(
             recipe,
             seed=run.seed,
             device=machine.device,
+            penalties=attached.handle.penalties,
+            update_listeners=attached.handle.update_listeners,
             checkpoint=folder.checkpoint,
             on_step=on_step,
             on_resume=lambda step: _resume(context, step),

@@ -15,6 +15,7 @@ from bench.config import Recipe
 from bench.data.batches import Batch, TokenizedSplit, schedule
 from bench.files import atomic_write
 from bench.tasks import Task
+from methods.core.contracts import Penalty, UpdateListener
 
 
 class NotFinite(FloatingPointError):
@@ -92,6 +93,8 @@ def train(
     *,
     seed: int,
     device: torch.device,
+    penalties: Sequence[Penalty] = (),
+    update_listeners: Sequence[UpdateListener] = (),
     checkpoint: Path | None = None,
     on_step: Hook = lambda step, point: None,
     on_resume: Callable[[int], None] = lambda step: None,
@@ -108,6 +111,8 @@ def train(
         recipe: learning rate, schedule, clipping, precision.
         seed: of the answers drawn; the caller has seeded torch.
         device: where the batches go.
+        penalties: modules of the method whose penalty is added to the loss (``handle.penalties``).
+        update_listeners: modules of the method that are called after each update (``handle.update_listeners``).
         checkpoint: file for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
             interruption.
         on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr", "examples"}``; it may
@@ -122,7 +127,6 @@ def train(
         KeyboardInterrupt: after a checkpoint, if the run was asked to stop.
     """
     optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
-    listeners, penal = having(model, "updated"), having(model, "penalty")
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
     if checkpoint is not None and checkpoint.exists():
@@ -138,7 +142,7 @@ def train(
             batch = next(batches).to(device)
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * optim.rate(done.steps, plan.steps, recipe.warmup)
-            loss = batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device, penal)
+            loss = batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device, penalties)
             loss.backward()
             if recipe.clip > 0:
                 nn.utils.clip_grad_norm_(trainable, recipe.clip)
@@ -147,8 +151,8 @@ def train(
                 raise NotFinite(f"the loss of task {batch.task} is {value} at step {done.steps + 1}")
             optimiser.step()
             done.steps += 1
-            for listener in listeners:
-                listener.updated(done.steps, plan.steps)
+            for listener in update_listeners:
+                listener.after_update(done.steps, plan.steps)
             optimiser.zero_grad(set_to_none=True)
             done.examples += len(batch.ids)
             done.step_seconds.append(dev.clock(device) - begun)
@@ -169,25 +173,16 @@ def train(
     return done
 
 
-def having(model: nn.Module, method: str) -> list[Any]:
-    """Return the modules that want to take part in training.
-
-    A module may have ``penalty() -> Tensor | None``, asked after each forward pass and added to the loss, and
-    ``updated(step, total)``, called after each update, while the gradients are still there.
-    """
-    return [module for module in model.modules() if hasattr(module, method)]
-
-
 def batch_loss(
-    model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device: torch.device, penal: Sequence[Any] = ()
+    model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device: torch.device, penalties: Sequence[Penalty] = ()
 ) -> Tensor:
     """Return the loss that the task's official training step computes on a batch, in float32, with the penalties of the
-    modules ``penal``."""
+    modules ``penalties``."""
     features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
     with dev.autocast(device, recipe.precision):
         logits = model(batch.input_ids, features, task=batch.task, labels=batch.labels).logits
     loss = losses.reduce(kind, losses.token_losses(logits, batch.labels), batch.labels, batch.weights)
-    return sum((p for m in penal if (p := m.penalty()) is not None), loss)
+    return sum((p for m in penalties if (p := m.penalty()) is not None), loss)
 
 
 def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: Trained) -> None:

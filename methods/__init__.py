@@ -5,58 +5,12 @@
 'vl-pet-middleX'
 
 ``methods.attach(model, "vl-pet-large")`` freezes a model, puts the method in place and returns a
-:class:`~methods.core.handle.Handle` that counts, saves, loads and detaches. Everything is imported on first use, so
-that ``import methods`` costs nothing; only ``attach`` needs torch.
+:class:`~methods.core.handle.Handle` that counts, saves, loads and detaches.
+
+The names of this package are listed once, in ``__init__.pyi``, for type checkers and at run time. Each is imported on
+first use, so that ``import methods`` is fast; only ``attach`` and what comes with it need torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from methods.core.attach import attach
-    from methods.core.errors import MethodError, did_you_mean
-    from methods.core.explain import explain
-    from methods.core.handle import Count, Handle
-    from methods.core.registry import OptimizerSettings, Rank, ResolvedMethod, get, method, names
-    from methods.core.shape import Shape
-    from methods.core.spec import Spec
-
-_HOME = {
-    "names": "core.registry",
-    "get": "core.registry",
-    "method": "core.registry",
-    "ResolvedMethod": "core.registry",
-    "OptimizerSettings": "core.registry",
-    "Rank": "core.registry",
-    "attach": "core.attach",
-    "Handle": "core.handle",
-    "Count": "core.handle",
-    "explain": "core.explain",
-    "Shape": "core.shape",
-    "Spec": "core.spec",
-    "MethodError": "core.errors",
-    "did_you_mean": "core.errors",
-}
-
-__all__ = [
-    "Count",
-    "Handle",
-    "MethodError",
-    "OptimizerSettings",
-    "Rank",
-    "ResolvedMethod",
-    "Shape",
-    "Spec",
-    "attach",
-    "did_you_mean",
-    "explain",
-    "get",
-    "method",
-    "names",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'methods' has no attribute {name!r}")
-    return getattr(import_module(f"methods.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

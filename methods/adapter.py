@@ -1,4 +1,4 @@
-"""Adapters as AdapterHub's presets have them: Houlsby, Pfeiffer and parallel; Houlsby's under VL-PET's gate."""
+"""Adapters in the form of AdapterHub's presets: Houlsby, Pfeiffer and parallel; Houlsby's also under VL-PET's gates."""
 
 from methods.core.options import Act, At, Layers, Norms, joined
 from methods.core.registry import OptimizerSettings, Rank, method
@@ -16,7 +16,7 @@ OPTIM = {
 }
 
 
-@method("adapter", optim=OPTIM, order=21)
+@method("adapter", family="adapter", optim=OPTIM, order=21)
 def adapter(
     shape: Shape,
     *,
@@ -38,7 +38,7 @@ def adapter(
     return Spec(parts=(Patch(at=sites, layers=layers, delta=delta),), trainable=Trainable(norms=joined(norms)))
 
 
-@method("pfeiffer", optim=OPTIM, order=23)
+@method("pfeiffer", family="adapter", optim=OPTIM, order=23)
 def pfeiffer(
     shape: Shape, *, rank: Rank = 48, act: Act = "relu", layers: Layers = "all", norms: Norms = "none"
 ) -> Spec:
@@ -52,7 +52,7 @@ def pfeiffer(
     return Spec(parts=(patch,), trainable=Trainable(norms=joined(norms)))
 
 
-@method("parallel", optim=OPTIM, order=24)
+@method("parallel", family="adapter", optim=OPTIM, order=24)
 def parallel(
     shape: Shape,
     *,
@@ -64,7 +64,7 @@ def parallel(
 ) -> Spec:
     """``H + 4 · W_up · relu(W_down · X)`` beside every FFN, rank d/2.
 
-    He et al. (2022) in the form of AdapterHub's ``par_bn``; on T5 X is what the FFN itself reads, behind the norm. The
+    He et al. (2022) in the form of AdapterHub's ``par_bn``; on T5 X is what the FFN itself reads, after the norm. The
     down-projection starts Kaiming-uniform, the up-projection at zero.
     """
     delta = Bottleneck(r=rank, act=act, input="x_norm", scale=delta_scale, init="kaiming", init_up="zeros")
@@ -72,7 +72,7 @@ def parallel(
     return Spec(parts=(patch,), trainable=Trainable(norms=joined(norms)))
 
 
-# Not in the paper; the release's T5 values of VL-PET, this adapter's own rank.
+# Not in the paper: the T5 values of VL-PET's release with this adapter's rank.
 four_sizes(
     "adapter",
     about="Houlsby's encoder adapters under VL-PET's gates, its decoder replaced by a value-parallel one of its kind.",

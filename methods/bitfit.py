@@ -1,4 +1,4 @@
-"""BitFit (Ben Zaken et al., 2022): train biases alone."""
+"""BitFit (Ben Zaken et al., 2022): train the biases only."""
 
 from methods.core.errors import MethodError
 from methods.core.options import Biases, joined
@@ -11,7 +11,11 @@ MODULES = tuple(site for site in SITES if site.split(".")[-1] in ("q", "k", "v",
 
 
 @method(
-    "bitfit", t5={"add_missing": True}, optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(3e-3)}, order=10
+    "bitfit",
+    family="scale and bias",
+    t5={"add_missing": True},
+    optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(3e-3)},
+    order=10,
 )
 def bitfit(shape: Shape, *, biases: Biases = "all", add_missing: bool = False) -> Spec:
     """Train every parameter with "bias" in its name, the norms' included: 1.21 % of BART-base (VL-PET's reading).

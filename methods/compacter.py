@@ -1,4 +1,4 @@
-"""Compacter (Mahabadi et al., 2021), as VL-Adapter runs it and as its paper has it, and in VL-PET's frame."""
+"""Compacter (Mahabadi et al., 2021): as VL-Adapter runs it, as in its own paper, and in VL-PET's frame."""
 
 from methods.core.options import At, Layers, Norms, Share, joined
 from methods.core.registry import Rank, method
@@ -8,9 +8,10 @@ from methods.vl_adapter import OPTIM, PER_TASK, SITES
 from methods.vl_pet import ONE_HEAD, four_sizes, vl_pet
 
 
-@method("compacter", t5={"norms": "none"}, optim=OPTIM, order=12)
+@method("compacter", family="adapter", t5={"norms": "none"}, optim=OPTIM, order=12)
 @method(
     "compacter-multiple",
+    family="adapter",
     about="One adapter per site and task.",
     defaults={"share": "none"},
     t5={"norms": "none"},
@@ -19,7 +20,8 @@ from methods.vl_pet import ONE_HEAD, four_sizes, vl_pet
 )
 @method(
     "compacter-original",
-    about="The Compacter paper's own: n=4, r=d/32, slices of rank 1, one rule for all matrices.",
+    family="adapter",
+    about="As in the Compacter paper: n=4, r=d/32, slices of rank 1, one rule for all matrices.",
     defaults={"rank": 24, "phm": 4, "phm_rank": 1, "phm_shared": True},
     optim=OPTIM,
     order=25,
@@ -38,8 +40,8 @@ def compacter(
 ) -> Spec:
     """VL-Adapter's adapters with matrices that are sums of ``phm`` Kronecker products, and all norms.
 
-    As in the VL-Adapter script (n=2, r=96, 2.70 % of BART-base) the rule is learned per matrix, not shared by layers,
-    and the slices are not factorised (``phm_rank`` 0), other than in the Compacter paper. The image-text learning rate
+    As in the VL-Adapter script (n=2, r=96, 2.70 % of BART-base), and unlike in the Compacter paper, each matrix has a
+    rule of its own and the slices are not factorised (``phm_rank`` 0). The image-text learning rate
     is VL-Adapter's; the others, which no script gives, are those of VL-Adapter's adapter. On T5 the norms stay frozen,
     as there.
     """

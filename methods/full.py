@@ -7,6 +7,7 @@ from methods.core.spec import Spec, Trainable
 
 @method(
     "full",
+    family="reference",
     # The VL-PET image-text script runs without task prefixes, the video-text and the T5 (LST) scripts with them.
     optim={
         "bart image-text": OptimizerSettings(1e-4, task_prefix=False),
@@ -16,7 +17,8 @@ from methods.core.spec import Spec, Trainable
     order=0,
 )
 def full(shape: Shape) -> Spec:
-    """Train everything: shared embedding (tied to the LM head), both stacks with norms and positions, projector.
+    """Train everything: the shared embedding (tied to the LM head), both stacks with norms and positions, the
+    projector.
 
     Learning rates: BART image-text and video-text from the VL-Adapter scripts, T5 from the LST script.
     """

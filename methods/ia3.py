@@ -9,11 +9,13 @@ from methods.vl_pet import FACTOR, T5, VALUE, GateName, around, four_sizes
 SCALED = tuple(site for site in SITES if site.endswith((".k", ".v", "ff.mid")))
 
 
-@method("ia3", optim={"bart": OptimizerSettings(3e-3), "t5": OptimizerSettings(3e-3)}, order=22)
+@method(
+    "ia3", family="scale and bias", optim={"bart": OptimizerSettings(3e-3), "t5": OptimizerSettings(3e-3)}, order=22
+)
 def ia3(shape: Shape, *, at: At = SCALED, layers: Layers = "all", norms: Norms = "none") -> Spec:
-    """``l ⊙ k``, ``l ⊙ v`` and ``l ⊙ middle`` in every layer of both stacks, all l at 1 in the beginning.
+    """``l ⊙ k``, ``l ⊙ v`` and ``l ⊙ middle`` in every layer of both stacks, all l 1 at the start.
 
-    No published run on VL-BART or VL-T5; factors want a higher learning rate than matrices, 3e-3 as in the IA3 paper.
+    No published run on VL-BART or VL-T5. Factors need a higher learning rate than matrices: 3e-3, as in the IA3 paper.
     """
     return Spec(parts=(Patch(at=at, layers=layers, gate=FACTOR),), trainable=Trainable(norms=joined(norms)))
 
@@ -30,9 +32,9 @@ def ia3_vl_pet(
 ) -> Spec:
     """IA3's factors in the encoder, VL-PET's gates at its outputs, a factor on the cross-attention values.
 
-    Not in the paper. H already holds what the factors did, so the gated sites have no ΔH; with ``middleY`` the gate is
-    itself IA3 on H.
+    Not in the paper. H already contains the effect of the factors, so the gated sites have no ΔH; with ``middleY`` the
+    gate itself is IA3 on H.
     """
-    own = Patch(at=(*(site for site in SCALED if site.startswith("enc.")), *VALUE), gate=FACTOR)
+    factors = Patch(at=(*(site for site in SCALED if site.startswith("enc.")), *VALUE), gate=FACTOR)
     frame = {"gate": gate, "gate_rank": gate_rank, "scale": scale, "zero_init": zero_init, "norms": norms}
-    return around(own, shape, **frame)
+    return around(factors, shape, **frame)

@@ -12,9 +12,10 @@ from methods.vl_pet import T5, VALUE, GateName, around, four_sizes
 Q_AND_V = tuple(f"{block}.{point}" for block in ("enc.sa", "dec.sa", "dec.xa") for point in ("q", "v"))
 
 
-@method("lora", t5={"rank": 150, "biases": "none"}, optim=OPTIM, order=20)
+@method("lora", family="low rank", t5={"rank": 150, "biases": "none"}, optim=OPTIM, order=20)
 @method(
     "lora-multiple",
+    family="low rank",
     about="One pair of matrices per site and task.",
     defaults={"share": "none"},
     t5={"rank": 150, "biases": "none"},
@@ -61,10 +62,10 @@ def lora_vl_pet(
     """LoRA in VL-PET's frame: on q and v of the encoder, gated at the encoder's outputs, on the values that the
     decoder's cross-attention takes from the encoder; encoder norms trained, biases frozen.
 
-    Not in the paper, whose enhanced variants are of Compacter and VL-Adapter. H already holds what LoRA did, so the
-    gated sites have no ΔH of their own.
+    Not in the paper, whose enhanced variants are those of Compacter and VL-Adapter. H already contains the effect of
+    LoRA, so the gated sites have no ΔH.
     """
     delta = LoRA(r=rank, alpha=alpha, dropout=dropout)
-    own = Patch(at=("enc.sa.q", "enc.sa.v", *VALUE), delta=delta)
+    patch = Patch(at=("enc.sa.q", "enc.sa.v", *VALUE), delta=delta)
     frame = {"gate": gate, "gate_rank": gate_rank, "scale": scale, "zero_init": zero_init, "norms": norms}
-    return around(own, shape, **frame)
+    return around(patch, shape, **frame)

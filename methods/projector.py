@@ -5,9 +5,14 @@ from methods.core.shape import Shape
 from methods.core.spec import Spec
 
 
-@method("projector-only", optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(1e-3)}, order=1)
+@method(
+    "projector-only",
+    family="reference",
+    optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(1e-3)},
+    order=1,
+)
 def projector_only(shape: Shape) -> Spec:
-    """Train the visual projector alone; what other methods score above this is their own.
+    """Train the visual projector alone: what another method scores beyond this is due to the method itself.
 
     No published run exists; the learning rate is that of the single-module baselines.
     """

@@ -16,7 +16,7 @@ OPTIM = {
 PER_TASK = {"bart": OptimizerSettings(3e-4, task_prefix=False), "t5": OptimizerSettings(3e-4, task_prefix=False)}
 
 
-@method("vl-adapter", t5=T5, optim=OPTIM, order=30)
+@method("vl-adapter", family="adapter", t5=T5, optim=OPTIM, order=30)
 def vl_adapter(
     shape: Shape,
     *,
@@ -50,16 +50,24 @@ def vl_adapter(
 for order, (ending, share, about) in enumerate(
     (
         ("multiple", "none", "One adapter per site and task."),
-        ("half-down", "down", "All tasks share the down-projections; every task has up-projections of its own."),
-        ("half-up", "up", "All tasks share the up-projections; every task has down-projections of its own."),
+        ("half-down", "down", "All tasks share the down-projections; every task has its own up-projections."),
+        ("half-up", "up", "All tasks share the up-projections; every task has its own down-projections."),
     ),
     start=42,
 ):
-    preset = method(f"vl-adapter-{ending}", about=about, defaults={"share": share}, t5=T5, optim=PER_TASK, order=order)
+    preset = method(
+        f"vl-adapter-{ending}",
+        family="adapter",
+        about=about,
+        defaults={"share": share},
+        t5=T5,
+        optim=PER_TASK,
+        order=order,
+    )
     preset(vl_adapter)
 
-# On BART as in the paper: 2.98, 2.98, 2.98 and 4.16 %. With rows of a matrix split over heads being that matrix, these
-# are VL-PET's own functions.
+# On BART as in the paper: 2.98, 2.98, 2.98 and 4.16 %. Heads that split the rows of a matrix do not change its
+# function, so these compute what VL-PET computes.
 four_sizes(
     "vl-adapter",
     about="VL-Adapter's encoder adapters under VL-PET's gates, its decoder replaced by a value-parallel adapter.",

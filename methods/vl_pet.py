@@ -1,9 +1,9 @@
 """VL-PET (ICCV 2023): granularity-controlled modification in the encoder, a lightweight decoder, and their ablations.
 
 Encoder: at the output of every self-attention and FFN, ``H' = s · G ⊙ (H + ΔH)``, ΔH a bottleneck with heads. Decoder:
-a bottleneck from the encoder output beside every cross-attention value projection, nothing else. Trained besides: the
-encoder's norms and the visual projector. What the release's switches ablate are options here, in the form that the
-paper means; what its code computes instead is :data:`Quirk`.
+a bottleneck on the encoder's output beside every cross-attention value projection, and nothing else. The encoder's
+norms and the visual projector are trained as well. What the release ablates by its switches are options here, in the
+form that the paper describes; where its code computes something else, that is a :data:`Quirk`.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ GateName = Literal[
 SIZES: tuple[GateName, ...] = ("small", "middleX", "middleY", "large")
 GateInput = Literal["default", "x", "h", "hhat", "x+h", "x+hhat", "cat(x,h)", "cat(x,hhat)"]
 
-# As the released code computes them; the "-figure" twins as the paper's figure draws them. "small" averages over every
-# position, padding included, and so depends on how a batch is padded; "small-masked" averages over tokens. "self" is
-# σ(ΔH) on H + ΔH, "self-h" on H alone (the release's gate in the adapter's place); the norms replace the gate.
+# As the released code computes them; those ending in "-figure" as the paper's figure draws them. "small" averages over
+# every position, padding included, and so depends on how a batch is padded; "small-masked" averages over tokens. "self"
+# is σ(ΔH) on H + ΔH, "self-h" on H alone (the release's gate in the adapter's place); the norms replace the gate.
 GATES: dict[str, dict[str, Any]] = {
     "small": {"kind": "dense", "input": "cat(x,hhat)", "out": "scalar", "pool": "mean"},
     "small-masked": {"kind": "dense", "input": "cat(x,hhat)", "out": "scalar", "pool": "masked_mean"},
@@ -51,28 +51,28 @@ OPTIM = {
 }
 
 
-def gate_called(
+def named_gate(
     name: GateName,
     rank: int,
     zero_init: bool,
     *,
-    reads: GateInput = "default",
+    input: GateInput = "default",
     op: Literal["mul", "add"] = "mul",
     init: Start = "backbone",
 ) -> Gate | None:
-    """The gate called ``name``; its last layer starts at zero with ``zero_init``.
+    """Return the gate called ``name``; its last layer starts at zero with ``zero_init``.
 
     Raises MethodError for an input or an operation that this gate cannot have.
     """
     if name == "none":
-        if (reads, op) != ("default", "mul"):
-            raise MethodError(f"gate='none' reads and does nothing; leave out gate_input={reads!r} and gate_op={op!r}")
+        if (input, op) != ("default", "mul"):
+            raise MethodError(f"gate='none' reads and does nothing; leave out gate_input={input!r} and gate_op={op!r}")
         return None
     fields = GATES[name] | ({"r": rank} if name == "large" else {}) | ({"op": op} if op != "mul" else {})
-    if reads != "default":
+    if input != "default":
         if fields.get("input", "none") == "none":
             raise MethodError(f"gate={name!r} reads no input; leave gate_input at 'default'")
-        fields |= {"input": reads}
+        fields |= {"input": input}
     return Gate(**fields, init_down=init, init="zeros" if zero_init else init)
 
 
@@ -104,34 +104,41 @@ FACTOR = Gate(kind="vector", out="channel", squash="none", init="ones")
 ADDED_FACTOR = Gate(kind="vector", out="channel", squash="one_plus", init="normal")
 
 
-# name -> (bottleneck maker, rank) -> the patch
-PLACEMENTS: dict[str, Callable[[_Make, int], Patch]] = {
-    "value": lambda a, r: Patch(at=VALUE, delta=a(input="x")),
-    "value-sequential": lambda a, r: Patch(at=VALUE, delta=a(input="h")),
-    "value-residual": lambda a, r: Patch(at=VALUE, plus_x=True),
-    "value-gated": lambda a, r: Patch(at=VALUE, gate=_low_rank_gate(r), plus_x=True),
-    "key": lambda a, r: Patch(at=("dec.xa.k",), delta=a(input="x")),
-    "key-value": lambda a, r: Patch(at=("dec.xa.kv",), delta=a(input="h")),
-    "self-value": lambda a, r: Patch(at=("dec.sa.v",), delta=a(input="x")),
-    "attention": lambda a, r: Patch(at=("dec.xa.out",), delta=a(input="h")),
-    "attention-gated": lambda a, r: Patch(at=("dec.xa.out",), delta=a(input="h"), gate=_low_rank_gate(r)),
-    "self-attention": lambda a, r: Patch(at=("dec.sa.out",), delta=a(input="h")),
-    "ff": lambda a, r: Patch(at=("dec.ff.out",), delta=a(input="h")),
-    "outputs": lambda a, r: Patch(at=("dec.sa.out", "dec.xa.out", "dec.ff.out"), delta=a(input="h")),
-    "value-ia3": lambda a, r: Patch(at=VALUE, gate=FACTOR),
-    "value-ia3-add": lambda a, r: Patch(at=VALUE, gate=ADDED_FACTOR),
-    "ff-ia3": lambda a, r: Patch(at=("dec.ff.mid",), gate=FACTOR),
-    "ff-ia3-add": lambda a, r: Patch(at=("dec.ff.mid",), gate=ADDED_FACTOR),
+# The decoder's patch by name, from a function that makes a bottleneck and the rank of a gate.
+DECODERS: dict[str, Callable[[_Make, int], Patch]] = {
+    "value": lambda delta, r: Patch(at=VALUE, delta=delta(input="x")),
+    "value-sequential": lambda delta, r: Patch(at=VALUE, delta=delta(input="h")),
+    "value-residual": lambda delta, r: Patch(at=VALUE, plus_x=True),
+    "value-gated": lambda delta, r: Patch(at=VALUE, gate=_low_rank_gate(r), plus_x=True),
+    "key": lambda delta, r: Patch(at=("dec.xa.k",), delta=delta(input="x")),
+    "key-value": lambda delta, r: Patch(at=("dec.xa.kv",), delta=delta(input="h")),
+    "self-value": lambda delta, r: Patch(at=("dec.sa.v",), delta=delta(input="x")),
+    "attention": lambda delta, r: Patch(at=("dec.xa.out",), delta=delta(input="h")),
+    "attention-gated": lambda delta, r: Patch(at=("dec.xa.out",), delta=delta(input="h"), gate=_low_rank_gate(r)),
+    "self-attention": lambda delta, r: Patch(at=("dec.sa.out",), delta=delta(input="h")),
+    "ff": lambda delta, r: Patch(at=("dec.ff.out",), delta=delta(input="h")),
+    "outputs": lambda delta, r: Patch(at=("dec.sa.out", "dec.xa.out", "dec.ff.out"), delta=delta(input="h")),
+    "value-ia3": lambda delta, r: Patch(at=VALUE, gate=FACTOR),
+    "value-ia3-add": lambda delta, r: Patch(at=VALUE, gate=ADDED_FACTOR),
+    "ff-ia3": lambda delta, r: Patch(at=("dec.ff.mid",), gate=FACTOR),
+    "ff-ia3-add": lambda delta, r: Patch(at=("dec.ff.mid",), gate=ADDED_FACTOR),
 }
 
 
-def decoder_called(name: Decoder, delta: _Make, rank: int, quirk: Quirk = "none") -> tuple[Patch, ...]:
-    """The decoder placement called ``name``; MethodError where the quirk is not one of it."""
+def decoder_parts(name: Decoder, delta: _Make, rank: int, quirk: Quirk = "none") -> tuple[Patch, ...]:
+    """Return the decoder placement called ``name``: one patch, or none.
+
+    Args:
+        name: name of the placement.
+        delta: makes a bottleneck with the fields it is called with.
+        rank: of a gate in the decoder.
+        quirk: raises MethodError where it belongs to another placement.
+    """
     if quirk != "none" and name != QUIRK_OF[quirk]:
         raise MethodError(f"quirk={quirk!r} is one of decoder={QUIRK_OF[quirk]!r}, not of {name!r}")
     if name == "none":
         return ()
-    patch = PLACEMENTS[name](delta, rank)
+    patch = DECODERS[name](delta, rank)
     if quirk == "value-skips-projection":
         patch = Patch(at=VALUE, delta=delta(input="x"), keep="x")
     if quirk.startswith("unused"):
@@ -145,6 +152,7 @@ T5 = {"rank": 192, "gate_rank": 192, "scale": 0.3, "zero_init": True}
 
 @method(
     "vl-pet-small",
+    family="VL-PET",
     about="VL-PET with one gate value per example.",
     defaults={"gate": "small"},
     t5=T5,
@@ -153,6 +161,7 @@ T5 = {"rank": 192, "gate_rank": 192, "scale": 0.3, "zero_init": True}
 )
 @method(
     "vl-pet-middleX",
+    family="VL-PET",
     about="VL-PET with one gate value per token.",
     defaults={"gate": "middleX"},
     t5=T5,
@@ -162,13 +171,21 @@ T5 = {"rank": 192, "gate_rank": 192, "scale": 0.3, "zero_init": True}
 )
 @method(
     "vl-pet-middleY",
+    family="VL-PET",
     about="VL-PET with one gate value per channel.",
     defaults={"gate": "middleY"},
     t5=T5,
     optim=OPTIM,
     order=92,
 )
-@method("vl-pet-large", about="VL-PET with one gate value per token and channel.", t5=T5, optim=OPTIM, order=93)
+@method(
+    "vl-pet-large",
+    family="VL-PET",
+    about="VL-PET with one gate value per token and channel.",
+    t5=T5,
+    optim=OPTIM,
+    order=93,
+)
 def vl_pet(
     shape: Shape,
     *,
@@ -200,18 +217,19 @@ def vl_pet(
 ) -> Spec:
     """VL-PET as in the released scripts; on T5 rank and gate rank 192, scale 0.3 and zero-initialised projections.
 
-    Encoder: ``rank``, ``heads``, ``arrange``, ``phm``, ``act``, ``delta_input``, ``delta_scale`` make the bottleneck
-    ΔH (``delta="none"`` leaves the gate alone), ``h_scale`` multiplies H; ``gate`` is a size by its name, its twin
-    from the paper's figure, ``large-full`` (a full matrix), ``self`` (σ of ΔH), a norm in its place, or ``none``; it
-    reads ``gate_input`` instead of its own and with ``gate_op="add"`` is added; ``scale`` is s. ``encoder`` and
-    ``layers`` say where. Decoder: one module, placed by ``decoder``, of rank ``decoder_rank``. ``init`` draws matrices,
-    ``zero_init`` starts the up-projections and the gate's last layer at zero.
+    Encoder: ``rank``, ``heads``, ``arrange``, ``phm``, ``act``, ``delta_input``, ``delta_scale`` describe the
+    bottleneck ΔH (with ``delta="none"`` there is only the gate), ``h_scale`` multiplies H. ``gate`` is the name of a
+    size, that size as the paper's figure draws it, ``large-full`` (a full matrix), ``self`` (σ of ΔH), a norm in the
+    gate's place, or ``none``; ``gate_input`` replaces what it reads, and with ``gate_op="add"`` it is added. ``scale``
+    is s; ``encoder`` and ``layers`` are the sites. Decoder: one module of rank ``decoder_rank`` at the place that
+    ``decoder`` names. ``init`` is the start rule of the matrices; with ``zero_init`` the up-projections and the gate's
+    last layer start at zero.
     """
     up: Init = "zeros" if zero_init else init
     if quirk == "unused-value-heads" and decoder_heads == 1:
         raise MethodError("quirk='unused-value-heads' is one of decoder_heads > 1")
 
-    def beside(**fields: Any) -> Delta:
+    def decoder_delta(**fields: Any) -> Delta:
         return Bottleneck(
             r=decoder_rank,
             heads=decoder_heads,
@@ -224,23 +242,36 @@ def vl_pet(
             **fields,
         )
 
-    shaped: dict[str, Any] = {"r": rank, "heads": heads, "arrange": arrange, "phm": phm, "act": act}
-    own = Bottleneck(**shaped, input=delta_input, scale=delta_scale, init=init, init_up=up)
-    change = own if delta == "bottleneck" else None
-    by = gate_called(gate, gate_rank, zero_init, reads=gate_input, op=gate_op, init=init)
-    at = at_encoder(encoder)
-    parts = decoder_called(decoder, beside, decoder_rank, quirk)
+    bottleneck = Bottleneck(
+        r=rank,
+        heads=heads,
+        arrange=arrange,
+        phm=phm,
+        act=act,
+        input=delta_input,
+        scale=delta_scale,
+        init=init,
+        init_up=up,
+    )
+    encoder_delta = bottleneck if delta == "bottleneck" else None
+    encoder_gate = named_gate(gate, gate_rank, zero_init, input=gate_input, op=gate_op, init=init)
+    at = encoder_sites(encoder)
+    parts = decoder_parts(decoder, decoder_delta, decoder_rank, quirk)
     if (decoder_heads, decoder_scale) != (1, 1.0) and not any(part.delta for part in parts):
         raise MethodError(f"decoder={decoder!r} has no bottleneck: leave decoder_heads and decoder_scale at 1")
-    if at and (change or by or (scale, h_scale) != (1.0, 1.0)):
-        parts = (Patch(at=at, layers=layers, delta=change, gate=by, scale=scale, h_scale=h_scale), *parts)
+    if at and (encoder_delta or encoder_gate or (scale, h_scale) != (1.0, 1.0)):
+        patch = Patch(at=at, layers=layers, delta=encoder_delta, gate=encoder_gate, scale=scale, h_scale=h_scale)
+        parts = (patch, *parts)
     return Spec(parts=parts, trainable=Trainable(norms=joined(norms), biases=joined(biases)))
 
 
-def around(own: Patch, shape: Shape, **frame: Any) -> Spec:
-    """VL-PET's frame (its options ``frame``) around a modification at other sites: gates without a ΔH, its norms."""
+def around(patch: Patch, shape: Shape, **frame: Any) -> Spec:
+    """Return a method of VL-PET's encoder gates without ΔH, its trained norms, and ``patch`` at sites of its own.
+
+    ``frame`` are options of :func:`vl_pet`.
+    """
     spec = vl_pet(shape, delta="none", decoder="none", **frame)
-    return spec.model_copy(update={"parts": (*spec.parts, own)})
+    return spec.model_copy(update={"parts": (*spec.parts, patch)})
 
 
 def four_sizes(
@@ -252,12 +283,16 @@ def four_sizes(
     t5: Mapping[str, Any] = T5,
     listed: bool = True,
 ) -> Callable[[Build], Build]:
-    """Register a method with options ``gate`` and ``gate_rank`` as ``BASE+vl-pet-SIZE`` in the four sizes."""
+    """Register the decorated method, which has an option ``gate``, as ``BASE+vl-pet-SIZE`` in the four sizes.
+
+    The arguments are those of :func:`methods.core.registry.method`; ``order`` is that of the smallest size.
+    """
 
     def register(build: Build) -> Build:
         for place, size in enumerate(SIZES):
-            named = method(
+            preset = method(
                 f"{base}+vl-pet-{size}",
+                family="enhanced",
                 about=about,
                 defaults={"gate": size, **(defaults or {})},
                 t5=t5,
@@ -265,18 +300,18 @@ def four_sizes(
                 order=order + place,
                 listed=listed,
             )
-            named(build)
+            preset(build)
         return build
 
     return register
 
 
-def at_encoder(text: Encoder) -> tuple[str, ...]:
-    """The sites that an option names.
+def encoder_sites(option: Encoder) -> tuple[str, ...]:
+    """Return the sites that the option ``encoder`` names.
 
-    >>> at_encoder("both"), at_encoder("none"), at_encoder("sa+enc.ff.out")
+    >>> encoder_sites("both"), encoder_sites("none"), encoder_sites("sa+enc.ff.out")
     (('enc.sa.out', 'enc.ff.out'), (), ('enc.sa.out', 'enc.ff.out'))
     """
-    if text == "both":
+    if option == "both":
         return ENCODER
-    return tuple({"sa": ENCODER[0], "ff": ENCODER[1]}.get(name, name) for name in joined(text))
+    return tuple({"sa": ENCODER[0], "ff": ENCODER[1]}.get(name, name) for name in joined(option))

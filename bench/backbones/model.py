@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from bench.backbones.family import BackboneFamily
 from bench.backbones.visual import pool
-from methods.core import context
+from methods.core import context, contracts
 
 
 @dataclass
@@ -49,9 +49,8 @@ class VLModel(nn.Module):
         family: name of the backbone family, ``"bart"`` or ``"t5"``.
         backbone_family: the family itself.
         n_boxes: a grid of more features is max-pooled before it is projected.
-        pet: the modules of the attached method (:func:`methods.attach`). If one is called ``input``, it takes the place
-            of the family's ``encode_joint``, which it is given as its first argument. Where ``encode_joint`` returns
-            encoder states it may return an HF ``BaseModelOutput`` with more in it, which the language model then gets.
+        pet: the modules of the attached method (:func:`methods.attach`). One of them may encode in the place of the
+            family's ``encode_joint`` (:class:`methods.core.contracts.EncoderInput`).
     """
 
     pet: nn.ModuleDict
@@ -76,10 +75,10 @@ class VLModel(nn.Module):
         visual = self.visual_embedding(vis_feats, boxes)
         mask = (input_ids != self.lm.config.pad_token_id).long()
         join = self.backbone_family.encode_joint
-        own = self.pet["input"] if "input" in getattr(self, "pet", {}) else None
+        encoder_input = contracts.encoder_input(self)
         with context.visual(visual.shape[1]):
             arguments = (self.lm.get_encoder(), input_ids, mask, visual)
-            states, mask = join(*arguments) if own is None else own(join, *arguments)
+            states, mask = join(*arguments) if encoder_input is None else encoder_input(join, *arguments)
         return states if isinstance(states, BaseModelOutput) else BaseModelOutput(last_hidden_state=states), mask
 
     def forward(

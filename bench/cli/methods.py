@@ -56,9 +56,9 @@ def _row(chosen: Any, backbone: str, columns: int, tasks: tuple[str, ...]) -> di
         "trainable": counted.trainable,
         "total": counted.total,
         "percent": round(counted.percent, 4),
-        "merges": spec.merges,
-        "per task": spec.routed,
-        "cached decoding": spec.cached,
+        "merges": spec.mergeable,
+        "per task": spec.per_task,
+        "cached decoding": spec.exact_with_cache,
         "encoder only": spec.encoder_only,
     }
 

@@ -62,8 +62,8 @@ def fill(model: "VLModel", tensors: Mapping[str, "Tensor"], names: OfficialNames
 
 def _views(model: "VLModel", name: str, tensor: "Tensor", pieces: int) -> "Iterable[Tensor]":
     """Return views of the parts of a tensor that are tensors of their own in the official code: its heads."""
-    from methods.blocks.bottleneck import Pairs
+    from methods.blocks.bottleneck import BlockDiagonalLinear
 
-    if isinstance(model.get_submodule(name.rpartition(".")[0]), Pairs):
+    if isinstance(model.get_submodule(name.rpartition(".")[0]), BlockDiagonalLinear):
         return tensor
     return tensor.unflatten(0, (pieces, -1)) if pieces > 1 else [tensor]

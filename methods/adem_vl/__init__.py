@@ -11,12 +11,12 @@ from methods.core.shape import Shape
 from methods.core.spec import Part, Spec
 
 if TYPE_CHECKING:
-    from methods.core.attach import Placement
+    from methods.core.placement import Placement
 
-# Where fusion stands, and in the same layer where it sees whose visual tokens it is to fuse: what an encoder layer is
-# given, and the encoder states that a decoder layer is given.
-TELLS = {"enc.ff.out": "enc.sa.out", "dec.ff.out": "dec.xa.kv"}
-FEED_FORWARD = tuple(TELLS)
+# The sites of the fusion and, for each, a site of the same layer whose input tells from which batch the visual tokens
+# to be fused are: the input of the encoder layer, and the encoder states that a decoder layer attends to.
+BATCH_SITES = {"enc.ff.out": "enc.sa.out", "dec.ff.out": "dec.xa.kv"}
+FEED_FORWARD = tuple(BATCH_SITES)
 Grids = tuple[Annotated[int, Field(ge=1)], ...]
 # No published run on VL-BART or VL-T5; the learning rates are those of VL-Adapter.
 OPTIM = {
@@ -29,8 +29,9 @@ OPTIM = {
 class AdemVL(Part):
     """``H + alpha · S̃ · (V + e_2)``, S̃ the higher of the scores ``S = silu(n) · silu(V + e_1)ᵀ``, n the FFN's input.
 
-    V are ``beta`` times the projector's tokens, which do not enter the encoder; ``grids`` are the sides of an image's
-    grids, its own first. A token's scores below the one of ascending rank ``int(drop · m)`` of its m are set to 0.
+    V are ``beta`` times the projector's tokens, which do not enter the encoder. ``grids`` are the side lengths of an
+    image's grids, the one that it comes with first. Of a token's m scores those below the one of ascending rank
+    ``int(drop · m)`` are set to 0.
     """
 
     at: tuple[str, ...]
@@ -45,8 +46,8 @@ class AdemVL(Part):
         return "dec.ff.out" not in self.at
 
     @property
-    def wrapped(self) -> bool:
-        """It takes the visual tokens from the wrapper."""
+    def needs_wrapper(self) -> bool:
+        """True: it gets the visual tokens from the wrapper."""
         return True
 
     def check(self, shape: Shape) -> None:
@@ -55,28 +56,26 @@ class AdemVL(Part):
             raise MethodError(f"visual tokens are fused at {' and '.join(FEED_FORWARD)}, not at {', '.join(self.at)}")
 
     def place(self, placement: "Placement") -> None:
-        """Put the tables where the wrapper looks for what joins its input, and the fusion at the sites."""
-        from methods.adem_vl.fusion import Apart, Fusion
-        from methods.blocks.patched_site import Patched
-        from methods.core.attach import Hook
+        """Build the memory of visual tokens and, at every site, the fusion that reads it."""
+        from methods.adem_vl.fusion import FusionBlock, VisualMemory
+        from methods.blocks.patched_site import PatchedSite
+        from methods.core.patching import place_site
 
         make, sites = placement.make, placement.sites
-        apart = Apart(self.grids, self.beta, self.drop, placement.model.n_boxes, sites.shape.d, make)
-        placement.add("input", apart)
-        assert sites.visual is not None  # the wrapper's
-        placement.watch(sites.visual, apart.see)
-        placement.before(sites.lm, apart.take)
+        memory = VisualMemory(self.grids, self.beta, self.drop, placement.model.n_boxes, sites.shape.d, make)
+        placement.set_encoder_input(memory)
+        assert sites.visual is not None  # the wrapper has one
+        placement.observe_input(sites.visual, memory.store_padding)
+        placement.before_forward(sites.lm, memory.remember_encoder_outputs)
         for site in self.at:
             for port in sites.ports(site):
-                fusion = Fusion(apart, self.alpha)
-                (told,) = sites.ports(TELLS[site], (port.index,))
-                placement.watch(told.x, fusion.see, told.keyword)
-                module = Patched(fusion)
-                placement.add(port.key, module)
-                Hook(module, port, reads="x_norm").plan(placement)
+                fusion = FusionBlock(memory, self.alpha)
+                (batch_port,) = sites.ports(BATCH_SITES[site], (port.index,))
+                placement.observe_input(batch_port.x, fusion.recall_keys, batch_port.keyword)
+                place_site(placement, port, PatchedSite(fusion), delta_input="x_norm")
 
 
-@method("adem-vl", optim=OPTIM, order=61, listed=False)
+@method("adem-vl", family="other", optim=OPTIM, order=61, listed=False)
 def adem_vl(
     shape: Shape,
     *,

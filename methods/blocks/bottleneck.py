@@ -1,4 +1,4 @@
-"""The bottleneck ``W_up · act(W_down · u + b_d) + b_u`` of adapters, gates and VL-PET."""
+"""The bottleneck ``W_up · act(W_down · u + b_down) + b_up`` of adapters, gates and VL-PET."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from methods.blocks.layer_factory import LayerFactory
 
-ACTS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
     "silu": F.silu,
@@ -18,11 +18,12 @@ ACTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Bottleneck(nn.Module):
-    """Down to r, through ``act``, up to d_out: ``after(scale · up(act(down(before(u)))))``.
+class BottleneckBlock(nn.Module):
+    """``after(scale · up(act(down(before(u)))))``: ``b n d_in -> b n d_out`` by way of ``b n r``.
 
-    Heads that split the rows of a matrix and are concatenated again are that matrix, so they are kept stacked in one
-    Linear: row block i of ``down`` (or ``up``) is head i. Only with :class:`Pairs` for ``up`` does the function differ.
+    Several heads that split the rows of a matrix and are concatenated afterwards compute what the whole matrix
+    computes, so they are stored as one Linear: row block i of ``down`` (or ``up``) is head i. The function differs only
+    where ``up`` is a :class:`BlockDiagonalLinear`.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Bottleneck(nn.Module):
         after: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.act = ACTS[act]
+        self.act = ACTIVATIONS[act]
         self.scale = scale
         self.before = before
         self.down = down
@@ -53,12 +54,15 @@ class Bottleneck(nn.Module):
         return u if self.after is None else self.after(u)
 
 
-class Pairs(nn.Module):
-    """Head i of the output reads head i of the input alone: a block-diagonal matrix, kept as ``weight`` g o i."""
+class BlockDiagonalLinear(nn.Module):
+    """An affine map in which head i of the output reads head i of the input only: ``b n d_in -> b n d_out``.
 
-    def __init__(self, groups: int, d_in: int, d_out: int, init: str, make: LayerFactory) -> None:
+    ``weight`` is ``heads d_out/heads d_in/heads`` and ``bias`` ``heads d_out/heads``.
+    """
+
+    def __init__(self, heads: int, d_in: int, d_out: int, init: str, make: LayerFactory) -> None:
         super().__init__()
-        self.weight, self.bias = make.grouped(groups, d_in // groups, d_out // groups, init)
+        self.weight, self.bias = make.grouped(heads, d_in // heads, d_out // heads, init)
 
     def forward(self, u: Tensor) -> Tensor:
         """``b n d_in -> b n d_out``."""
@@ -66,11 +70,11 @@ class Pairs(nn.Module):
         return (torch.einsum("...gi,goi->...go", heads, self.weight) + self.bias).flatten(-2)
 
 
-class Factored(nn.Module):
-    """An affine map whose matrix is a product of two of rank k: ``y = u · L · R + b``.
+class FactoredLinear(nn.Module):
+    """An affine map whose matrix is a product of two of rank ``rank``: ``y = u · L · R + b``.
 
-    L is d_in x k, R k x d_out, both Glorot-uniform with gain √2 (R at zero with init "zeros"), b starts at 0. With
-    k = 1 the low-rank adapter of VL-Adapter's official code.
+    L is ``d_in rank`` and R ``rank d_out``, both Glorot-uniform with gain √2 (R zero with init "zeros"); b starts at 0.
+    With rank 1 this is the low-rank adapter of VL-Adapter's official code.
     """
 
     def __init__(self, d_in: int, d_out: int, rank: int, init: str, make: LayerFactory) -> None:

@@ -1,27 +1,27 @@
-"""Folding a modification into the Linear beside which it stands."""
+"""Folding what stands at a site into the weights of the Linear that it stands at."""
 
 from typing import Any
 
 import torch
 
-from methods.blocks.gates import Gate
-from methods.blocks.lowrank import LowRank
-from methods.blocks.patched_site import Patched
+from methods.blocks.gates import GateBlock
+from methods.blocks.lora import LoRABlock
+from methods.blocks.patched_site import PatchedSite
 
 
-def fold(patched: Patched, linear: Any, *, ahead: bool) -> None:
-    """Change a Linear so that it returns what it and ``patched`` return together.
+def fold(site: PatchedSite, linear: Any, *, ahead: bool) -> None:
+    """Change the weights of ``linear`` in place so that it alone returns what it and ``site`` return together.
 
-    A low-rank map ``s · B · A`` is added to the weight; a factor per channel multiplies its rows and its bias, or where
-    the factor stands ``ahead`` of the Linear its columns.
+    A low-rank map ``s · B · A`` is added to the weight. A factor per channel multiplies the weight's rows and the bias;
+    where the factor acts on the Linear's input (``ahead``), it multiplies the weight's columns instead.
     """
-    if isinstance(patched.delta, LowRank):
-        low = patched.delta
-        linear.weight += (low.scale * low.b.weight @ low.a.weight).to(linear.weight.dtype)
+    if isinstance(site.delta, LoRABlock):
+        lora = site.delta
+        linear.weight += (lora.scale * lora.b.weight @ lora.a.weight).to(linear.weight.dtype)
         return
-    assert isinstance(patched.gate, Gate)
-    unused = torch.zeros(())
-    factor = patched.gate.values(unused, unused, unused, unused).to(linear.weight.dtype)
+    assert isinstance(site.gate, GateBlock)
+    unread = torch.zeros(())  # a gate that can be folded is a trained vector and reads none of its inputs
+    factor = site.gate.values(unread, unread, unread, unread).to(linear.weight.dtype)
     linear.weight *= factor if ahead else factor[:, None]
     if not ahead and linear.bias is not None:
         linear.bias *= factor

@@ -1,20 +1,16 @@
-"""Granularity matrices G of VL-PET (ICCV 2023, section 3.2), as the official code computes them, and what its
-ablations put in their place."""
+"""Granularity matrices G of VL-PET (ICCV 2023, section 3.2) as the official code computes them, and the modules that
+its ablations put in their place."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.blocks.bottleneck import Bottleneck
+from methods.blocks.bottleneck import BottleneckBlock
 from methods.blocks.layer_factory import LayerFactory
 
-if TYPE_CHECKING:
-    from methods.core.spec import Gate as GateSpec
-
-READ: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+INPUTS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "x": lambda x, h, hhat: x,
     "h": lambda x, h, hhat: h,
     "hhat": lambda x, h, hhat: hhat,
@@ -31,50 +27,79 @@ SQUASH: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Gate(nn.Module):
-    """``G = pool(squash(body(read(X, H, Ĥ))))``, of a shape that broadcasts over ``b n d``, and what it does to Ĥ."""
+class GateBlock(nn.Module):
+    """``G = pool(squash(body(input)))`` and its application to Ĥ = H + ΔH.
 
-    def __init__(self, spec: "GateSpec", d_in: int, d_out: int, *, make: LayerFactory) -> None:
+    ``kind`` says what computes G: ``vector`` a trained vector of width ``d_out``, ``dense`` one Linear, ``lowrank`` a
+    bottleneck of rank ``r``, ``self`` ΔH itself. ``layernorm`` (trained) and ``l2norm`` compute no G: they stand in the
+    gate's place and normalise Ĥ. The other arguments are those of :class:`methods.core.spec.Gate`; ``d_in`` is the
+    width of the ``input``, ``d_out`` that of G (1 or the width of H).
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        d_in: int,
+        d_out: int,
+        *,
+        input: str = "none",
+        squash: str = "sigmoid",
+        pool: str = "none",
+        op: str = "mul",
+        target: str = "hhat",
+        r: int = 0,
+        init_down: str = "backbone",
+        init: str = "backbone",
+        make: LayerFactory,
+    ) -> None:
         super().__init__()
-        self.spec = spec
-        if spec.kind == "vector":
-            self.z = make.vector(d_out, spec.init)
-        elif spec.kind == "dense":
-            self.body: nn.Module = make.linear(d_in, d_out, spec.init)
-        elif spec.kind == "lowrank":
-            self.body = Bottleneck(make.linear(d_in, spec.r, spec.init_down), make.linear(spec.r, d_out, spec.init))
-        elif spec.kind == "layernorm":
+        self.kind = kind
+        self.input = input
+        self.squash = squash
+        self.pool = pool
+        self.op = op
+        self.target = target
+        if kind == "vector":
+            self.z = make.vector(d_out, init)
+        elif kind == "dense":
+            self.body: nn.Module = make.linear(d_in, d_out, init)
+        elif kind == "lowrank":
+            self.body = BottleneckBlock(make.linear(d_in, r, init_down), make.linear(r, d_out, init))
+        elif kind == "layernorm":
             self.body = make.norm(d_out)
 
-    def forward(self, x: Tensor, h: Tensor, change: Tensor, hhat: Tensor, seen: Tensor | None = None) -> Tensor:
-        """The gated ``b n d`` from X, H, ΔH and Ĥ = H + ΔH.
+    def forward(self, x: Tensor, h: Tensor, change: Tensor, hhat: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Return the gated output ``b n d``.
 
-        ``seen`` b n tells tokens from padding (masked mean only, None: no padding).
+        Args:
+            x: X, ``b n d_x``.
+            h: H, ``b n d``.
+            change: ΔH, ``b n d`` or something that broadcasts to it.
+            hhat: Ĥ = H + ΔH, ``b n d``.
+            token_mask: ``b n`` bool, False where a position is padding; read by the masked mean only. None: no padding.
         """
-        spec = self.spec
-        if spec.kind == "layernorm":
+        if self.kind == "layernorm":
             return self.body(hhat)
-        if spec.kind == "l2norm":
+        if self.kind == "l2norm":
             return F.normalize(hhat, dim=-1)
-        gate = self.values(x, h, change, hhat, seen)
-        target = hhat if spec.target == "hhat" else h
-        out = gate * target if spec.op == "mul" else target + gate
-        return out if spec.target == "hhat" else change + out
+        gate = self.values(x, h, change, hhat, token_mask)
+        target = hhat if self.target == "hhat" else h
+        out = gate * target if self.op == "mul" else target + gate
+        return out if self.target == "hhat" else change + out
 
-    def values(self, x: Tensor, h: Tensor, change: Tensor, hhat: Tensor, seen: Tensor | None = None) -> Tensor:
-        """G itself."""
-        spec = self.spec
-        if spec.kind == "vector":
+    def values(self, x: Tensor, h: Tensor, change: Tensor, hhat: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Return G, which broadcasts over ``b n d``; the arguments are those of :meth:`forward`."""
+        if self.kind == "vector":
             logits: Tensor = self.z
-        elif spec.kind == "self":
+        elif self.kind == "self":
             logits = change
         else:
-            logits = self.body(READ[spec.input](x, h, hhat))
-        gate = SQUASH[spec.squash](logits)
-        if spec.pool == "none":
+            logits = self.body(INPUTS[self.input](x, h, hhat))
+        gate = SQUASH[self.squash](logits)
+        if self.pool == "none":
             return gate
-        if spec.pool == "masked_mean" and seen is not None:
-            weight = seen.to(gate.dtype).unsqueeze(-1)
+        if self.pool == "masked_mean" and token_mask is not None:
+            weight = token_mask.to(gate.dtype).unsqueeze(-1)
             return (gate * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True)
-        # As in the official code over all positions: padding and visual tokens count as well.
+        # As in the official code, the mean is over all positions: padding and visual tokens count as well.
         return gate.mean(dim=1, keepdim=True)

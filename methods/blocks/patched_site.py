@@ -1,13 +1,13 @@
-"""What stands at one site of one layer: modification, gate and scale in their order."""
+"""What acts at one site of one layer: delta, gate and scale, in this order."""
 
 from torch import Tensor, nn
 
 
-class Patched(nn.Module):
-    """``H' = scale · G ⊙ (h_scale · H + ΔH)``; a missing delta is 0, a missing gate is 1.
+class PatchedSite(nn.Module):
+    """``H' = scale · G ⊙ (h_scale · H + ΔH)``; a missing delta is ΔH = 0, a missing gate G = 1.
 
-    ``keep`` "x" puts X in the place of H, "none" nothing; ``plus_x`` adds X to the result; a ``masked`` delta is told
-    tokens from padding.
+    With ``keep`` "x" X stands in the place of H, with "none" 0 does. ``plus_x`` adds X to the result. With
+    ``masked_delta`` the delta is called with the token mask as its second argument.
     """
 
     def __init__(
@@ -19,7 +19,7 @@ class Patched(nn.Module):
         h_scale: float = 1.0,
         scale: float = 1.0,
         plus_x: bool = False,
-        masked: bool = False,
+        masked_delta: bool = False,
     ) -> None:
         super().__init__()
         self.delta = delta
@@ -28,30 +28,33 @@ class Patched(nn.Module):
         self.h_scale = h_scale
         self.scale = scale
         self.plus_x = plus_x
-        self.masked = masked
+        self.masked_delta = masked_delta
 
-    def forward(self, x: Tensor, h: Tensor, u: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
-        """``b n d -> b n d``, in the dtype of ``h``.
+    def forward(self, x: Tensor, h: Tensor, u: Tensor | None = None, token_mask: Tensor | None = None) -> Tensor:
+        """Return H', ``b n d``, in the dtype of ``h``.
 
-        ``u`` b n d_in is what the delta reads, H unless given; ``seen`` b n tells tokens from padding (None: no
-        padding).
+        A backbone in half precision may keep some of its states in float32. The delta and the gate compute in the dtype
+        of their own parameters; what they return is cast to that of ``h``.
 
-        T5 keeps its FFN output in float32 when the rest is in half precision: blocks compute in their own dtype, and
-        what they return is cast to that of ``h``.
+        Args:
+            x: X, ``b n d_x``.
+            h: H, ``b n d``.
+            u: what the delta reads, ``b n d_in``; H where it is None.
+            token_mask: ``b n`` bool, False where a position is padding; None where there is no padding.
         """
-        own = next((p.dtype for p in self.parameters()), h.dtype)
-        kept = {"h": h, "x": x, "none": None}[self.keep]
-        if kept is not None and self.h_scale != 1.0:
-            kept = self.h_scale * kept
-        if kept is None:
-            kept = h.new_zeros(())
+        dtype = next((p.dtype for p in self.parameters()), h.dtype)
+        base = {"h": h, "x": x, "none": None}[self.keep]
+        if base is not None and self.h_scale != 1.0:
+            base = self.h_scale * base
+        if base is None:
+            base = h.new_zeros(())
         change = h.new_zeros(())
         if self.delta is not None:
-            u = (h if u is None else u).to(own)
-            change = (self.delta(u, seen) if self.masked else self.delta(u)).to(h.dtype)
-        out = kept if self.delta is None else kept + change
+            u = (h if u is None else u).to(dtype)
+            change = (self.delta(u, token_mask) if self.masked_delta else self.delta(u)).to(h.dtype)
+        out = base if self.delta is None else base + change
         if self.gate is not None:
-            out = self.gate(x.to(own), kept.to(own), change.to(own), out.to(own), seen).to(h.dtype)
+            out = self.gate(x.to(dtype), base.to(dtype), change.to(dtype), out.to(dtype), token_mask).to(h.dtype)
         if self.scale != 1.0:
             out = self.scale * out
         return out + x if self.plus_x else out

@@ -15,12 +15,17 @@ class PerTask(nn.ModuleDict):
         super().__init__({task: build() for task in tasks})
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """As the task's module; MethodError where no task is set, or one that was not there at attaching."""
-        return self[known(context.current(), tuple(self))](*inputs)
+        """Call the current task's module with ``inputs``; raises MethodError as :func:`current_task_of` does."""
+        return self[current_task_of(tuple(self))](*inputs)
 
 
-def known(task: str | None, tasks: tuple[str, ...]) -> str:
-    """``task`` if it is one of ``tasks``; MethodError with what to do otherwise."""
+def current_task_of(tasks: tuple[str, ...]) -> str:
+    """Return the current task.
+
+    Raises:
+        MethodError: no task is set, or one that is not among ``tasks``, those for which the method was attached.
+    """
+    task = context.current_task()
     if task is None:
         raise MethodError(
             "this method holds weights per task: run the model inside `with methods.core.context.task(NAME):`"

@@ -10,12 +10,13 @@ from methods.blocks.layer_factory import LayerFactory
 RULE_STD = 0.01  # as the VL-Adapter and VL-PET scripts set it; their class default is 1e-4
 
 
-class PHM(nn.Module):
+class PHMLinear(nn.Module):
     """``y = u · W + b`` with ``W = Σ_i A_i ⊗ B_i``: ``b n d_in -> b n d_out``.
 
-    ``rule`` A is n x n x n, of this matrix alone or one for every matrix of the model (``shared``). The ``slices`` B
-    are n x d_in/n x d_out/n, or with a ``rank`` products ``left`` · ``right`` of that rank. A starts as N(0, 0.01²),
-    each slice or factor Glorot-uniform with gain √2 (or, the last of them, at zero), b at 0.
+    ``rule`` holds the A_i, ``n n n``; it belongs to this matrix alone, or with ``shared`` to every such matrix of the
+    model. ``slices`` holds the B_i, ``n d_in/n d_out/n``; with a ``rank`` > 0 they are products ``left`` · ``right`` of
+    that rank instead. A starts as N(0, 0.01²), every slice or factor Glorot-uniform with gain √2 (with init "zeros" the
+    slices, or the right factors, are zero), b at 0.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""CLIPFit (EMNLP 2024): biases of the FFNs' second Linears and norms."""
+"""CLIPFit (Li et al., EMNLP 2024): train the biases of the FFNs' second Linears, and norms."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -11,44 +11,47 @@ from methods.core.shape import Shape
 from methods.core.spec import Bias, Part, Patch, Spec, Trainable
 
 if TYPE_CHECKING:
-    from methods.core.attach import Placement
+    from methods.core.placement import Placement
 
 # No published run on VL-BART or VL-T5; the learning rates are those of BitFit.
 OPTIM = {"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(3e-3)}
 
 
 class Distill(Part):
-    """Adds ``weight · (1 - mean cos)`` to the loss, of tuned and untuned mean encoder states of the text alone."""
+    """A term ``weight · (1 - mean cos(s, s_0))`` of the loss, s and s_0 the mean encoder states of the text alone, with
+    and without tuning."""
 
     weight: float = Field(gt=0)
 
     @property
     def in_encoder(self) -> bool:
-        """It compares encoder states."""
+        """True: it compares encoder states."""
         return True
 
     @property
-    def wrapped(self) -> bool:
-        """It takes the text from the wrapper."""
+    def needs_wrapper(self) -> bool:
+        """True: it gets the text from the wrapper."""
         return True
 
     def place(self, placement: "Placement") -> None:
-        """Put it where the wrapper looks for what joins its input; keep what will be tuned once that is known."""
-        from methods.clipfit.distillation import Distill as Block
+        """Register the penalty, let it see the encoder's input, and give it the untuned values."""
+        from methods.clipfit.distillation import DistillationPenalty
 
-        block = Block(self.weight)
-        new, encoder = placement.modules, placement.sites.stack("enc")
+        penalty = DistillationPenalty(self.weight)
+        new_modules, encoder = placement.modules, placement.sites.stack("enc")
 
-        def keep() -> Callable[[], None]:
-            tuned = [p for p in encoder.parameters() if p.requires_grad]
-            block.keep([*tuned, *(p for module in new.values() for p in module.parameters())])
+        def keep_untuned() -> Callable[[], None]:
+            # Only now have all parts been placed and is it decided which parameters are trained.
+            unfrozen = [p for p in encoder.parameters() if p.requires_grad]
+            penalty.keep_untuned([*unfrozen, *(p for module in new_modules.values() for p in module.parameters())])
             return lambda: None
 
-        placement.add("input", block)
-        placement.changes.append(keep)
+        placement.set_encoder_input(penalty)
+        placement.add_penalty(penalty)
+        placement.model_changes.append(keep_untuned)
 
 
-@method("clipfit", optim=OPTIM, order=60, listed=False)
+@method("clipfit", family="scale and bias", optim=OPTIM, order=60, listed=False)
 def clipfit(
     shape: Shape, *, norms: Norms = "enc", decoder: bool = False, distill: Annotated[float, Field(ge=0)] = 0.0
 ) -> Spec:
@@ -57,8 +60,9 @@ def clipfit(
 
     T5 has no biases: it gets one there, zero at the start. ``decoder`` takes the decoder's FFNs as well. ``distill`` is
     the weight of ``1 - mean cos(s, s_0)``, s the mean of the encoder's states of the text alone and s_0 that of the
-    model before tuning (the release has 8): exact, by keeping the tuned vectors' first values (24 576 numbers on
-    BART-base), and paid with two more passes of the encoder over the text, one of them backwards too, in every update.
+    model before tuning (the release has 8). It is computed exactly, by keeping the first values of the tuned vectors
+    (24 576 numbers on BART-base), and costs two more passes of the encoder over the text in every update, one of them
+    with a backward pass.
 
     What differs. CLIPFit tunes a dual encoder: these biases in its text half, norms in its image half, the penalty on
     the features of class names. Features are extracted beforehand here, so that no image encoder is left to tune; the

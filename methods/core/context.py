@@ -1,7 +1,8 @@
-"""What a model is working on: the task, and where visual tokens stand, for methods that treat either apart.
+"""What a model is working on: the current task, and how many tokens are visual.
 
-Forward passes of the language model take no such arguments, and generation drops unknown ones; whoever runs the model
-says it around the call instead.
+Some methods treat tasks, or text and visual tokens, differently. Forward passes of HF's language models have no
+argument for either, and ``generate`` drops arguments it does not know, so whoever runs the model sets them around the
+call.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 TASKS = ("vqa", "gqa", "nlvr", "caption")
-"""The tasks of a model where nothing else is said: those that the official code trains together."""
+"""The tasks for which a method is attached by default: those that the official code trains together."""
 
 _task: ContextVar[str | None] = ContextVar("task", default=None)
 _visual: ContextVar[int] = ContextVar("visual", default=0)
@@ -25,14 +26,14 @@ def task(name: str | None) -> Iterator[None]:
         _task.reset(token)
 
 
-def current() -> str | None:
-    """The task of the innermost enclosing ``with task(...)``, or None outside of any."""
+def current_task() -> str | None:
+    """Return the task of the innermost enclosing ``with task(...)``, or None outside of any."""
     return _task.get()
 
 
 @contextmanager
 def visual(count: int) -> Iterator[None]:
-    """Say that the last ``count`` tokens in the encoder are visual ones, inside the ``with`` block."""
+    """Declare the last ``count`` tokens of the encoder's input to be visual ones, inside the ``with`` block."""
     token = _visual.set(count)
     try:
         yield
@@ -41,5 +42,5 @@ def visual(count: int) -> Iterator[None]:
 
 
 def visual_tokens() -> int:
-    """How many tokens at the end of the encoder's input are visual; 0 outside of any ``with visual(...)``."""
+    """Return how many tokens at the end of the encoder's input are visual; 0 outside of any ``with visual(...)``."""
     return _visual.get()

@@ -1,6 +1,6 @@
 """Modifications ΔH as data: bottlenecks, low-rank maps, biases.
 
-Nothing here imports torch; ``build`` does so when a model is there.
+Nothing here imports torch at import time; ``build`` imports the blocks when a model is there.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -15,19 +15,29 @@ if TYPE_CHECKING:
 
     from methods.blocks.layer_factory import LayerFactory
 
-Input = Literal["h", "x", "x_norm", "block"]
-READ = {"h": "H", "x": "X", "x_norm": "norm(X)", "block": "(LN(H + X) or, on T5, H + X)"}
+DeltaInput = Literal["h", "x", "x_norm", "block"]
+INPUT_FORMULAS = {"h": "H", "x": "X", "x_norm": "norm(X)", "block": "(LN(H + X) or, on T5, H + X)"}
 
 
 class Delta(FrozenSchema):
-    """A modification ΔH of a site's output.
+    """A modification ΔH of what a site returns. A new kind of modification is a subclass with fields and a ``build``.
 
-    ``input`` is what it reads: ``h`` the site's own output (sequential), ``x`` what enters the block (parallel),
-    ``x_norm`` the same after the norm at the block's entrance (T5; BART has none there), ``block`` the block's result,
-    LN(H + X) on BART and H + X on T5. ``share`` tells what all tasks have in common: everything, or nothing.
+    Fields of every delta:
+
+    - ``input``: what the module reads. ``h``: H, the site's own output (sequential). ``x``: X, what enters the block
+      (parallel). ``x_norm``: X after the norm at the block's entrance (T5; BART has none there, so X itself).
+      ``block``: the block's result, LN(H + X) on BART and H + X on T5.
+    - ``share``: what the tasks have in common. ``all``: one module for all tasks. ``none``: one module per task, which
+      :meth:`build_for_site` makes by calling ``build`` once per task. ``down`` and ``up`` are for bottlenecks.
+
+    A subclass is used by putting it into a :class:`~methods.core.spec.Patch` of a registered method; nothing else has
+    to be told about it. The tests over all methods (``tests/methods``: properties, method_training, routing) then run
+    over it, with the options at their defaults and at random: exactly what is to be trained is trained and changes,
+    gradient checkpointing and autocast work, a copied model has modules of its own, saving and loading, detaching and
+    merging keep their promises, and decoding with a cache gives what decoding without one does.
     """
 
-    input: Input = "h"
+    input: DeltaInput = "h"
     share: Literal["all", "none", "down", "up"] = "all"
 
     @model_validator(mode="after")
@@ -37,25 +47,40 @@ class Delta(FrozenSchema):
         return self
 
     @property
-    def routed(self) -> bool:
-        """Whether it holds weights per task."""
+    def per_task(self) -> bool:
+        """Whether some weights belong to one task."""
         return self.share != "all"
 
     @property
-    def masked(self) -> bool:
-        """Whether a token's ΔH depends on other tokens: it is called with what tells tokens from padding, ``b n`` bool
-        or None, as its second argument, and stands in encoder layers only."""
+    def needs_token_mask(self) -> bool:
+        """Whether a token's ΔH depends on other tokens.
+
+        Such a module is called as ``module(u, token_mask)`` with ``token_mask`` ``b n`` bool, False where a position is
+        padding, or None where there is no padding; it can stand in encoder layers only.
+        """
         return False
 
     def check(self, d_in: int, d_out: int) -> None:
-        """Raise MethodError where these widths cannot be had."""
+        """Raise MethodError where the module cannot be built for these widths."""
 
     def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
-        """The module ``b n d_in -> b n d_out``."""
+        """Build the module that computes ΔH, for one site of one layer.
+
+        Args:
+            d_in: width of what ``input`` names.
+            d_out: width of H.
+            make: makes every layer and parameter, which puts them on the right device, in the right dtype, and draws
+                start values from torch's global generator (nothing on the meta device). Parameters that are made
+                otherwise must do the same.
+
+        Returns:
+            A module that maps ``b n d_in`` (in the dtype of its first parameter) to ``b n d_out``, or to something that
+            broadcasts to it. ΔH is added to H by the caller.
+        """
         raise NotImplementedError
 
-    def made(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
-        """What stands at a site: the module, or one per task."""
+    def build_for_site(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
+        """Build what stands at a site: the module, or with ``share="none"`` one module per task."""
         if self.share == "none":
             return make.per_task(lambda: self.build(d_in, d_out, make))
         return self.build(d_in, d_out, make)
@@ -64,11 +89,13 @@ class Delta(FrozenSchema):
 class Bottleneck(Delta):
     """``scale · (W_up · act(W_down · u + b_d) + b_u)``, optionally with heads, norms and structured matrices.
 
-    ``down``, ``up`` and ``down_up`` split the rows of a matrix over ``heads``, which leaves the function as it is; in
-    ``pair`` head i of the up-projection sees head i of the down-projection only. With ``phm`` = n > 0 both matrices are
-    sums of n Kronecker products (Compacter), whose slices have rank ``phm_rank`` (0: not factorised) and whose rules
-    are one for all matrices of the model with ``phm_shared``. With ``factor`` = k > 0 both are products of two matrices
-    of rank k. ``ln_before`` and ``ln_after`` put a new LayerNorm on u and on the result.
+    - ``arrange`` says which matrix is split into ``heads``: with ``down``, ``up`` and ``down_up`` its rows, which does
+      not change the function; with ``pair`` head i of the up-projection reads head i of the down-projection only.
+    - With ``phm`` = n > 0 both matrices are sums of n Kronecker products (Compacter). Their slices have rank
+      ``phm_rank`` (0: not factorised); with ``phm_shared`` all matrices of the model share one rule.
+    - With ``factor`` = k > 0 both matrices are products of two matrices of rank k.
+    - ``ln_before`` and ``ln_after`` put a new LayerNorm on u and on the result.
+    - ``init`` and ``init_up`` are the start rules of the down- and the up-projection.
     """
 
     share: Literal["all", "none", "down", "up"] = "all"
@@ -106,7 +133,7 @@ class Bottleneck(Delta):
     @property
     def formula(self) -> str:
         """The bottleneck with what it reads, and how its matrices are made."""
-        u = f"LN({READ[self.input]})" if self.ln_before else READ[self.input]
+        u = f"LN({INPUT_FORMULAS[self.input]})" if self.ln_before else INPUT_FORMULAS[self.input]
         inner = f"W_down · {u} + b_down"
         inner = inner if self.act == "none" else f"{self.act}({inner})"
         text = f"W_up · {inner} + b_up"
@@ -118,7 +145,7 @@ class Bottleneck(Delta):
         notes += [f"B_i of rank {self.phm_rank}"] if self.phm_rank else []
         notes += ["A_i one for the model"] if self.phm_shared else []
         notes += [f"W of rank {self.factor}"] if self.factor else []
-        notes += [f"tasks share {self.share}"] if self.routed else []
+        notes += [f"tasks share {self.share}"] if self.per_task else []
         return f"{text}   ({'; '.join(notes)})"
 
     def check(self, d_in: int, d_out: int) -> None:
@@ -129,59 +156,65 @@ class Bottleneck(Delta):
             raise MethodError(f"widths {d_in} and {d_out} are not both divisible by phm {self.phm}")
 
     def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
-        """The bottleneck ``b n d_in -> b n d_out``."""
-        from methods.blocks.bottleneck import Bottleneck as Block
+        """Build the bottleneck ``b n d_in -> b n d_out``."""
+        from methods.blocks.bottleneck import BottleneckBlock
 
-        one = {side: self.share == side for side in ("down", "up")}
-        down = self._matrix(d_in, self.r, self.init, make, routed=one["up"])
-        up = self._matrix(self.r, d_out, self.init_up, make, routed=one["down"], paired=self.arrange == "pair")
+        # A side that is not the shared one has one matrix per task.
+        down = self._matrix(d_in, self.r, self.init, make, per_task=self.share == "up")
+        up = self._matrix(
+            self.r, d_out, self.init_up, make, per_task=self.share == "down", paired=self.arrange == "pair"
+        )
         before = make.norm(d_in) if self.ln_before else None
         after = make.norm(d_out) if self.ln_after else None
-        return Block(down, up, act=self.act, scale=self.scale, before=before, after=after)
+        return BottleneckBlock(down, up, act=self.act, scale=self.scale, before=before, after=after)
 
     def _matrix(
-        self, d_in: int, d_out: int, init: Init, make: "LayerFactory", *, routed: bool, paired: bool = False
+        self, d_in: int, d_out: int, init: Init, make: "LayerFactory", *, per_task: bool, paired: bool = False
     ) -> "nn.Module":
-        from methods.blocks.bottleneck import Factored, Pairs
-        from methods.blocks.phm import PHM
+        from methods.blocks.bottleneck import BlockDiagonalLinear, FactoredLinear
+        from methods.blocks.phm import PHMLinear
 
         def build() -> "nn.Module":
             if self.phm:
-                return PHM(self.phm, d_in, d_out, init, make, rank=self.phm_rank, shared=self.phm_shared)
+                return PHMLinear(self.phm, d_in, d_out, init, make, rank=self.phm_rank, shared=self.phm_shared)
             if self.factor:
-                return Factored(d_in, d_out, self.factor, init, make)
-            return Pairs(self.heads, d_in, d_out, init, make) if paired else make.linear(d_in, d_out, init)
+                return FactoredLinear(d_in, d_out, self.factor, init, make)
+            if paired:
+                return BlockDiagonalLinear(self.heads, d_in, d_out, init, make)
+            return make.linear(d_in, d_out, init)
 
-        return make.per_task(build) if routed else build()
+        return make.per_task(build) if per_task else build()
 
 
 class LoRA(Delta):
     """``(alpha / r) · B · A · dropout(x)`` beside a Linear (Hu et al., 2022)."""
 
-    input: Input = "x"
+    input: DeltaInput = "x"
     r: int = Field(ge=1)
     alpha: float = Field(gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @property
     def formula(self) -> str:
-        """The low-rank map with its numbers."""
-        dropped = f"dropout_{self.dropout:g}({READ[self.input]})" if self.dropout else READ[self.input]
-        own = "; one per task" if self.routed else ""
-        return f"{self.alpha / self.r:g} · B · A · {dropped}   (rank {self.r}, alpha {self.alpha:g}{own})"
+        """The low-rank map with its rank, alpha and dropout."""
+        dropped = (
+            f"dropout_{self.dropout:g}({INPUT_FORMULAS[self.input]})" if self.dropout else INPUT_FORMULAS[self.input]
+        )
+        tasks = "; one per task" if self.per_task else ""
+        return f"{self.alpha / self.r:g} · B · A · {dropped}   (rank {self.r}, alpha {self.alpha:g}{tasks})"
 
     def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
-        """The low-rank map ``b n d_in -> b n d_out``, zero at the start."""
-        from methods.blocks.lowrank import LowRank
+        """Build the low-rank map ``b n d_in -> b n d_out``, zero at the start."""
+        from methods.blocks.lora import LoRABlock
 
-        return LowRank(d_in, self.r, d_out, scale=self.alpha / self.r, dropout=self.dropout, make=make)
+        return LoRABlock(d_in, self.r, d_out, scale=self.alpha / self.r, dropout=self.dropout, make=make)
 
 
 class Bias(Delta):
     """A trained vector, zero at the start: a bias for a module that has none."""
 
     def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
-        """The bias ``d_out``, whatever the input."""
-        from methods.blocks.bias_vector import Vector
+        """Build the bias ``d_out``, which is the same for every input."""
+        from methods.blocks.bias import BiasBlock
 
-        return Vector(d_out, make=make)
+        return BiasBlock(d_out, make=make)

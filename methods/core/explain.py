@@ -1,6 +1,6 @@
-"""What an attached method put where, in formulas and shapes, so that a reader can hold it against the paper.
+"""A text about an attached method, formulas and shapes, that a reader can compare with the paper.
 
-Formulas are those of the spec; shapes and numbers are read off the modules.
+The formulas are those of the spec; shapes and numbers are read off the modules.
 """
 
 from collections import defaultdict
@@ -9,50 +9,51 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from methods.core.handle import Handle
 
-NAMES = "X is what enters a block, H what the site gives, Ĥ = H + ΔH; H' goes on to dropout, residual and norm."
+SYMBOLS = "X is what enters a block, H what the site gives, Ĥ = H + ΔH; H' goes on to dropout, residual and norm."
 
 
 def explain(handle: "Handle") -> str:
-    """A text with each part's formula, the trained tensors that stand for it, and the parameter counts."""
-    tensors, own = _trained(handle)
-    lines = [NAMES] if handle.spec.parts else []
+    """Return a text with the formula of each part, the trained tensors behind it, and the parameter counts."""
+    tensors, unfrozen = _trained(handle)
+    lines = [SYMBOLS] if handle.spec.parts else []
     for part in handle.spec.parts:
         at = ", ".join(getattr(part, "at", ()))
         layers = getattr(part, "layers", "all")
-        where = (
+        heading = (
             f"at {at}, {'every layer' if layers == 'all' else f'layers {list(layers)}'}" if at else type(part).__name__
         )
-        lines += ["", f"{where}:", *(f"    {line}" for line in part.formula.split("\n"))]
+        lines += ["", f"{heading}:", *(f"    {line}" for line in part.formula.split("\n"))]
     lines += ["", "trained:"] if lines else ["trained:"]
-    for (shapes, layers), sites in _alike(tensors).items():
+    for (shapes, layers), sites in _grouped(tensors).items():
         lines.append(f"    {', '.join(sites)}{layers}: {shapes}")
-    lines += [f"    of the model, {kind}: {size:,}" for kind, size in own.items()]
+    lines += [f"    of the model, {kind}: {size:,}" for kind, size in unfrozen.items()]
     count = handle.count()
     lines.append(f"\n{count.trainable:,} trainable of {count.total:,} parameters: {count.percent:.2f} %")
     return "\n".join(lines)
 
 
 def _trained(handle: "Handle") -> tuple[dict[tuple[str, str], list[str]], dict[str, int]]:
-    """Trained tensors of the method by place and layer, and how many parameters of each kind are the model's own."""
+    """Return the method's trained tensors by place and layer, and how many trained parameters of each kind are the
+    model's own."""
     modules: dict[tuple[str, str], list[str]] = defaultdict(list)
-    own: dict[str, int] = defaultdict(int)
+    unfrozen: dict[str, int] = defaultdict(int)
     added = handle.added()
     for name, parameter in handle.trained().items():
-        room, *path = name.split(".")
-        if room == "pet":
+        top, *path = name.split(".")
+        if top == "pet":
             place, layer, tensor = _placed(path)
-        elif name in added and room != "visual_embedding":
-            place, layer, tensor = _injected(handle, [room, *path])
+        elif name in added and top != "visual_embedding":
+            place, layer, tensor = _injected(handle, [top, *path])
         else:
-            own[_kind(name)] += parameter.numel()
+            unfrozen[_kind(name)] += parameter.numel()
             continue
         modules[place, layer].append(f"{tensor} [{' x '.join(str(size) for size in parameter.shape)}]")
-    return modules, own
+    return modules, unfrozen
 
 
 def _placed(path: list[str]) -> tuple[str, str, str]:
-    """Place, layer and tensor of a path under ``pet``: ``enc_3_sa_out`` is at ``enc.sa.out`` in ``3``; away from sites
-    each module of a list is a layer of its own."""
+    """Return place, layer and tensor of a path below ``pet``: ``enc_3_sa_out`` is at ``enc.sa.out`` in layer 3. In
+    modules that stand at no site every item of a module list counts as a layer."""
     stack, _, rest = path[0].partition("_")
     layer, _, site = rest.partition("_")
     if layer.isdigit():
@@ -62,28 +63,28 @@ def _placed(path: list[str]) -> tuple[str, str, str]:
 
 
 def _injected(handle: "Handle", path: list[str]) -> tuple[str, str, str]:
-    """Place, layer and tensor of a parameter of a layer that PEFT put around one of the model's own."""
+    """Return place, layer and tensor of a parameter in a layer that PEFT put around one of the model's own."""
     inside = (".".join(path[:end]) for end in range(1, len(path)))
     around = next(name for name in inside if hasattr(handle.model.get_submodule(name), "base_layer"))
     layer = next((part for part in around.split(".") if part.isdigit()), "")
     return around.replace(f".{layer}.", ".*.", 1), layer, ".".join(path).removeprefix(f"{around}.")
 
 
-def _alike(modules: dict[tuple[str, str], list[str]]) -> dict[tuple[str, str], list[str]]:
-    """The places, by tensors and layers, of modules that have the same ones."""
+def _grouped(modules: dict[tuple[str, str], list[str]]) -> dict[tuple[str, str], list[str]]:
+    """Return the places that have the same tensors in the same layers, by these."""
     layers: dict[tuple[str, str], list[int]] = defaultdict(list)
     for (place, layer), tensors in modules.items():
         layers[place, ", ".join(tensors)] += [int(layer)] if layer else []
-    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
     for (place, shapes), numbers in layers.items():
-        alike[shapes, f", layers {_ranges(numbers)}" if numbers else ""].append(place)
-    return alike
+        grouped[shapes, f", layers {_ranges(numbers)}" if numbers else ""].append(place)
+    return grouped
 
 
 def _ranges(layers: list[int]) -> str:
-    """``0-5``, or ``0, 2, 3`` where some are left out."""
-    whole = len(layers) > 1 and layers == list(range(layers[0], layers[-1] + 1))
-    return f"{layers[0]}-{layers[-1]}" if whole else ", ".join(map(str, layers))
+    """Return ``0-5``, or ``0, 2, 3`` where layers between are left out."""
+    contiguous = len(layers) > 1 and layers == list(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]}-{layers[-1]}" if contiguous else ", ".join(map(str, layers))
 
 
 def _kind(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What one holds after attaching: count, save, load and detach."""
+"""What a method in a model can be asked for: counting, saving, loading, merging, exporting and detaching."""
 
 import json
 import os
@@ -11,15 +11,24 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from methods.core.contracts import Penalty, UpdateListener
 from methods.core.errors import MethodError, summarise_names
+from methods.core.peft_export import export_own, write
+from methods.core.placement import Placement
 from methods.core.spec import Spec
 
 
 @dataclass(frozen=True)
 class Count:
-    """Parameters of a model with a method, tied ones counted once.
+    """Numbers of parameters of a model with a method, tied ones counted once.
 
-    ``trainable`` = ``new`` (the method's) + ``unfrozen`` (of the language model) + ``projector`` (visual).
+    Attributes:
+        trainable: trained parameters: ``new`` + ``unfrozen`` + ``projector``.
+        total: all parameters, those of the method included.
+        new: trained parameters that the method added.
+        unfrozen: trained parameters of the language model itself.
+        projector: trained parameters of the visual projector.
+        backbone: parameters of the language model before the method was attached.
     """
 
     trainable: int
@@ -31,33 +40,44 @@ class Count:
 
     @property
     def percent(self) -> float:
-        """Trainable in % of all parameters, new ones included: the papers' figure."""
+        """Trainable parameters in % of all parameters, new ones included: the figure that the papers give."""
         return 100 * self.trainable / self.total
 
     @property
     def percent_of_backbone(self) -> float:
-        """Trainable in % of the language model's own parameters."""
+        """Trainable parameters in % of those that the language model had before."""
         return 100 * self.trainable / self.backbone
 
 
 class Handle:
-    """A method in a model. Made by :func:`methods.attach`."""
+    """A method in a model. Made by :func:`methods.attach`.
+
+    Attributes:
+        model: the model that the method is attached to.
+        spec: the method.
+        penalties: modules whose ``penalty()`` training adds to the loss (:class:`~methods.core.contracts.Penalty`).
+        update_listeners: modules that training calls after every update
+            (:class:`~methods.core.contracts.UpdateListener`).
+    """
 
     def __init__(
         self,
         model: nn.Module,
         lm: nn.Module,
         spec: Spec,
+        placement: Placement,
         *,
         undo: list[Callable[[], None]],
-        folds: list[Callable[[], None]],
         before: Mapping[nn.Parameter, bool],
     ) -> None:
         self.model = model
         self.spec = spec
+        self.penalties: tuple[Penalty, ...] = tuple(placement.penalties)
+        self.update_listeners: tuple[UpdateListener, ...] = tuple(placement.update_listeners)
         self._lm = lm
+        self._peft_export = placement.peft_export
+        self._merge_steps = placement.merge_steps
         self._undo = undo
-        self._folds = folds
         self._before = before
 
     @property
@@ -65,19 +85,19 @@ class Handle:
         return getattr(self.model, "visual_embedding", nn.Module())
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The trained parameters by their first name in the model; tied ones once."""
+        """Return the trained parameters by name; tied ones once, under their first name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def trainable_names(self) -> list[str]:
-        """Names of the trained parameters, in the model's order."""
+        """Return the names of the trained parameters, in the model's order."""
         return list(self.trained())
 
     def added(self) -> dict[str, nn.Parameter]:
-        """The trained parameters that the model did not have before."""
+        """Return the trained parameters that the model did not have before, by name."""
         return {name: p for name, p in self.trained().items() if p not in self._before}
 
     def count(self) -> Count:
-        """Count the parameters as they stand."""
+        """Count the parameters of the model as it is now."""
         before = self._before.keys()
         backbone = {parameter for parameter in self._lm.parameters() if parameter in before}
         visual = set(self._visual.parameters()) - backbone
@@ -95,7 +115,7 @@ class Handle:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the trained tensors, and only them, to a safetensors file; the spec goes into its metadata.
+        """Write the trained tensors, and only them, to a safetensors file with the spec in its metadata.
 
         The file appears complete or not at all.
         """
@@ -112,10 +132,11 @@ class Handle:
             unfinished.unlink(missing_ok=True)
 
     def load(self, path: str | Path) -> None:
-        """Read what :meth:`save` wrote into this model.
+        """Copy the tensors of a file that :meth:`save` wrote into this model.
 
-        Raises MethodError, with the model as it was, where the file is not one, was saved from another spec, or does
-        not hold exactly the trained tensors in their shapes.
+        Raises:
+            MethodError: the file cannot be read, was saved from another spec, or does not hold exactly the trained
+                tensors in their shapes. The model is as it was.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -123,15 +144,15 @@ class Handle:
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:
             raise MethodError(f"{path}: not a readable safetensors file ({error})") from error
-        wanted = self.trained()
+        trained = self.trained()
         shapes = [
-            f"{name} has shape {list(tensors[name].shape)}, the model {list(wanted[name].shape)}"
-            for name in wanted
-            if name in tensors and tensors[name].shape != wanted[name].shape
+            f"{name} has shape {list(tensors[name].shape)}, the model {list(trained[name].shape)}"
+            for name in trained
+            if name in tensors and tensors[name].shape != trained[name].shape
         ]
         faults = [
-            *summarise_names("missing", [name for name in wanted if name not in tensors], limit=4),
-            *summarise_names("left over", [name for name in tensors if name not in wanted], limit=4),
+            *summarise_names("missing", [name for name in trained if name not in tensors], limit=4),
+            *summarise_names("left over", [name for name in tensors if name not in trained], limit=4),
             *summarise_names("of another shape", shapes, limit=4),
         ]
         if faults:
@@ -139,43 +160,50 @@ class Handle:
         if saved_spec is not None and saved_spec != self._spec():
             raise MethodError(f"{path} was saved from another method: {saved_spec}; attached is {self._spec()}")
         with torch.no_grad():
-            for name, parameter in wanted.items():
+            for name, parameter in trained.items():
                 parameter.copy_(tensors[name])
 
     def merge(self) -> None:
-        """Fold the method into the model's own weights and detach: the same function, in evaluation, at no extra cost.
+        """Fold the method into the model's own weights and detach it.
 
-        Raises MethodError, with the model as it was, for a method with a part that no change of weights can stand for.
+        In evaluation the model then computes what it did with the method, at the cost of the model without it.
+
+        Raises:
+            MethodError: some part of the method cannot be expressed by other weights. The model is as it was.
         """
-        stuck = [part.formula.splitlines()[0] for part in self.spec.parts if not part.merges]
+        obstacles = [part.formula.splitlines()[0] for part in self.spec.parts if not part.mergeable]
         if self.spec.projector.train == "lowrank":
-            stuck.append("a low-rank projector, which stands in the place of the model's own")
-        if stuck:
-            raise MethodError(f"this method cannot be merged into the backbone's weights: {'; '.join(stuck)}")
+            obstacles.append("a low-rank projector, which stands in the place of the model's own")
+        if obstacles:
+            raise MethodError(f"this method cannot be merged into the backbone's weights: {'; '.join(obstacles)}")
         with torch.no_grad():
-            for fold in self._folds:
-                fold()
+            for merge_step in self._merge_steps:
+                merge_step()
         self.detach()
 
     def export_peft(self, folder: str | Path) -> None:
         """Write the method to a folder from which HF's ``PeftModel.from_pretrained(language_model, folder)`` reads it.
 
-        What is trained outside the language model, the visual projector, is *not* in it: that stays with :meth:`save`.
+        What is trained outside of the language model, the visual projector, is *not* in it: use :meth:`save` for that.
 
-        Raises MethodError for a method that PEFT's format cannot hold; it can hold ``peft:*``, and of our own ``lora``
-        and ``ia3`` with one set of weights for all tasks.
+        Raises:
+            MethodError: PEFT's format cannot hold the method. It can hold ``peft:*``, and of the suite's own methods
+                ``lora`` and ``ia3`` with one set of weights for all tasks.
         """
-        from methods.core.peft_export import export
-
-        export(self, self._lm, Path(folder))
+        if self._peft_export is not None:
+            config, tensors = self._peft_export.peft_file()
+        else:
+            config, tensors = export_own(self.spec, self._lm, self.model.pet, set(self.added().values()))
+        write(config, tensors, self._lm, Path(folder))
 
     def detach(self) -> None:
-        """Take the method's modules and hooks out and give every parameter its ``requires_grad`` back.
+        """Remove the method's modules and hooks, and restore ``requires_grad`` of every parameter.
 
-        Tensors of the model itself that were trained in place (norms, biases, the projector) stay as trained; with a
+        Tensors of the model itself that were trained in place (norms, biases, the projector) stay as trained. After a
         method that only adds modules the model is bit for bit the one before attaching.
         """
-        self._folds.clear()
+        self.penalties = self.update_listeners = ()
+        self._merge_steps.clear()
         while self._undo:
             self._undo.pop()()
         if hasattr(self.model, "pet"):

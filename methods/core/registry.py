@@ -1,8 +1,8 @@
 """How a method gets its name: ``@method`` on a function from a backbone's shape to a Spec.
 
-The function's keyword arguments, with their annotations and defaults, *are* the options a user may override. One file
-in this folder (or one module named by an entry point of the group ``vlpet_bench.methods``) adds methods; nothing else
-has to know of it.
+The function's keyword arguments, with their annotations and defaults, *are* the options that a user may override. To
+add methods, put one file (or a folder with an ``__init__.py``) into ``methods/``, or name a module of your own in an
+entry point of the group ``vlpet_bench.methods``; nothing else has to be told about them.
 """
 
 import inspect
@@ -29,14 +29,14 @@ SMALLEST = 4  # a rank that scaling does not go below: what heads and Kronecker 
 
 
 class _ByWidth:
-    """Marks an option whose default is quoted at width 768 and scales with the backbone's width."""
+    """Marks an option whose default is given for a backbone of width 768 and scales with the backbone's width."""
 
 
 Rank = Annotated[int, Field(ge=0), _ByWidth()]
-"""A rank: its default ``r`` becomes ``r · d // 768`` on a backbone of width d, though not below 4 if it was above; an
-override is taken as it is."""
+"""A rank. Its default ``r`` becomes ``r · d // 768`` on a backbone of width d, but not less than 4 unless it was less;
+an override is used as it is."""
 Alpha = Annotated[float, Field(gt=0), _ByWidth()]
-"""A LoRA alpha: its default scales as a rank does, so that alpha / r stays; an override is taken as it is."""
+"""A LoRA alpha. Its default scales as a rank does, so that alpha / r stays the same; an override is used as it is."""
 
 
 def projector(
@@ -45,7 +45,7 @@ def projector(
     projector_rank: Rank = 96,
     projector_gate: Literal["none", "mul", "residual"] = "none",
 ) -> Projector:
-    """The options that every method has: what becomes of the visual projector."""
+    """Return what becomes of the visual projector; the keyword arguments are options that every method has."""
     if projector == "lowrank":
         return Projector(train=projector, r=projector_rank, gate=projector_gate)
     if projector_gate != "none":
@@ -55,18 +55,34 @@ def projector(
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The optimiser settings a paper's recipe gives a method."""
+    """The optimiser settings that a paper's recipe gives a method.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: of AdamW.
+        task_prefix: whether a task's prompt stands in front of its source text.
+    """
 
     lr: float
     weight_decay: float = 0.01
     task_prefix: bool = True
 
 
+DEFAULT_OPTIMIZER = OptimizerSettings(3e-4)
+"""The settings of a method on a backbone family and suite for which it names none. 3e-4 is the lower of the two rates
+at which the VL-Adapter scripts train most methods (1e-3 on image-text with BART, 3e-4 on video-text and with T5): where
+nothing has been tuned, a rate that is too low costs some score, one that is too high may cost the run."""
+
+
 @dataclass(frozen=True, eq=False)
 class RegisteredMethod:
-    """A registered method: its builder, the defaults of its options, and the recipe's values for it."""
+    """What :func:`method` was told about a method; its arguments describe the attributes.
+
+    ``build`` is the decorated function, ``types`` the annotations of its options by name.
+    """
 
     name: str
+    family: str
     build: Callable[..., Spec]
     defaults: Mapping[str, Any]
     t5: Mapping[str, Any]
@@ -77,11 +93,14 @@ class RegisteredMethod:
     about: str
     types: Mapping[str, Any] = field(repr=False)
 
-    def __reduce__(self) -> Any:  # another process has registered it itself
+    def __reduce__(self) -> Any:  # another process looks it up in its own registry
         return _entry, (self.name,)
 
     def check(self, key: str, value: Any) -> Any:
-        """``value`` in the type of option ``key``; MethodError names the option, its type and near matches."""
+        """Return ``value`` converted to the type of option ``key``.
+
+        Raises MethodError for an option that the method does not have (with near matches) or a value of another type.
+        """
         if key not in self.types:
             raise MethodError(f"method {self.name!r} has no option {key!r}{did_you_mean(key, self.types)}")
         try:
@@ -90,7 +109,7 @@ class RegisteredMethod:
             raise MethodError(f"method {self.name!r}: {reasons(error, key)}") from error
 
     def is_default(self, key: str, value: Any) -> bool:
-        """Whether the override ``key=value`` says nothing new on any backbone."""
+        """Return whether the override ``key=value`` changes nothing on any backbone."""
         default = self.defaults[key]
         return not _by_width(self.types[key]) and default == value == self.t5.get(key, default)
 
@@ -108,22 +127,27 @@ class ResolvedMethod:
         return self.entry.name
 
     @property
+    def family(self) -> str:
+        """The family of methods that it belongs to in tables and plots, such as "low rank"."""
+        return self.entry.family
+
+    @property
     def version(self) -> int:
-        """Raised when the same name and options come to mean something else."""
+        """The number that is raised when the same name and options come to mean something else."""
         return self.entry.version
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """The options that differ from their defaults, by name, in alphabetical order."""
+        """The options that differ from their defaults, in alphabetical order."""
         return dict(self.items)
 
     @property
     def describe(self) -> str:
-        """What the method is, where its numbers come from, and its options."""
+        """A text on what the method is, where its numbers come from, and its options."""
         return f"{self.entry.about}\n\n{inspect.getdoc(self.entry.build) or ''}".strip()
 
     def options(self, shape: Shape) -> dict[str, Any]:
-        """Every option's value on a backbone of this shape."""
+        """Return the value of every option on a backbone of this shape."""
         values = dict(self.entry.defaults)
         if shape.family == "t5":
             values |= self.entry.t5
@@ -134,7 +158,7 @@ class ResolvedMethod:
         return values | self.overrides
 
     def spec(self, shape: Shape) -> Spec:
-        """The method on a backbone of this shape; MethodError where the options do not go together."""
+        """Return the method on a backbone of this shape; MethodError where the options do not fit it or each other."""
         options = self.options(shape)
         shared = {key: options.pop(key) for key in COMMON}
         try:
@@ -144,13 +168,14 @@ class ResolvedMethod:
         except MethodError as error:
             raise MethodError(f"method {self.name!r}: {error}") from error
 
-    def optim(self, family: str, suite: str) -> OptimizerSettings:
-        """The paper recipe's values on a backbone family ("bart", "t5") and suite ("image-text", "video-text")."""
+    def optim(self, backbone_family: str, suite: str) -> OptimizerSettings:
+        """Return the optimiser settings that the paper recipe takes from the method.
+
+        They are those for the backbone family ("bart", "t5") and suite ("image-text", ...) where the method names them,
+        else those for the backbone family, else :data:`DEFAULT_OPTIMIZER`.
+        """
         table = self.entry.optim
-        found = table.get(f"{family} {suite}") or table.get(family)
-        if found is None:
-            raise MethodError(f"method {self.name!r} has no optimiser settings for {family} on {suite}")
-        return found
+        return table.get(f"{backbone_family} {suite}") or table.get(backbone_family) or DEFAULT_OPTIMIZER
 
 
 _entries: dict[str, RegisteredMethod] = {}
@@ -160,7 +185,8 @@ _aliases: dict[str, str] = {}
 def method(
     name: str,
     *,
-    optim: Mapping[str, OptimizerSettings],
+    family: str = "other",
+    optim: Mapping[str, OptimizerSettings] | None = None,
     about: str = "",
     defaults: Mapping[str, Any] | None = None,
     t5: Mapping[str, Any] | None = None,
@@ -172,26 +198,34 @@ def method(
     """Register the decorated ``build(shape, *, option=default, ...) -> Spec`` as a method called ``name``.
 
     Args:
-        name: what users write.
-        optim: recipe values by ``"bart image-text"``, ``"bart video-text"``, ... or by family alone.
-        about: a line on this preset, in front of the function's docstring.
+        name: what users write; two methods cannot have the same.
+        family: the methods that it stands together with in long tables and shares a colour and a marker with in plots:
+            "reference", "VL-PET", "enhanced", "adapter", "low rank", "scale and bias", "prompt", "side network", or
+            "other"; a new name is allowed.
+        optim: optimiser settings of the paper recipe by ``"bart image-text"``, ``"bart video-text"``, ... or by
+            backbone family alone. Where there are none, :data:`DEFAULT_OPTIMIZER` holds.
+        about: a line on this preset, printed before the function's docstring.
         defaults: option defaults of this preset where it differs from the function's own, so that one function can
             stand behind several names.
         t5: option defaults that differ on T5.
         aliases: other names for it.
         version: raise it when the meaning of the name changes.
-        order: where tables list it; low comes first.
-        listed: whether a list of methods has it without being asked for all.
+        order: its place in lists and tables; the lowest comes first.
+        listed: whether a list of methods shows it when not all are asked for.
+
+    Raises:
+        MethodError: the name is taken, or a default is not of its option's type.
     """
 
     def register(build: Callable[..., Spec]) -> Callable[..., Spec]:
         options = {**_options(build), **COMMON}
         entry = RegisteredMethod(
             name=name,
+            family=family,
             build=build,
             defaults={p.name: p.default for p in options.values()} | dict(defaults or {}),
             t5=dict(t5 or {}),
-            optim=dict(optim),
+            optim=dict(optim or {}),
             version=version,
             order=order,
             listed=listed,
@@ -201,9 +235,9 @@ def method(
         for table in (entry.defaults, entry.t5):
             for key, value in table.items():
                 entry.check(key, value)
-        for known in (name, *aliases):
-            if known in _entries or known in _aliases:
-                raise MethodError(f"two methods are called {known!r}")
+        for taken in (name, *aliases):
+            if taken in _entries or taken in _aliases:
+                raise MethodError(f"two methods are called {taken!r}")
         _entries[name] = entry
         _aliases.update(dict.fromkeys(aliases, name))
         return build
@@ -220,13 +254,13 @@ COMMON = _options(projector)
 
 
 def names() -> list[str]:
-    """Names of all methods, family by family in the order in which tables list them; aliases are left out."""
+    """Return the names of all methods in the order in which tables list them, without aliases."""
     _discover()
     return [entry.name for entry in sorted(_entries.values(), key=lambda e: e.order)]
 
 
 def get(name: str, **overrides: Any) -> ResolvedMethod:
-    """The method called ``name`` with some of its options overridden.
+    """Return the method called ``name`` with some of its options overridden.
 
     >>> get("vl-pet-large", heads=2, scale=1.0).overrides
     {'heads': 2, 'scale': 1.0}

@@ -1,4 +1,4 @@
-"""FrozenModel, validated data: what methods are written in."""
+"""The base class of the data that methods are written in: validated once, then frozen."""
 
 from typing import Any, Literal
 
@@ -7,11 +7,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from methods.core.errors import MethodError
 
 Init = Literal["backbone", "normal", "torch", "kaiming", "zeros"]
-"""Start of a matrix: as the official code's backbone had it, N(0, 0.02²), torch's default, Kaiming-uniform or 0."""
+"""The start rule of a matrix, as in :class:`methods.blocks.layer_factory.LayerFactory`: ``backbone`` as in the official
+code on this backbone (:mod:`methods.core.start_values`), ``normal`` N(0, 0.02²), ``torch`` torch's default, ``kaiming``
+Kaiming-uniform, or ``zeros``."""
 
 
 class FrozenSchema(BaseModel):
-    """Frozen data without unknown fields; what does not hold raises MethodError with the reason."""
+    """Frozen data without unknown fields; values that are not allowed raise MethodError with the reason.
+
+    The names of the subclasses and of their fields are written into saved files (:meth:`data`), so they do not change.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,14 +28,15 @@ class FrozenSchema(BaseModel):
 
     @property
     def formula(self) -> str:
-        """What it computes, for a reader: the first sentence of its class's docstring unless it says more."""
+        """The formula that ``--explain`` prints: the first paragraph of the class's docstring unless overridden."""
         return " ".join((type(self).__doc__ or "").replace("``", "").split("\n\n")[0].split())
 
     def data(self) -> dict[str, Any]:
-        """JSON-able content that tells this object from any other: its kind and the fields off their defaults."""
+        """Return JSON-able content that identifies this object: its class and the fields that differ from their
+        defaults."""
         fields = type(self).model_fields
-        off = {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
-        return {"type": type(self).__name__, **{name: _plain(value) for name, value in off.items()}}
+        changed = {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
+        return {"type": type(self).__name__, **{name: _plain(value) for name, value in changed.items()}}
 
 
 def _plain(value: Any) -> Any:
@@ -39,11 +45,11 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def reasons(error: ValidationError, where: str) -> str:
-    """One line for all that pydantic found wrong with ``where``."""
-    found = []
+def reasons(error: ValidationError, name: str) -> str:
+    """Return one line with everything that pydantic found wrong with the object or option called ``name``."""
+    faults = []
     for item in error.errors():
-        path = ".".join([where, *(str(key) for key in item["loc"])])
+        path = ".".join([name, *(str(key) for key in item["loc"])])
         given = "" if item["type"] == "value_error" else f" (given: {item['input']!r})"
-        found.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return "; ".join(found)
+        faults.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{given}")
+    return "; ".join(faults)

@@ -1,4 +1,4 @@
-"""The sizes of a backbone that a method needs to know; read off an HF config, without torch.
+"""The names of sites, and the sizes of a backbone that a method needs to know; no torch is imported.
 
 A site in the layers is ``stack.block.point``: ``enc``/``dec``, then ``sa`` (self-attention), ``xa`` (cross-attention)
 or ``ff``, then ``q k v o`` (the projections), ``kv`` (the encoder states that enter cross-attention), ``up`` and
@@ -25,9 +25,20 @@ SITES = (*LAYER_SITES, "enc.end.ln", "dec.end.ln", "lm.head", "vis.ln")
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of an encoder-decoder: model width ``d``, FFN width ``ff``, width of queries and values ``inner``."""
+    """Sizes of an encoder-decoder.
 
-    family: str  # "bart" | "t5"
+    Attributes:
+        family: backbone family, "bart" or "t5".
+        d: width of the model.
+        ff: width of the FFN's middle.
+        heads: attention heads.
+        inner: width of queries, keys and values, all heads together.
+        encoder_layers: layers of the encoder.
+        decoder_layers: layers of the decoder.
+        vocab: size of the vocabulary.
+    """
+
+    family: str
     d: int
     ff: int
     heads: int
@@ -38,7 +49,7 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any) -> "Shape":
-        """Read the sizes of a ``BartConfig`` or ``T5Config``; MethodError for any other ``model_type``."""
+        """Read the sizes off a ``BartConfig`` or ``T5Config``; raises MethodError for any other ``model_type``."""
         family = getattr(config, "model_type", None)
         if family == "bart":
             return cls(
@@ -65,7 +76,7 @@ class Shape:
         raise MethodError(f"methods attach to BART and T5 models; this config has model_type {family!r}")
 
     def widths(self, site: str) -> tuple[int, int]:
-        """Widths of X and H at a site.
+        """Return the widths of X and H at a site.
 
         >>> Shape("t5", d=32, ff=48, heads=4, inner=64, encoder_layers=2, decoder_layers=2, vocab=9).widths("dec.xa.v")
         (32, 64)
@@ -80,7 +91,7 @@ class Shape:
         return self.d, self.vocab if site == "lm.head" else self.d
 
     def layers(self, site: str) -> int:
-        """In how many layers a site is; a site outside the layers counts as one."""
+        """Return the number of layers that have this site; 1 for a site outside of the layers."""
         if site not in LAYER_SITES:
             return 1
         return self.encoder_layers if site.startswith("enc.") else self.decoder_layers

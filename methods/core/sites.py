@@ -1,7 +1,8 @@
-"""Where a named site is in an HF BART or T5, and what X and H are there. The only file that knows HF's module names.
+"""Where a named site is in an HF BART or T5, and what X and H are there.
 
-X is what enters the block. In BART (post-LN) that is the residual stream. In T5 (pre-LN) there are two candidates; as
-in the VL-PET official code it is the residual stream *before* the norm, whose magnitude can be tens.
+This is the only file of ``methods`` that knows the names of HF's modules; what another file needs of them is exported
+here. X is the input of the block. In BART (post-LN) that is the residual stream. In T5 (pre-LN) there are two
+candidates; as in the VL-PET official code it is the residual stream *before* the norm, whose magnitude can be tens.
 """
 
 from copy import deepcopy
@@ -32,11 +33,18 @@ FEED_FORWARD_MODULE = "DenseReluDense"
 
 @dataclass(frozen=True, eq=False)
 class Port:
-    """One site of one layer: H is (the first item of) the output of ``module``, X the first argument of ``x``.
+    """One site of one layer, as modules of the model.
 
-    With ``ahead`` H is what goes into ``module`` instead: its first argument, or the one called ``keyword``. ``normed``
-    is the module whose first argument is X after the block's norm, ``norm`` the norm that ends a block (BART).
-    ``layer`` is the whole transformer layer around them, where there is one.
+    Attributes:
+        site: name of the site.
+        index: number of the layer, or of the module where the site is outside of the layers.
+        module: its output, or the first item of that, is H.
+        x: the module whose first argument is X.
+        layer: the transformer layer around it; None outside of the layers.
+        ahead: H is an argument of ``module`` instead of its output.
+        keyword: the name of this argument; None for the first.
+        normed: the module whose first argument is X after the norm at the block's entrance.
+        norm: the norm that ends the block (BART); None where none does.
     """
 
     site: str
@@ -50,24 +58,27 @@ class Port:
     norm: nn.Module | None = None
 
     @property
-    def start(self) -> Any:
-        """The first block of the layer: its first argument is what the layer was given, its attention mask tells tokens
-        from padding. Other than hooks on the layer itself, gradient checkpointing runs its hooks again."""
+    def first_block(self) -> Any:
+        """The first block of the layer. Its first argument is the layer's own, its ``attention_mask`` says which
+        positions are padding. Gradient checkpointing runs its hooks again, but not always those of the layer itself."""
         layer: Any = self.layer
-        return layer.self_attn if hasattr(layer, "self_attn") else layer.layer[0]
+        name = ATTENTION_MODULES["bart"]["sa"]
+        return getattr(layer, name) if hasattr(layer, name) else layer.layer[0]
 
     @property
     def key(self) -> str:
-        """A name without dots: the layer's index after the stack, such as ``enc_3_sa_out``."""
+        """The port's name without dots, with the layer's number behind the stack: ``enc_3_sa_out``."""
         stack, *rest = self.site.split(".")
         return "_".join([stack, str(self.index), *rest])
 
 
 class Sites:
-    """The sites of a language model (an HF BART or T5) and of the visual projector beside it, if there is one."""
+    """The sites of a language model and of the visual projector beside it, if there is one.
+
+    Raises MethodError where ``lm`` is not an HF BART or T5.
+    """
 
     def __init__(self, lm: Any, visual: nn.Module | None = None) -> None:
-        """Raises MethodError where ``lm`` is not an HF BART or T5."""
         if not hasattr(lm, "config") or not hasattr(lm, "get_encoder"):
             raise MethodError(f"methods attach to an HF BART or T5, or to a wrapper with one as .lm; not to {type(lm)}")
         self.lm = lm
@@ -76,18 +87,19 @@ class Sites:
         self._stacks: dict[str, Any] = {"enc": lm.get_encoder(), "dec": lm.get_decoder()}
 
     def ports(self, site: str, layers: str | tuple[int, ...] = "all") -> list[Port]:
-        """The ports of ``site``, layer by layer; MethodError for a layer that is not there.
+        """Return the ports of ``site``, layer by layer.
 
-        A model without an output layer, a projector or norms at the ends of its stacks has no ports there.
+        There are none for the output layer, a projector or norms outside of the layers where the model has no such
+        thing. Raises MethodError for a layer that does not exist.
         """
-        found = self._in_layers(site) if site in LAYER_SITES else self._outside_layers(site)
+        by_layer = self._in_layers(site) if site in LAYER_SITES else self._outside_layers(site)
         for index in () if layers == "all" else layers:
-            if index not in found:
-                raise MethodError(f"site {site!r} has layers {list(found)}, not {index}")
-        return [port for index, ports in found.items() if layers == "all" or index in layers for port in ports]
+            if index not in by_layer:
+                raise MethodError(f"site {site!r} has layers {list(by_layer)}, not {index}")
+        return [port for index, ports in by_layer.items() if layers == "all" or index in layers for port in ports]
 
     def norms(self, names: tuple[str, ...]) -> list[nn.Parameter]:
-        """Parameters of norms: of a whole stack (by class, not by name), or of the norms at one kind of site."""
+        """Return the parameters of norms: of a whole stack (by class, not by name), or of the norms at a site."""
         norms: list[nn.Module] = []
         for name in names:
             if name in self._stacks:
@@ -97,55 +109,58 @@ class Sites:
         return [parameter for norm in norms for parameter in norm.parameters()]
 
     def biases(self, names: tuple[str, ...]) -> list[nn.Parameter]:
-        """Biases of a whole stack, by the official code's substring rule, or of the Linears at one kind of site."""
-        found: list[Any] = []
+        """Return biases: of a whole stack (all with "bias" in their names, as in the official code), or of the Linears
+        at a site."""
+        biases: list[Any] = []
         for name in names:
             if name in self._stacks:
-                found += [p for full, p in self._stacks[name].named_parameters() if "bias" in full]
+                biases += [p for full_name, p in self._stacks[name].named_parameters() if "bias" in full_name]
             else:
-                found += [port.module.bias for port in self.ports(name)]
-        return found
+                biases += [port.module.bias for port in self.ports(name)]
+        return biases
 
     def stack(self, name: str) -> Any:
-        """HF's module of a stack, ``enc`` or ``dec``."""
+        """Return HF's module of a stack, ``enc`` or ``dec``."""
         return self._stacks[name]
 
     def layers(self, name: str) -> nn.ModuleList:
-        """The layers of a stack."""
+        """Return the layers of a stack."""
         return self._stacks[name].layers if self.shape.family == "bart" else self._stacks[name].block
 
     def entrance(self, name: str) -> nn.Module:
-        """The module that gives a stack its text input, before dropout: BART's embedding norm, T5's embedding."""
+        """Return the module whose output is a stack's text input before dropout: BART's embedding norm, T5's
+        embedding."""
         stack = self._stacks[name]
         return stack.layernorm_embedding if self.shape.family == "bart" else stack.embed_tokens
 
     def dropout(self, name: str) -> float:
-        """The rate of a stack's own dropout."""
+        """Return the dropout rate of a stack."""
         dropout = self._stacks[name].dropout
         return dropout.p if isinstance(dropout, nn.Dropout) else dropout
 
     def narrow(self, name: str, factor: int) -> tuple[nn.ModuleList, nn.Module | None]:
-        """New layers like a stack's, and the norm that follows T5's, with widths divided by ``factor``.
+        """Return new layers like those of a stack with all widths divided by ``factor``, and T5's norm behind them.
 
-        They have the stack's number of heads and dropout rates, start values as the model's own constructor draws them,
-        and in a cache the places behind those of the stack's layers.
+        The layers have the stack's number of heads and dropout rates. Their start values are drawn as the model's own
+        constructor draws them. In a cache their places follow those of the stack's layers.
         """
-        stack, own = self._stacks[name], self.layers(name)
-        config, kind = deepcopy(stack.config), type(own[0])
+        stack, wide = self._stacks[name], self.layers(name)
+        config, layer_class = deepcopy(stack.config), type(wide[0])
         for width in ("d_model", "d_ff", "d_kv", "encoder_ffn_dim", "decoder_ffn_dim"):
             if hasattr(config, width):
                 setattr(config, width, getattr(config, width) // factor)
         norm: nn.Module | None = None
         if self.shape.family == "bart":
-            layers = [kind(config, layer_idx=len(own) + index) for index in range(len(own))]
+            layers = [layer_class(config, layer_idx=len(wide) + index) for index in range(len(wide))]
         else:
-            layers = [kind(config, index == 0, layer_idx=len(own) + index) for index in range(len(own))]
+            layers = [layer_class(config, index == 0, layer_idx=len(wide) + index) for index in range(len(wide))]
             norm = T5LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
         narrow = nn.ModuleList(layers).apply(self.lm._init_weights)
-        for ours, theirs in zip(narrow.modules(), own.modules(), strict=True):
+        # A model's rates may have been changed since it was built, so they are not taken from the configuration.
+        for narrow_module, wide_module in zip(narrow.modules(), wide.modules(), strict=True):
             for rate in ("p", "dropout", "activation_dropout"):
-                if isinstance(getattr(theirs, rate, None), float):
-                    setattr(ours, rate, getattr(theirs, rate))
+                if isinstance(getattr(wide_module, rate, None), float):
+                    setattr(narrow_module, rate, getattr(wide_module, rate))
         return narrow, norm
 
     def _in_layers(self, site: str) -> dict[int, list[Port]]:
@@ -160,45 +175,45 @@ class Sites:
             modules = [] if self.visual is None else [module for module in self.visual.modules() if _is_norm(module)]
         else:
             modules = [module for module in self._stacks[site[:3]].children() if _is_norm(module)]
-        return {index: [_whole(site, index, module)] for index, module in enumerate(modules)}
+        return {index: [_module_port(site, index, module)] for index, module in enumerate(modules)}
 
 
 def ports_of(family: str, site: str, index: int, layer: Any) -> list[Port]:
-    """The ports of a site in ``layer``, an HF layer of any width."""
+    """Return the ports of a site in ``layer``, an HF layer of any width."""
     return _bart(site, index, layer) if family == "bart" else _t5(site, index, layer)
 
 
 def position_table(layer: Any) -> nn.Parameter:
-    """The relative position biases ``buckets heads`` in the first layer of a T5 stack."""
+    """Return the relative position biases, ``buckets heads``, of the first layer of a T5 stack."""
     return layer.layer[0].SelfAttention.relative_attention_bias.weight
 
 
 def position_bias(layer: Any, length: int) -> Tensor:
-    """What the first layer of a T5 stack adds to the scores between positions: ``1 heads length length``."""
+    """Return what the first layer of a T5 stack adds to its attention scores: ``1 heads length length``."""
     return layer.layer[0].SelfAttention.compute_bias(length, length)
 
 
 def _bart(site: str, index: int, layer: Any) -> list[Port]:
     _, block, point = site.split(".")
     if point == "ln":
-        return [_whole(site, index, getattr(layer, NORM_MODULES[block]), layer)]
+        return [_module_port(site, index, getattr(layer, NORM_MODULES[block]), layer)]
     if block == "ff":
-        modules = {"x": layer.fc1, "up": [layer.fc1], "down": layer.fc2, "out": layer.fc2, "normed": layer.fc1}
-        return _feed_forward(site, index, layer, **modules, norm=layer.final_layer_norm)
+        up, down, norm = layer.fc1, layer.fc2, getattr(layer, NORM_MODULES["ff"])
+        return _feed_forward(site, index, layer, x=up, up=[up], down=down, out=down, normed=up, norm=norm)
     attention = getattr(layer, ATTENTION_MODULES["bart"][block])
     if point == "out":
         norm = getattr(layer, NORM_MODULES[block])
         return [Port(site, index, module=attention, x=attention, layer=layer, normed=attention, norm=norm)]
     if point == "kv":
         return [_into_cross_attention(site, index, attention, layer)]
-    return [_whole(site, index, getattr(attention, LINEAR_MODULES["bart"][point]), layer)]
+    return [_module_port(site, index, getattr(attention, LINEAR_MODULES["bart"][point]), layer)]
 
 
 def _t5(site: str, index: int, layer: Any) -> list[Port]:
     _, block, point = site.split(".")
     around = layer.layer[{"sa": 0, "xa": 1, "ff": -1}[block]]
     if point == "ln":
-        return [_whole(site, index, around.layer_norm, layer)]
+        return [_module_port(site, index, around.layer_norm, layer)]
     if block == "ff":
         ff = getattr(around, FEED_FORWARD_MODULE)
         up = [ff.wi_0, ff.wi_1] if hasattr(ff, "wi_0") else [ff.wi]
@@ -208,26 +223,37 @@ def _t5(site: str, index: int, layer: Any) -> list[Port]:
         return [Port(site, index, module=attention, x=around, layer=layer, normed=attention)]
     if point == "kv":
         return [_into_cross_attention(site, index, attention, layer)]
-    return [_whole(site, index, getattr(attention, LINEAR_MODULES["t5"][point]), layer)]
+    return [_module_port(site, index, getattr(attention, LINEAR_MODULES["t5"][point]), layer)]
 
 
 def _into_cross_attention(site: str, index: int, attention: nn.Module, layer: nn.Module) -> Port:
     return Port(site, index, module=attention, x=attention, layer=layer, ahead=True, keyword="key_value_states")
 
 
-def _feed_forward(site: str, index: int, layer: nn.Module, **of: Any) -> list[Port]:
-    """``of``: the block's entrance ``x``, its ``up`` Linears, its ``down`` Linear, the ``out`` module, where X is
-    ``normed``, and the ``norm`` at its end."""
+def _feed_forward(
+    site: str,
+    index: int,
+    layer: nn.Module,
+    *,
+    x: nn.Module,
+    up: list[nn.Module],
+    down: nn.Module,
+    out: nn.Module,
+    normed: nn.Module,
+    norm: nn.Module | None = None,
+) -> list[Port]:
+    """The ports of an FFN with the Linears ``up`` (two where it is gated) and ``down``, and the output of ``out``;
+    ``x``, ``normed`` and ``norm`` are as in :class:`Port`."""
     if site.endswith(".up"):
-        return [_whole(site, index, linear, layer) for linear in of["up"]]
+        return [_module_port(site, index, linear, layer) for linear in up]
     if site.endswith(".mid"):
-        # What goes into the down-projection, because in a gated FFN the activation's output is but one factor of it.
-        return [Port(site, index, module=of["down"], x=of["down"], layer=layer, ahead=True)]
-    return [Port(site, index, module=of["out"], x=of["x"], layer=layer, normed=of["normed"], norm=of.get("norm"))]
+        # The input of the down-projection: in a gated FFN the activation's output is only one factor of it.
+        return [Port(site, index, module=down, x=down, layer=layer, ahead=True)]
+    return [Port(site, index, module=out, x=x, layer=layer, normed=normed, norm=norm)]
 
 
-def _whole(site: str, index: int, module: Any, layer: nn.Module | None = None) -> Port:
-    """The port of a Linear or a norm: X and H are its own input and output."""
+def _module_port(site: str, index: int, module: Any, layer: nn.Module | None = None) -> Port:
+    """The port of a Linear or a norm, of which X and H are input and output."""
     return Port(site, index, module=module, x=module, layer=layer)
 
 

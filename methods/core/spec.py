@@ -2,29 +2,31 @@
 
 A method is data. ``X`` is the input of a backbone sub-module, ``H`` its output; a :class:`Patch` returns
 
-    H' = scale * G * (H + ΔH)        ΔH from ``delta``, G from ``gate``
+    H' = scale · G · (H + ΔH)        ΔH from ``delta``, G from ``gate``
 
-which goes on to the backbone's own dropout, residual and norm (ICCV 2023, VL-PET, section 3). A new kind of ``ΔH`` is a
-subclass of :class:`Delta` with a ``build``; something that is not a patch (a prompt, a side network) a subclass of
-:class:`Part` with a ``place``. Neither needs a change anywhere else.
+which goes on to the backbone's own dropout, residual and norm (VL-PET, ICCV 2023, section 3). To add
 
-Nothing here imports torch: ``build`` and ``place`` do so when a model is there.
+- a new ΔH: a subclass of :class:`~methods.core.deltas.Delta` with a ``build``;
+- a new G: a further ``kind`` of :class:`~methods.core.gate.Gate` and of :class:`~methods.blocks.gates.GateBlock`;
+- something that is not a patch (a prompt, a side network, a penalty): a subclass of :class:`Part` with a ``place``.
+
+The subclass stands in the file of the method that uses it; nothing else has to be told about it. Nothing in this module
+imports torch at import time: ``build`` and ``place`` do so when a model is there.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from methods.core.deltas import Bias, Bottleneck, Delta, LoRA
 from methods.core.errors import MethodError, did_you_mean
+from methods.core.gate import Gate
 from methods.core.schema import FrozenSchema, Init, reasons
 from methods.core.shape import LAYER_SITES, SITES, Shape
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from methods.blocks.layer_factory import LayerFactory
-    from methods.core.attach import Placement
+    from methods.core.placement import Placement
 
 __all__ = [
     "BIASES",
@@ -47,133 +49,70 @@ __all__ = [
 ]  # fmt: skip
 
 LINEARS = tuple(site for site in LAYER_SITES if site.split(".")[-1] in ("q", "k", "v", "o", "up"))
-DOWN = ("enc.ff.out", "dec.ff.out")  # what the FFN's second Linear returns
+DOWN = ("enc.ff.out", "dec.ff.out")  # the output of the FFN's second Linear
 NORMS = ("enc", "dec", *(site.removesuffix(".ln") for site in SITES if site.endswith(".ln") and site != "vis.ln"))
 BIASES = ("enc", "dec", *LINEARS, *DOWN)
 
 
 class Part(FrozenSchema):
-    """Something a method puts into the backbone."""
+    """Something a method puts into the model. A new kind of part is a subclass with fields and a ``place``.
+
+    The properties below are promises, by which the suite decides how a method may be run and which the tests over all
+    methods check (those that :class:`~methods.core.deltas.Delta` names); a subclass overrides those that differ for it.
+    What a part's modules may ask of training, of the encoder's input and of export, and what they may keep for a
+    checkpoint, is in :mod:`methods.core.contracts`.
+    """
 
     @property
-    def routed(self) -> bool:
-        """Whether it holds weights per task."""
+    def per_task(self) -> bool:
+        """Whether some weights belong to one task, so that whoever runs the model has to name the current task."""
         return False
 
     @property
-    def merges(self) -> bool:
-        """Whether it can be folded into the backbone's weights."""
+    def mergeable(self) -> bool:
+        """Whether it can be folded into the backbone's weights; ``place`` then adds to ``placement.merge_steps``."""
         return False
 
     @property
-    def cached(self) -> bool:
-        """Whether decoding with a cache of keys and values gives what decoding without one does."""
+    def exact_with_cache(self) -> bool:
+        """Whether decoding with a cache of keys and values gives the same result as decoding without one."""
         return True
 
     @property
     def in_encoder(self) -> bool:
-        """Whether it acts in the encoder alone."""
+        """Whether it acts in the encoder only, so that the decoder and the output layer compute what they did."""
         return False
 
     @property
-    def wrapped(self) -> bool:
-        """Whether it acts where a wrapper joins text and visual tokens, so that no bare language model can have it."""
+    def needs_wrapper(self) -> bool:
+        """Whether it needs the vision-language wrapper, because it acts where text and visual tokens are joined."""
         return False
 
     def check(self, shape: Shape) -> None:
-        """Raise MethodError where a backbone of this shape cannot have it."""
+        """Raise MethodError where a backbone of this shape cannot have the part."""
 
     def place(self, placement: "Placement") -> None:
-        """Build the modules and plan their hooks; the model itself is not touched here."""
+        """Build the part's modules and plan what is done to the model, which is not touched here.
+
+        ``placement.sites`` finds modules of the model by the names of sites, ``placement.make`` makes layers on the
+        model's device and in its dtype (see :meth:`Delta.build`), ``placement.add_module`` puts a module below
+        ``model.pet``, and the other methods of :class:`~methods.core.placement.Placement` plan hooks and register
+        modules for the contracts of :mod:`methods.core.contracts`. Where a module changes what a site returns,
+        :func:`methods.core.patching.place_site` plans all of its hooks.
+
+        Raises:
+            MethodError: the part does not fit this model; nothing has been changed then.
+        """
         raise NotImplementedError
-
-
-class Gate(FrozenSchema):
-    """A granularity matrix G: what it reads, its shape before broadcasting, how it is squashed, and what it does.
-
-    ``out``: ``full`` b n d, ``token`` b n 1, ``channel`` d (a trained vector that reads nothing), ``scalar`` b 1 1. The
-    kind ``self`` is σ(ΔH). With ``op`` "mul" H' = G ⊙ Ĥ, with "add" H' = Ĥ + G; ``target`` "h" applies it to H alone
-    and adds ΔH afterwards. The kinds ``layernorm`` (trained) and ``l2norm`` stand in a gate's place and normalise Ĥ.
-    """
-
-    kind: Literal["lowrank", "dense", "vector", "self", "layernorm", "l2norm"]
-    input: Literal["none", "x", "h", "hhat", "x+h", "x+hhat", "cat(x,h)", "cat(x,hhat)"] = "none"
-    out: Literal["full", "token", "channel", "scalar"] = "full"
-    squash: Literal["sigmoid", "one_plus", "one_plus_sigmoid", "none"] = "sigmoid"
-    pool: Literal["none", "mean", "masked_mean"] = "none"
-    op: Literal["mul", "add"] = "mul"
-    target: Literal["hhat", "h"] = "hhat"
-    r: int = Field(default=0, ge=0)
-    init_down: Init = "backbone"
-    init: Init | Literal["ones"] = "backbone"  # of the last layer, or the vector
-
-    @model_validator(mode="after")
-    def _possible(self) -> "Gate":
-        reads = self.kind in ("lowrank", "dense")
-        if (self.kind == "vector") != (self.out == "channel") or reads != (self.input != "none"):
-            raise ValueError(f"a {self.kind} gate with input {self.input!r} and out {self.out!r} cannot be had")
-        if not reads and self.kind != "vector" and self.out != "full":
-            raise ValueError(f"a {self.kind} gate has out='full', {self.out!r} given")
-        if (self.out == "scalar") != (self.pool != "none"):
-            raise ValueError(f"out='scalar' goes with a pool and only with it (out {self.out!r}, pool {self.pool!r})")
-        if (self.kind == "lowrank") != (self.r > 0):
-            raise ValueError(f"a rank goes with a lowrank gate and only with it (kind {self.kind!r}, r {self.r})")
-        if self.init == "ones" and self.kind != "vector":
-            raise ValueError(f"a {self.kind} gate cannot start at ones, only a vector can")
-        if self.kind.endswith("norm") and (self.op, self.target) != ("mul", "hhat"):
-            raise ValueError(f"a {self.kind} stands in the gate's place; it is not multiplied, added or aimed at H")
-        return self
-
-    @property
-    def formula(self) -> str:
-        """G with what it reads."""
-        read = {"cat(x,h)": "[X ; H]", "cat(x,hhat)": "[X ; Ĥ]"}.get(self.input)
-        read = read or " + ".join({"x": "X", "h": "H", "hhat": "Ĥ"}.get(part, part) for part in self.input.split("+"))
-        read = f"({read})" if "+" in read else read
-        body = {
-            "vector": "z",
-            "self": "ΔH",
-            "dense": f"W · {read} + b",
-            "lowrank": f"V_up · gelu_tanh(V_down · {read} + c_down) + c_up",
-        }[self.kind]
-        text = {"sigmoid": f"σ({body})", "one_plus": f"1 + {body}", "one_plus_sigmoid": f"1 + σ({body})", "none": body}
-        pooled = {"none": "", "mean": "mean over all positions of ", "masked_mean": "mean over tokens of "}[self.pool]
-        size = {"full": "b x n x d", "token": "b x n x 1", "channel": "d", "scalar": "b x 1 x 1"}[self.out]
-        return f"{pooled}{text[self.squash]}   ({size}{f', rank {self.r}' if self.r else ''})"
-
-    def around(self, hhat: str, h: str) -> str:
-        """What becomes of ``hhat`` = ``h`` + ΔH."""
-        if self.kind == "layernorm":
-            return f"LayerNorm({hhat})"
-        if self.kind == "l2norm":
-            return f"({hhat}) / |{hhat}|"
-        sign = "⊙" if self.op == "mul" else "+"
-        return f"G {sign} ({hhat})" if self.target == "hhat" else f"ΔH + G {sign} {h}"
-
-    @property
-    def reads_x(self) -> bool:
-        """Whether it reads what enters the block."""
-        return "x" in self.input
-
-    def check(self, d_x: int, d_h: int) -> None:
-        """Raise MethodError where X and H have different widths and the gate adds them."""
-        if self.input.startswith("x+") and d_x != d_h:
-            raise MethodError(f"a gate on {self.input!r} needs X and H of one width; here they have {d_x} and {d_h}")
-
-    def build(self, d_x: int, d_h: int, make: "LayerFactory") -> "nn.Module":
-        """The gate's module."""
-        from methods.blocks.gates import Gate as Block
-
-        d_in = d_x + d_h if self.input.startswith("cat") else d_x if self.reads_x else d_h
-        d_out = d_h if self.out in ("full", "channel") else 1
-        return Block(self, d_in, d_out, make=make)
 
 
 class Patch(Part):
     """``H' = scale · G · (h_scale · H + ΔH)`` at every site of ``at``, in every layer of ``layers``.
 
-    ``keep`` "x" puts X in the place of H, "none" nothing; ``plus_x`` adds X to the result. An ``unused`` patch is built
-    and counted and does nothing (a bug of the released code that some of its ablations have).
+    - ``delta`` and ``gate`` make ΔH and G; without a delta ΔH is 0, without a gate G is 1.
+    - ``keep``: "x" puts X in the place of H, "none" puts 0 there. ``plus_x`` adds X to the result.
+    - ``unused``: the modules are built and counted, but the data does not pass through them (a bug of the released
+      code in some of its ablations).
     """
 
     at: tuple[str, ...]
@@ -188,7 +127,7 @@ class Patch(Part):
 
     @field_validator("at")
     @classmethod
-    def _known(cls, at: tuple[str, ...]) -> tuple[str, ...]:
+    def _existing_sites(cls, at: tuple[str, ...]) -> tuple[str, ...]:
         for site in at:
             if site not in SITES:
                 raise ValueError(f"unknown site {site!r}{did_you_mean(site, SITES)}")
@@ -207,19 +146,19 @@ class Patch(Part):
                 raise ValueError(f"{site} has no X: only its own output can be read there, by delta or gate")
             if self.delta is not None and self.delta.input in ("x_norm", "block") and not site.endswith(".out"):
                 raise ValueError(f"input {self.delta.input!r} is for the outputs of blocks, not for {site}")
-            if self.looks_along and (site not in LAYER_SITES or site[:3] != "enc"):
-                # Cached generation shows a decoder site one token at a time, so a mean would be of that one.
-                raise ValueError(f"{self.looks_along} cannot stand at {site}; put it into encoder layers")
+            if self.token_mixer and (site not in LAYER_SITES or site[:3] != "enc"):
+                # Generation with a cache calls a decoder site with one token at a time: a mean would be of that one.
+                raise ValueError(f"{self.token_mixer} cannot stand at {site}; put it into encoder layers")
         return self
 
     @property
     def formula(self) -> str:
-        """H' with its ΔH and G."""
-        kept = {"h": "H", "x": "X", "none": ""}[self.keep]
-        kept = f"{self.h_scale:g} · {kept}" if kept and self.h_scale != 1.0 else kept
-        text = hhat = " + ".join(part for part in (kept, "ΔH" if self.delta else "") if part)
+        """H', ΔH and G, one line each."""
+        base = {"h": "H", "x": "X", "none": ""}[self.keep]
+        base = f"{self.h_scale:g} · {base}" if base and self.h_scale != 1.0 else base
+        text = hhat = " + ".join(term for term in (base, "ΔH" if self.delta else "") if term)
         if self.gate is not None:
-            text = self.gate.around(hhat, kept)
+            text = self.gate.applied_to(hhat, base)
         text = text if self.scale == 1.0 else f"{self.scale:g} · ({text})"
         lines = [f"H' = {text}{' + X' if self.plus_x else ''}"]
         lines += [f"ΔH = {self.delta.formula}"] if self.delta else []
@@ -229,21 +168,27 @@ class Patch(Part):
 
     @property
     def reads_x(self) -> bool:
-        """Whether delta, gate or sum take what enters the block."""
-        delta = self.delta is not None and self.delta.input == "x"
-        return delta or self.keep == "x" or self.plus_x or (self.gate is not None and self.gate.reads_x)
+        """Whether the delta, the gate or the sum reads X, the input of the block."""
+        delta_reads_x = self.delta is not None and self.delta.input == "x"
+        return delta_reads_x or self.keep == "x" or self.plus_x or (self.gate is not None and self.gate.reads_x)
 
     @property
-    def looks_along(self) -> str:
-        """What of it looks beyond one token, in words; empty where nothing does."""
+    def token_mixer(self) -> str:
+        """What in the patch lets a token's result depend on other tokens, in words; "" where nothing does."""
         if self.gate is not None and self.gate.pool != "none":
             return "a pooled gate"
-        return f"a {type(self.delta).__name__}" if self.delta is not None and self.delta.masked else ""
+        return f"a {type(self.delta).__name__}" if self.delta is not None and self.delta.needs_token_mask else ""
 
     @property
-    def routed(self) -> bool:
-        """Whether the delta holds weights per task."""
-        return self.delta is not None and self.delta.routed
+    def needs_token_mask(self) -> bool:
+        """Whether the delta or the gate has to know which positions are padding."""
+        delta_does = self.delta is not None and self.delta.needs_token_mask
+        return delta_does or (self.gate is not None and self.gate.pool == "masked_mean")
+
+    @property
+    def per_task(self) -> bool:
+        """Whether the delta has weights per task."""
+        return self.delta is not None and self.delta.per_task
 
     @property
     def in_encoder(self) -> bool:
@@ -251,9 +196,9 @@ class Patch(Part):
         return all(site.startswith("enc.") for site in self.at)
 
     @property
-    def merges(self) -> bool:
-        """LoRA beside a Linear and a factor on what one gives or takes can be folded into its weights."""
-        if self.routed or self.unused or (self.scale, self.h_scale, self.keep, self.plus_x) != (1.0, 1.0, "h", False):
+    def mergeable(self) -> bool:
+        """Whether it is LoRA beside a Linear, or a factor on the input or output of one."""
+        if self.per_task or self.unused or (self.scale, self.h_scale, self.keep, self.plus_x) != (1.0, 1.0, "h", False):
             return False
         if isinstance(self.delta, LoRA):
             return self.gate is None and self.delta.input == "x" and set(self.at) <= {*LINEARS}
@@ -261,7 +206,7 @@ class Patch(Part):
         return vector and set(self.at) <= {*LINEARS, "enc.ff.mid", "dec.ff.mid"}
 
     def check(self, shape: Shape) -> None:
-        """Raise MethodError for a layer that is not there, and where delta or gate do not go with a site's widths."""
+        """Raise MethodError for a layer that does not exist, and where delta or gate do not fit a site's widths."""
         for site in self.at:
             count = shape.layers(site)
             for layer in () if self.layers == "all" else self.layers:
@@ -279,45 +224,78 @@ class Patch(Part):
                 raise MethodError(f"at {site}: X has width {d_x} and H {d_h}, so they cannot be added")
 
     def place(self, placement: "Placement") -> None:
-        """One module per site and layer, with the hooks that feed it."""
-        from methods.core.attach import place_patch
+        """Build one module per site and layer, and plan the hooks that call it."""
+        from methods.blocks.folding import fold
+        from methods.blocks.patched_site import PatchedSite
+        from methods.core.patching import place_site
 
-        place_patch(self, placement)
+        shape, make = placement.sites.shape, placement.make
+        delta_input = self.delta.input if self.delta is not None else "h"
+        for site in self.at:
+            d_x, d_h = shape.widths(site)
+            d_in = d_x if delta_input == "x" else d_h
+            for port in placement.sites.ports(site, self.layers):
+                module = PatchedSite(
+                    self.delta.build_for_site(d_in, d_h, make) if self.delta is not None else None,
+                    self.gate.build(d_x, d_h, make) if self.gate is not None else None,
+                    keep=self.keep,
+                    h_scale=self.h_scale,
+                    scale=self.scale,
+                    plus_x=self.plus_x,
+                    masked_delta=self.delta is not None and self.delta.needs_token_mask,
+                )
+                if self.unused:
+                    placement.add_module(port.key, module)
+                else:
+                    place_site(
+                        placement,
+                        port,
+                        module,
+                        delta_input=delta_input,
+                        reads_x=self.reads_x,
+                        needs_token_mask=self.needs_token_mask,
+                        needs_context=self.per_task,
+                    )
+                if self.mergeable:
+                    placement.merge_steps.append(partial(fold, module, port.module, ahead=port.ahead))
 
 
 class Trainable(FrozenSchema):
-    """What of the language model itself is trained, next to the parts: everything else is frozen.
+    """Which of the language model's own parameters are trained besides the parts; all others are frozen.
 
-    ``norms`` names stacks (``enc``) or kinds of norms (``dec.xa``: those of its cross-attention blocks; ``enc.end``:
-    those outside the layers). ``biases`` names stacks (every parameter with "bias" in its name, as the official rule
-    has it, which on T5 is the relative position bias alone) or Linears (``enc.ff.out``: the FFN's second).
+    - ``norms`` names stacks (``enc``) or kinds of norms (``dec.xa``: those of the cross-attention blocks; ``enc.end``:
+      those outside the layers).
+    - ``biases`` names stacks (every parameter with "bias" in its name, which is the official code's rule; on T5 that is
+      the relative position bias alone) or Linears (``enc.ff.out``: the FFN's second).
+    - ``backbone``: the whole language model.
     """
 
     norms: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
-    backbone: bool = False  # all of the language model
+    backbone: bool = False
 
     @field_validator("norms", "biases")
     @classmethod
-    def _known(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        known = NORMS if info.field_name == "norms" else BIASES
+    def _existing_names(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        choices = NORMS if info.field_name == "norms" else BIASES
         for name in names:
-            if name not in known:
-                raise ValueError(f"no {info.field_name} are called {name!r}{did_you_mean(name, known)}")
+            if name not in choices:
+                raise ValueError(f"no {info.field_name} are called {name!r}{did_you_mean(name, choices)}")
         return names
 
     def check(self, shape: Shape) -> None:
-        """Raise MethodError where a backbone has no such biases."""
+        """Raise MethodError where a backbone of this shape has no such biases."""
         missing = [name for name in self.biases if name not in ("enc", "dec")]
         if shape.family == "t5" and missing:
             raise MethodError(f"T5 has no bias at {', '.join(missing)}; a Bias part puts one there (add_missing)")
 
 
 class Projector(FrozenSchema):
-    """The visual projector: ``full``, ``frozen``, or ``lowrank`` with its feature Linear replaced by a bottleneck.
+    """What becomes of the visual projector: trained in ``full``, ``frozen``, or ``lowrank``.
 
-    The bottleneck is ``F = W_up · gelu(W_down · feats)`` with rank ``r``; with ``gate`` "mul" F ⊙ G, with "residual"
-    F + F ⊙ G, where G = σ of a second bottleneck of the features (VL-PET official code, ``lowrank_visual_projector``).
+    With ``lowrank`` its Linear on the features is replaced by a bottleneck ``F = W_up · gelu(W_down · feats)`` of rank
+    ``r``; with ``gate`` "mul" by F ⊙ G, with "residual" by F + F ⊙ G, where G is σ of a second bottleneck on the
+    features (VL-PET official code, ``lowrank_visual_projector``).
     """
 
     train: Literal["full", "frozen", "lowrank"] = "full"
@@ -332,36 +310,41 @@ class Projector(FrozenSchema):
 
 
 class Spec(FrozenSchema):
-    """A complete method for one backbone shape."""
+    """A complete method for a backbone of one shape: its parts, and what is trained besides them."""
 
     parts: tuple[SerializeAsAny[Part], ...] = ()
     trainable: Trainable = Trainable()
     projector: Projector = Projector()
 
     @property
-    def merges(self) -> bool:
-        """Whether the method can be folded into the backbone's weights, so that it costs nothing afterwards."""
-        return all(part.merges for part in self.parts) and self.projector.train != "lowrank"
+    def mergeable(self) -> bool:
+        """Whether the method can be folded into the backbone's weights, so that inference costs nothing more."""
+        return all(part.mergeable for part in self.parts) and self.projector.train != "lowrank"
 
     @property
-    def routed(self) -> bool:
-        """Whether it holds weights per task, so that whoever runs the model has to name the task."""
-        return any(part.routed for part in self.parts)
+    def per_task(self) -> bool:
+        """Whether some weights belong to one task, so that whoever runs the model has to name the current task."""
+        return any(part.per_task for part in self.parts)
 
     @property
-    def cached(self) -> bool:
-        """Whether decoding with a cache of keys and values gives what decoding without one does."""
-        return all(part.cached for part in self.parts)
+    def exact_with_cache(self) -> bool:
+        """Whether decoding with a cache of keys and values gives the same result as decoding without one."""
+        return all(part.exact_with_cache for part in self.parts)
+
+    @property
+    def needs_wrapper(self) -> bool:
+        """Whether the method needs the vision-language wrapper and cannot be attached to a language model alone."""
+        return any(part.needs_wrapper for part in self.parts)
 
     @property
     def encoder_only(self) -> bool:
-        """Whether nothing of the decoder or the output layer is changed: encoder states may be computed once."""
-        own = (*self.trainable.norms, *self.trainable.biases)
-        in_encoder = all(part.in_encoder for part in self.parts) and all(name.startswith("enc") for name in own)
+        """Whether the decoder and the output layer stay as they were, so that they can be shared between methods."""
+        unfrozen = (*self.trainable.norms, *self.trainable.biases)
+        in_encoder = all(part.in_encoder for part in self.parts) and all(name.startswith("enc") for name in unfrozen)
         return in_encoder and not self.trainable.backbone
 
     def check(self, shape: Shape) -> None:
-        """Raise MethodError where a backbone of this shape cannot have it."""
+        """Raise MethodError where a backbone of this shape cannot have the method."""
         for part in self.parts:
             part.check(shape)
         self.trainable.check(shape)

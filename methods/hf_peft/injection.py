@@ -1,5 +1,4 @@
-"""Adapters of HF PEFT inside a language model: injected, taken out and written by the library, which does the
-mathematics."""
+"""Adapters of HF PEFT inside a language model. The library does the mathematics and knows the names in its files."""
 
 import warnings
 from collections.abc import Callable
@@ -13,12 +12,14 @@ from methods.core.errors import MethodError
 NAME = "default"  # what PEFT calls an adapter that is given no name
 
 
-class Adapter(nn.Module):
-    """One PEFT adapter. Its layers stand inside the language model; this module, under ``pet``, holds what belongs to
-    no layer, and nothing in the plain case."""
+class InjectedAdapter(nn.Module):
+    """One PEFT adapter. Its layers stand inside the language model; this module, below ``pet``, holds the tensors that
+    belong to no layer, which most types do not have.
+
+    ``config`` is a ``peft.PeftConfig`` whose targets are full names of modules.
+    """
 
     def __init__(self, config: Any) -> None:
-        """``config`` is a ``peft.PeftConfig`` whose targets are full names of modules."""
         super().__init__()
         self.config = config
         self._tuner: tuple[Any, ...] = ()  # in a tuple: it holds the language model, which has a place of its own
@@ -30,14 +31,14 @@ class Adapter(nn.Module):
         return self._tuner[0]
 
     def inject(self, lm: Any) -> Callable[[], None]:
-        """Replace the targets by PEFT's layers around them; returns what puts the very same modules back.
+        """Replace the targets by PEFT's layers around them, and return a function that puts the very same modules back.
 
         Raises MethodError, with ``lm`` as it was, for what the library refuses.
         """
         from peft import PEFT_TYPE_TO_TUNER_MAPPING
 
         before = self._before = dict(lm.named_modules())
-        known, flags = set(before.values()), {parameter: parameter.requires_grad for parameter in lm.parameters()}
+        existing, flags = set(before.values()), {parameter: parameter.requires_grad for parameter in lm.parameters()}
 
         def undo() -> None:
             for name, module in before.items():
@@ -59,7 +60,7 @@ class Adapter(nn.Module):
             for parameter, flag in flags.items():
                 parameter.requires_grad_(flag)
         for module in lm.modules():
-            if module not in known:
+            if module not in existing:
                 module.training = lm.training
         return undo
 
@@ -69,21 +70,22 @@ class Adapter(nn.Module):
         for name in self.tuner.targeted_module_names:
             self._before[name].load_state_dict(merged.get_submodule(name).state_dict())
 
-    def file(self) -> tuple[Any, dict[str, Tensor]]:
-        """The configuration and the tensors, by the names they have in a file of PEFT's."""
+    def peft_file(self) -> tuple[Any, dict[str, Tensor]]:
+        """Return configuration and tensors (:class:`methods.core.contracts.PeftExport`)."""
         from peft import get_peft_model_state_dict
 
-        holder = nn.Module()  # stands for the PeftModel, whose prefixes the names have
+        holder = nn.Module()  # in the place of a PeftModel, from which PEFT takes the prefixes of the names
         holder.base_model = self.tuner
         holder.peft_config = self.tuner.peft_config
         return self.config, get_peft_model_state_dict(holder, save_embedding_layers=False)
 
 
-class AdaLoRA(Adapter):
-    """AdaLoRA's share in the training: ranks pruned to a budget by importance, and a penalty that keeps P and Q
-    orthogonal (Zhang et al., ICLR 2023, section 3).
+class InjectedAdaLoRA(InjectedAdapter):
+    """AdaLoRA, which takes part in training: it prunes ranks to a budget by their importance, and a penalty keeps P and
+    Q orthogonal (Zhang et al., ICLR 2023, section 3).
 
-    What PEFT's allocator remembers between updates is kept in buffers, so that a checkpoint holds it.
+    ``warmup`` and ``final`` are the shares of the updates before and after the pruning. What PEFT's allocator remembers
+    between updates is kept in buffers, so that it is part of every checkpoint.
     """
 
     sensitivity: Tensor
@@ -91,13 +93,12 @@ class AdaLoRA(Adapter):
     kept: Tensor
 
     def __init__(self, config: Any, *, warmup: float, final: float) -> None:
-        """``warmup`` and ``final`` are the shares of the updates before and after the pruning."""
         super().__init__(config)
         self.warmup = warmup
         self.final = final
 
     def inject(self, lm: Any) -> Callable[[], None]:
-        """As any adapter; the buffers get their sizes."""
+        """Inject as any adapter, then make the buffers, whose sizes are those of the injected layers."""
         undo = super().inject(lm)
         for name, parameter in lm.named_parameters():
             if ".ranknum." in name:  # a constant; PEFT's move to another device or dtype makes it trainable
@@ -111,7 +112,7 @@ class AdaLoRA(Adapter):
         return undo
 
     def penalty(self) -> Tensor:
-        """``weight * mean ‖PᵀP - I‖_F``, over the left and the right singular vectors of every target."""
+        """Return ``weight · mean ‖PᵀP - I‖_F`` over the left and the right singular vectors of every target."""
         norms = []
         for name, p in self._trained().items():
             if ".lora_E." not in name:
@@ -120,17 +121,18 @@ class AdaLoRA(Adapter):
         return self.config.orth_reg_weight * torch.stack(norms).mean()
 
     @torch.no_grad()
-    def updated(self, step: int, total: int) -> None:
-        """Prune after update ``step`` (from 1) of ``total``, while its gradients are still there."""
+    def after_update(self, step: int, total_steps: int) -> None:
+        """Prune after update ``step`` (from 1) of ``total_steps``, while its gradients are still there."""
         config, allocator = self.config, self.tuner.rankallocator
-        config.total_step, config.tinit, config.tfinal = total, int(self.warmup * total), int(self.final * total)
+        config.total_step = total_steps
+        config.tinit, config.tfinal = int(self.warmup * total_steps), int(self.final * total_steps)
         if config.total_step - config.tfinal < 2:
             return  # no importance would be measured before the one time of pruning
         trained, values = self._trained(), self._singular_values()
         allocator.ipt = dict(trained)  # of the last update; PEFT only looks whether there was one
-        allocator.exp_avg_ipt = _cut(self.sensitivity, trained)
-        allocator.exp_avg_unc = _cut(self.uncertainty, trained)
-        config.rank_pattern = {name: kept.view(-1).tolist() for name, kept in _cut(self.kept, values).items()}
+        allocator.exp_avg_ipt = _split_like(self.sensitivity, trained)
+        allocator.exp_avg_unc = _split_like(self.uncertainty, trained)
+        config.rank_pattern = {name: kept.view(-1).tolist() for name, kept in _split_like(self.kept, values).items()}
         self.tuner.update_and_allocate(step)
         for buffer, per_name in ((self.sensitivity, allocator.exp_avg_ipt), (self.uncertainty, allocator.exp_avg_unc)):
             if per_name:
@@ -145,19 +147,19 @@ class AdaLoRA(Adapter):
         return {name: p for name, p in self._trained().items() if ".lora_E." in name}
 
 
-def _cut(flat: Tensor, like: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    parts = flat.split([p.numel() for p in like.values()])
-    return {name: part.view_as(p) for (name, p), part in zip(like.items(), parts, strict=True)}
+def _split_like(flat: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    parts = flat.split([p.numel() for p in parameters.values()])
+    return {name: part.view_as(p) for (name, p), part in zip(parameters.items(), parts, strict=True)}
 
 
-class Prefix(nn.Module):
+class CachedPrefix(nn.Module):
     """Trained keys and values in front of the decoder's self-attention (Li & Liang, 2021), from PEFT's encoder.
 
     They enter through the cache, as in ``PeftModelForSeq2SeqLM``: whenever the decoder starts from an empty one.
+    ``config`` is a ``peft.PrefixTuningConfig``.
     """
 
     def __init__(self, config: Any) -> None:
-        """``config`` is a ``peft.PrefixTuningConfig``."""
         super().__init__()
         from peft import PrefixEncoder
 
@@ -165,7 +167,7 @@ class Prefix(nn.Module):
         self.encoder = PrefixEncoder(config)
 
     def before_decoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Fill the decoder's cache; MethodError where gradient checkpointing would drop it."""
+        """Put the prefix into the decoder's cache (a hook); MethodError where gradient checkpointing drops that."""
         from transformers import DynamicCache, EncoderDecoderCache
 
         past = kwargs.get("past_key_values")
@@ -182,23 +184,24 @@ class Prefix(nn.Module):
         return args, kwargs | {"past_key_values": past}
 
     def after_decoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """Keep the cache from a caller that wants none: generation would go on with it."""
+        """Remove the cache from the output where the caller asked for none (a hook): generation would go on with it."""
         if kwargs.get("use_cache") is False:
             output.past_key_values = None
         return output
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Keys and values, each ``layers heads length width``.
+        """Return keys and values, each ``layers heads length width``.
 
-        The encoder's output is cut as PEFT does: for keys and values of self- and cross-attention, twice over, of which
-        the latter are dropped. So half of the output is not used, and layers half the depth apart share theirs.
+        The encoder's output is split as in PEFT: into keys and values of self- and of cross-attention, repeated once,
+        of which the latter are dropped. So half of the output is not used, and layers half the depth apart share
+        theirs.
         """
         cut = self._flat().unflatten(-1, (2 * self.config.num_layers, self.config.num_attention_heads, -1))
         twice = torch.cat([cut, cut], dim=1).permute(1, 2, 0, 3)
         return twice[0::4], twice[1::4]
 
-    def file(self) -> tuple[Any, dict[str, Tensor]]:
-        """The configuration and the tensors, by the names they have in a file of PEFT's."""
+    def peft_file(self) -> tuple[Any, dict[str, Tensor]]:
+        """Return configuration and tensors (:class:`methods.core.contracts.PeftExport`)."""
         return self.config, {"prompt_embeddings": self._flat()}
 
     def _flat(self) -> Tensor:

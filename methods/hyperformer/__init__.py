@@ -11,15 +11,15 @@ from methods.core.spec import Part, Spec, Trainable
 from methods.vl_adapter import SITES
 
 if TYPE_CHECKING:
-    from methods.core.attach import Placement
+    from methods.core.placement import Placement
 
 
 class HyperFormer(Part):
     """``H + W_up · gelu(W_down · H)`` after every block, with weights that a network per stack generates.
 
     ``c = LN(P_2 · relu(P_1 · [v ; l]))`` from a vector v of the task and l of the layer, both of width ``task_dim``,
-    P_1 to ``hidden``, P_2 to ``e``; for every kind of block, Linears from c give weights and biases. Task vectors are
-    common to both stacks, everything else is one stack's and common to its layers and tasks.
+    P_1 to ``hidden``, P_2 to ``e``; for every kind of block, Linears from c give weights and biases. Both stacks share
+    the task vectors; everything else belongs to one stack, whose layers and tasks share it.
     """
 
     r: int = Field(ge=1)
@@ -28,34 +28,44 @@ class HyperFormer(Part):
     e: int = Field(ge=2)  # the norm of a single number is constant, whatever task and layer
 
     @property
-    def routed(self) -> bool:
-        """The weights are generated from the task."""
+    def per_task(self) -> bool:
+        """True: the weights are generated from the task."""
         return True
 
     def place(self, placement: "Placement") -> None:
-        """Plan the adapters, and the networks behind them."""
-        from methods.blocks.patched_site import Patched
-        from methods.core.attach import Hook
-        from methods.hyperformer.generator import Adapter, Generator, TaskVectors
+        """Build a generator per stack and the adapters that read their weights from it."""
+        from methods.blocks.patched_site import PatchedSite
+        from methods.core.patching import place_site
+        from methods.hyperformer.generator import GeneratedAdapter, TaskVectors, WeightGenerator
 
         make, shape = placement.make, placement.sites.shape
         tasks = TaskVectors(make.tasks, self.task_dim, make)
-        placement.add("tasks", tasks)
+        placement.add_module("tasks", tasks)
         for stack, layers in (("enc", shape.encoder_layers), ("dec", shape.decoder_layers)):
             sites = [site for site in SITES if site.startswith(stack)]
             blocks = [site.split(".")[1] for site in sites]
-            generator = Generator(self, tasks, blocks, layers, shape.d, make)
-            placement.add(f"{stack}_generator", generator)
+            generator = WeightGenerator(
+                tasks,
+                blocks,
+                layers,
+                shape.d,
+                r=self.r,
+                task_dim=self.task_dim,
+                hidden=self.hidden,
+                e=self.e,
+                make=make,
+            )
+            placement.add_module(f"{stack}_generator", generator)
             for site, block in zip(sites, blocks, strict=True):
                 for port in placement.sites.ports(site):
-                    module = Patched(Adapter(generator, block, port.index))
-                    placement.add(port.key, module)
-                    Hook(module, port, routed=True).plan(placement)
+                    module = PatchedSite(GeneratedAdapter(generator, block, port.index))
+                    place_site(placement, port, module, needs_context=True)
 
 
 # The VL-Adapter image-text script; the other rates, which no script gives, are those of VL-Adapter's adapter.
 @method(
     "hyperformer",
+    family="adapter",
     t5={"norms": "none"},
     optim={
         "bart image-text": OptimizerSettings(1e-3, task_prefix=False),

@@ -1,17 +1,11 @@
 """Adapters whose weights are generated from a task and a layer (HyperFormer, Mahabadi et al., 2021)."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.blocks.layer_factory import LayerFactory
-from methods.blocks.per_task import known
-from methods.core import context
-
-if TYPE_CHECKING:
-    from methods.hyperformer import HyperFormer
+from methods.blocks.per_task import current_task_of
 
 EPS = 1e-6  # of the norm on c
 
@@ -24,33 +18,48 @@ class TaskVectors(nn.Module):
         self.vectors = nn.ParameterDict({task: make.normal(width, std=1.0) for task in tasks})
 
     def forward(self) -> Tensor:
-        """The current task's vector; MethodError where there is none."""
-        return self.vectors[known(context.current(), tuple(self.vectors))]
+        """Return the current task's vector; raises MethodError where there is none."""
+        return self.vectors[current_task_of(tuple(self.vectors))]
 
 
-class Generator(nn.Module):
-    """One stack's network from task and layer to the weights of its adapters."""
+class WeightGenerator(nn.Module):
+    """The network of one stack that maps task and layer to the weights of an adapter.
+
+    ``blocks`` are the kinds of block that have adapters, ``layers`` is the number of layers, ``d`` the width of the
+    model and ``r`` that of the adapters; ``task_dim``, ``hidden`` and ``e`` are as in
+    :class:`methods.hyperformer.HyperFormer`.
+    """
 
     def __init__(
-        self, spec: "HyperFormer", tasks: TaskVectors, blocks: list[str], layers: int, d: int, make: LayerFactory
+        self,
+        tasks: TaskVectors,
+        blocks: list[str],
+        layers: int,
+        d: int,
+        *,
+        r: int,
+        task_dim: int,
+        hidden: int,
+        e: int,
+        make: LayerFactory,
     ) -> None:
         super().__init__()
-        self._tasks = (tasks,)  # not a submodule: both stacks have the same
-        self.layers = make.table(layers, spec.task_dim)
-        self.down = make.linear(2 * spec.task_dim, spec.hidden)
-        self.up = make.linear(spec.hidden, spec.e)
-        self.norm = nn.LayerNorm(spec.e, eps=EPS, device=make.device, dtype=make.dtype)
-        self.blocks = nn.ModuleDict({block: Weights(spec.e, d, spec.r, make) for block in blocks})
+        self._tasks = (tasks,)  # in a tuple, so that it is no submodule: both stacks share it
+        self.layers = make.table(layers, task_dim)
+        self.down = make.linear(2 * task_dim, hidden)
+        self.up = make.linear(hidden, e)
+        self.norm = nn.LayerNorm(e, eps=EPS, device=make.device, dtype=make.dtype)
+        self.blocks = nn.ModuleDict({block: AdapterWeights(e, d, r, make) for block in blocks})
 
     def forward(self, block: str, layer: int) -> tuple[Tensor, ...]:
-        """Weight and bias of the down-projection, then of the up-projection."""
+        """Return weight and bias of the down-projection, then those of the up-projection."""
         (tasks,) = self._tasks
         pair = torch.cat([tasks(), self.layers[layer]])
         return self.blocks[block](self.norm(self.up(F.relu(self.down(pair)))))
 
 
-class Weights(nn.Module):
-    """Linears from c to one kind of block's weights and biases."""
+class AdapterWeights(nn.Module):
+    """Linears from c to the weights and biases of an adapter, for one kind of block."""
 
     def __init__(self, e: int, d: int, r: int, make: LayerFactory) -> None:
         super().__init__()
@@ -58,18 +67,18 @@ class Weights(nn.Module):
         self.up_weight, self.up_bias = make.linear(e, d * r), make.linear(e, d)
 
     def forward(self, c: Tensor) -> tuple[Tensor, ...]:
-        """From c (e): down ``r d`` and ``r``, up ``d r`` and ``d``."""
+        """From c (e): weight ``r d`` and bias ``r`` of the down-projection, ``d r`` and ``d`` of the up-projection."""
         b_down, b_up = self.down_bias(c), self.up_bias(c)
         r, d = len(b_down), len(b_up)
         return self.down_weight(c).view(r, d), b_down, self.up_weight(c).view(d, r), b_up
 
 
-class Adapter(nn.Module):
-    """``W_up · gelu(W_down · u + b_d) + b_u`` with generated weights."""
+class GeneratedAdapter(nn.Module):
+    """``W_up · gelu(W_down · u + b_down) + b_up`` with generated weights."""
 
-    def __init__(self, generator: Generator, block: str, layer: int) -> None:
+    def __init__(self, generator: WeightGenerator, block: str, layer: int) -> None:
         super().__init__()
-        self._generator = (generator,)  # not a submodule: all layers have the same
+        self._generator = (generator,)  # no submodule: all layers share it
         self.block = block
         self.layer = layer
 

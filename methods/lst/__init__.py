@@ -10,7 +10,7 @@ from methods.core.shape import Shape
 from methods.core.spec import Part, Spec
 
 if TYPE_CHECKING:
-    from methods.core.attach import Placement
+    from methods.core.placement import Placement
 
 Start = Literal["magnitude", "random"]
 Factor = Annotated[int, Field(ge=2)]
@@ -20,8 +20,8 @@ Temperature = Annotated[float, Field(gt=0)]
 class Side(Part):
     """``u <- block_i(g_i u + (1 - g_i) D_i b_i)`` in every layer of both stacks, ``g_i = σ(α_i / temperature)``.
 
-    b_i is what the backbone's layer gives out, u the side network's state of width d / ``factor``; all α start at 0.
-    The backbone sees text alone and no gradient enters it. Visual tokens go to the side encoder, the side decoder
+    b_i is the output of the backbone's layer, u the side network's state of width d / ``factor``; all α start at 0. The
+    backbone reads text alone and no gradient enters it. Visual tokens go to the side encoder, the side decoder
     attends to that, and its last states go through a map back to width d to the backbone's own head.
     """
 
@@ -30,50 +30,52 @@ class Side(Part):
     start: Start
 
     @property
-    def wrapped(self) -> bool:
-        """It keeps visual tokens from the backbone, which a wrapper has."""
+    def needs_wrapper(self) -> bool:
+        """True: it keeps the wrapper's visual tokens out of the backbone."""
         return True
 
     def check(self, shape: Shape) -> None:
-        """Raise MethodError where a width does not divide: that of the model, of its FFN, or of a head."""
+        """Raise MethodError where ``factor`` does not divide the width of the model, of its FFN, or of a head."""
         for what, width in (("width", shape.d), ("FFN width", shape.ff), ("head width", shape.inner // shape.heads)):
             if width % self.factor:
                 raise MethodError(f"a side network needs reduction {self.factor} to divide the {what}, {width}")
 
     def place(self, placement: "Placement") -> None:
-        """Build the side network and plan what it hears of the backbone."""
-        from methods.lst.side_network import Ladder
+        """Build the side network and plan the hooks that feed it and that put its result in place."""
+        from methods.lst.side_network import SideNetwork
 
         sites = placement.sites
-        ladder = Ladder(sites, self.factor, self.temperature, placement.make)
+        network = SideNetwork(sites, self.factor, self.temperature, placement.make)
         if self.start == "magnitude":
-            ladder.cut(sites)
-        placement.add("input", ladder)
-        for name, side in (("enc", ladder.encoder), ("dec", ladder.decoder)):
+            network.cut_out_of(sites)
+        placement.set_encoder_input(network)
+        for name, side in (("enc", network.encoder), ("dec", network.decoder)):
             for module in (sites.entrance(name), *sites.layers(name)):
-                placement.after(module, side.see)
-        placement.before(sites.lm, ladder.take)
-        placement.before(sites.stack("dec"), ladder.freeze)
-        placement.before(sites.layers("dec")[0], ladder.see_mask)
-        placement.after(sites.stack("dec"), ladder.decode, always=True)
+                placement.after_forward(module, side.record)
+        placement.before_forward(sites.lm, network.store_encoder_outputs)
+        placement.before_forward(sites.stack("dec"), network.disable_gradients)
+        placement.before_forward(sites.layers("dec")[0], network.store_decoder_mask)
+        placement.after_forward(sites.stack("dec"), network.decode, always=True)
 
 
 # LST's script, for T5 on image-text; BART and video-text have none and get the same.
 @method(
     "lst",
+    family="side network",
     optim={"bart": OptimizerSettings(3e-3, weight_decay=3e-2), "t5": OptimizerSettings(3e-3, weight_decay=3e-2)},
     order=14,
 )
 def lst(shape: Shape, *, reduction: Factor = 4, temperature: Temperature = 0.1, side_init: Start = "magnitude") -> Spec:
     """A side network of a quarter of the backbone's width, with ladders from every layer (7.46 % of T5-base).
 
-    Training keeps activations of the side network alone: that is LST's claim. The published numbers are of T5-base on
-    image-text, with side layers cut out of the backbone by Fisher information (``fisher-v2``: squared gradients, text
-    alone, on 1024 training examples). A method knows no data: here they are cut by ``magnitude`` of the weights, the
-    other importance of the official code, or start at ``random``. As in that code's last version every side layer of
-    the decoder has the side's own relative position biases; in its first one those behind the first had the backbone's.
+    Training keeps activations of the side network only, which is the point of LST. The published numbers are those of
+    T5-base on image-text, with side layers cut out of the backbone by Fisher information (``fisher-v2``: squared
+    gradients, text alone, on 1024 training examples). A method has no access to data: here they are cut out by the
+    ``magnitude`` of the weights, the other importance of the official code, or start at ``random``. As in the last
+    version of that code, every side layer of the decoder has the side network's relative position biases; in its first
+    version the layers after the first had the backbone's.
 
-    No published run on VL-BART: there the side's text input is what the embedding norm gives out, as in LST's BART
-    encoder, visual tokens join it behind that norm, and no norm follows the last layer.
+    No published run on VL-BART: there the side network's text input is the output of the embedding norm, as in LST's
+    BART encoder, visual tokens join it behind that norm, and no norm follows the last layer.
     """
     return Spec(parts=(Side(factor=reduction, temperature=temperature, start=side_init),))

@@ -1,8 +1,8 @@
-"""Ladder side-tuning: a narrow encoder-decoder beside a frozen one, which it climbs layer by layer.
+"""Ladder side-tuning: a narrow encoder-decoder beside a frozen one, fed from each of its layers.
 
     u <- D_0 drop(x);   u <- block_i(g_i u + (1 - g_i) D_i b_i),   g_i = σ(α_i / T);   logits = head(W_up drop(norm(u)))
 
-where x is a stack's embedded input and b_i what the backbone's i-th layer gives out (Sung et al., 2022, and the LST
+where x is a stack's embedded input and b_i the output of the backbone's i-th layer (Sung et al., 2022, and the LST
 official code). The backbone reads text alone and keeps nothing for the backward pass; visual tokens enter the side
 encoder only, where D_i b_i is 0 for them.
 """
@@ -21,7 +21,7 @@ from methods.blocks.layer_factory import LayerFactory
 from methods.core import context
 from methods.core.errors import MethodError
 from methods.core.sites import Sites, position_bias, position_table
-from methods.lst.pruning import cut, follow, largest
+from methods.lst.pruning import cut_layers, cut_modules, largest
 
 
 @dataclass
@@ -34,8 +34,12 @@ class SideOutput(BaseModelOutput):
 
 
 @dataclass
-class Attends:
-    """What a stack's layers are called with besides their states; a T5 layer hands its biases on to the next."""
+class LayerArguments:
+    """What the layers of a stack are called with besides their states, in the order of HF's signatures.
+
+    ``mask`` is added to the scores of self-attention, ``memory_mask`` to those of cross-attention over ``memory``, the
+    side encoder's states. A T5 layer returns its position biases for the next.
+    """
 
     mask: Tensor | None
     bias: Tensor | None = None
@@ -44,21 +48,21 @@ class Attends:
     memory_bias: Tensor | None = None
     cache: Any = None
 
-    def t5(self, layer: nn.Module, u: Tensor) -> Tensor:
-        """Call a T5 layer."""
+    def call_t5(self, layer: nn.Module, u: Tensor) -> Tensor:
+        """Return the states after a T5 layer."""
         biases = (self.mask, self.bias, self.memory, self.memory_mask, self.memory_bias)
         u, self.bias, self.memory_bias = layer(u, *biases, past_key_values=self.cache)
         return u
 
-    def bart(self, layer: nn.Module, u: Tensor) -> Tensor:
-        """Call a BART layer."""
+    def call_bart(self, layer: nn.Module, u: Tensor) -> Tensor:
+        """Return the states after a BART layer."""
         if self.memory is None:
             return layer(u, self.mask)
         return layer(u, self.mask, self.memory, self.memory_mask, past_key_values=self.cache)
 
 
-class Rung(nn.Module):
-    """One layer of the side network, and the step onto it from the backbone's layer."""
+class LadderLayer(nn.Module):
+    """One layer of the side network, and the connection to it from the backbone's layer."""
 
     def __init__(self, d: int, block: nn.Module, width: int, temperature: float, make: LayerFactory) -> None:
         super().__init__()
@@ -68,16 +72,16 @@ class Rung(nn.Module):
         self.block = block
 
     def mix(self, u: Tensor, b: Tensor) -> Tensor:
-        """``g u + (1 - g) D b``; rows of ``u`` behind those of ``b`` get zeros."""
+        """Return ``g u + (1 - g) D b`` from u, ``b n d'``, and b, ``b t d``; b counts as 0 at positions from t on."""
         g = torch.sigmoid(self.gate / self.temperature)
         step = self.down(b.to(self.down.weight.dtype))
         return g * u + (1 - g) * F.pad(step, (0, 0, 0, u.shape[1] - b.shape[1])).to(u.dtype)
 
 
 class SideStack(nn.Module):
-    """The side network's encoder or decoder, and what it has seen of the backbone's in the current call.
+    """The side network's encoder or decoder, and what it has recorded of the backbone's in the current call.
 
-    Layers are HF's own. BART's, which end with a norm, are followed by none; dropout rates are the backbone's.
+    The layers are HF's own. BART's, which end with a norm, are followed by none. Dropout rates are the backbone's.
     """
 
     def __init__(self, sites: Sites, name: str, factor: int, temperature: float, make: LayerFactory) -> None:
@@ -88,46 +92,47 @@ class SideStack(nn.Module):
         self.family = sites.shape.family
         self.dropout = nn.Dropout(sites.dropout(name))
         self.first = make.linear(d, width)
-        self.rungs = nn.ModuleList(Rung(d, layer, width, temperature, make) for layer in layers)
+        self.rungs = nn.ModuleList(LadderLayer(d, layer, width, temperature, make) for layer in layers)
         self.norm = norm
         self.to(make.dtype)
-        self.seen: list[Tensor] | None = None
+        self.recorded: list[Tensor] | None = None  # the stack's embedded input, then its layers' outputs
 
     @property
     def layers(self) -> list[nn.Module]:
         """The side layers."""
         return [rung.block for rung in self.rungs]  # type: ignore[misc]
 
-    def watch(self) -> None:
-        """Begin to keep what :meth:`see` is given."""
-        self.seen = []
+    def start_recording(self) -> None:
+        """Have :meth:`record` keep what it is given, until :meth:`run` has used it."""
+        self.recorded = []
 
-    def see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Keep what the backbone's entrance and, after it, its layers give out (a hook)."""
-        if self.seen is not None:
-            self.seen.append(output[0] if isinstance(output, tuple) else output)
+    def record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Keep the output of the backbone's entrance or, after it, of its layers (a hook)."""
+        if self.recorded is not None:
+            self.recorded.append(output[0] if isinstance(output, tuple) else output)
 
     def enter(self, visual: Tensor | None = None) -> Tensor:
-        """``D_0 drop(x)``, ``b n d'``, of the text seen and of visual tokens ``b v d`` behind it."""
-        assert self.seen is not None
-        x = self.seen[0].to(self.first.weight.dtype)
+        """Return ``D_0 drop(x)``, ``b n d'``, of the recorded text input with visual tokens ``b v d`` behind it."""
+        assert self.recorded is not None
+        x = self.recorded[0].to(self.first.weight.dtype)
         return self.first(self.dropout(x if visual is None else torch.cat([x, visual.to(x.dtype)], dim=1)))
 
-    def climb(self, u: Tensor, attends: Attends) -> Tensor:
-        """From the first states to the last, ``b n d'``, over all that was seen."""
-        assert self.seen is not None
-        features, self.seen = self.seen[1:], None
-        call = attends.t5 if self.family == "t5" else attends.bart
+    def run(self, u: Tensor, arguments: LayerArguments) -> Tensor:
+        """Return the last states, ``b n d'``, from the first ones ``u`` and the recorded outputs of the layers."""
+        assert self.recorded is not None
+        features, self.recorded = self.recorded[1:], None
+        call = arguments.call_t5 if self.family == "t5" else arguments.call_bart
         for rung, b in zip(self.rungs, features, strict=True):
             u = call(rung.block, rung.mix(u, b))  # type: ignore[operator, arg-type]
         return u if self.norm is None else self.dropout(self.norm(u))
 
 
-class Ladder(nn.Module):
-    """The whole side network; stands in a wrapper's ``pet`` as ``input`` and takes over from the backbone's decoder.
+class SideNetwork(nn.Module):
+    """The whole side network: it makes the encoder's output (:class:`methods.core.contracts.EncoderInput`) and replaces
+    the output of the backbone's decoder.
 
-    Its decoder's keys and values live in the backbone's cache, behind the backbone's own, so that whatever generation
-    does to that (reordering for beams, say) happens to them too.
+    The keys and values of its decoder live in the backbone's cache, behind the backbone's own, so that whatever
+    generation does to that (such as reordering for beams) happens to them too.
     """
 
     def __init__(self, sites: Sites, factor: int, temperature: float, make: LayerFactory) -> None:
@@ -137,75 +142,84 @@ class Ladder(nn.Module):
         self.up = make.linear(sites.shape.d // factor, sites.shape.d)
         self._memory: tuple[Tensor, Tensor] | None = None
         self._mask: Tensor | None = None
-        self._graph = True
+        self._grad_enabled = True
 
-    def cut(self, sites: Sites) -> None:
-        """Take the layers' start values out of the backbone's, by magnitude; relative position biases whole."""
+    def cut_out_of(self, sites: Sites) -> None:
+        """Take the start values of the layers from the backbone's, by magnitude; position biases are copied whole."""
         words = sites.lm.get_input_embeddings().weight.detach()
         entering = largest(words.float().abs().sum(dim=0), len(self.encoder.first.weight))
         for name, side in (("enc", self.encoder), ("dec", self.decoder)):
-            kept = cut(sites.shape.family, name, sites.layers(name), side.layers, entering)
+            kept = cut_layers(sites.shape.family, name, sites.layers(name), side.layers, entering)
             if side.norm is not None:
-                follow([port.module for port in sites.ports(f"{name}.end.ln")], [side.norm], kept)
+                cut_modules([port.module for port in sites.ports(f"{name}.end.ln")], [side.norm], kept)
                 with torch.no_grad():
                     position_table(side.layers[0]).copy_(position_table(sites.layers(name)[0]))
 
     def forward(
-        self, join: Callable[..., Any], encoder: nn.Module, ids: Tensor, mask: Tensor, visual: Tensor
+        self,
+        join: Callable[..., Any],
+        encoder: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        visual_tokens: Tensor,
     ) -> tuple[SideOutput, Tensor]:
-        """Encode: what ``join`` gives for the text alone, the side encoder's states beside it, and the text's mask."""
-        self.encoder.watch()
+        """Encode the text with the backbone, text and visual tokens with the side encoder; the mask is the text's."""
+        self.encoder.start_recording()
         with torch.no_grad(), context.visual(0):
-            states, mask = join(encoder, ids, mask, visual[:, :0])
-        joint = torch.cat([mask, mask.new_ones(visual.shape[:2])], dim=1)
-        u = self.encoder.enter(visual)
-        attends = Attends(hidden(joint, u))
+            states, mask = join(encoder, input_ids, attention_mask, visual_tokens[:, :0])
+        side_mask = torch.cat([mask, mask.new_ones(visual_tokens.shape[:2])], dim=1)
+        u = self.encoder.enter(visual_tokens)
+        arguments = LayerArguments(additive_mask(side_mask, u))
         if self.encoder.family == "t5":  # biases between text tokens, none to or from a visual one
-            corner = position_bias(self.encoder.layers[0], mask.shape[1])
-            attends.bias = F.pad(corner, (0, visual.shape[1], 0, visual.shape[1])).to(u.dtype)
-        return SideOutput(states, side=self.encoder.climb(u, attends), side_mask=joint), mask
+            text_bias, count = position_bias(self.encoder.layers[0], mask.shape[1]), visual_tokens.shape[1]
+            arguments.bias = F.pad(text_bias, (0, count, 0, count)).to(u.dtype)
+        return SideOutput(states, side=self.encoder.run(u, arguments), side_mask=side_mask), mask
 
-    def take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take the side encoder's states on their way into the language model (a hook)."""
+    def store_encoder_outputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the side encoder's states, which enter the language model with the backbone's (a hook)."""
         outputs = kwargs.get("encoder_outputs")
         if not isinstance(outputs, SideOutput):
             raise MethodError("with a side network call the wrapper (model, model.generate), not its language model")
         self._memory = outputs.side, outputs.side_mask  # type: ignore[assignment]
 
-    def freeze(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def disable_gradients(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Have the backbone's decoder keep nothing for the backward pass (a hook).
 
-        Frozen weights do not suffice: under gradient checkpointing T5 makes a position bias that wants a gradient.
+        That its weights are frozen is not enough: under gradient checkpointing T5 makes a position bias that requires a
+        gradient. :meth:`decode` is called even after an error, and switches gradients on again.
         """
-        self.decoder.watch()
-        self._graph = torch.is_grad_enabled()
+        self.decoder.start_recording()
+        self._grad_enabled = torch.is_grad_enabled()
         torch.set_grad_enabled(False)
 
-    def see_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take the decoder's self-attention mask, the second argument of its layers (a hook)."""
+    def store_decoder_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the decoder's self-attention mask, the second argument of its layers (a hook)."""
         self._mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
 
     def decode(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Put the side decoder's last states, ``b u d``, in the place of the backbone's (a hook)."""
-        torch.set_grad_enabled(self._graph)
+        """Replace the last states of the backbone's decoder by those of the side decoder, ``b u d`` (a hook)."""
+        torch.set_grad_enabled(self._grad_enabled)
         if output is None:  # the backbone's decoder raised an error
-            self.decoder.seen = None
+            self.decoder.recorded = None
             return
         memory, memory_mask = self._memory  # type: ignore[misc]
         u = self.decoder.enter()
-        attends = Attends(self._mask, memory=memory, memory_mask=hidden(memory_mask, u), cache=output.past_key_values)
-        make_room(attends.cache, 2 * len(self.decoder.rungs))
-        output.last_hidden_state = self.up(self.decoder.climb(u, attends))
+        cache = output.past_key_values
+        memory_mask = additive_mask(memory_mask, u)
+        arguments = LayerArguments(self._mask, memory=memory, memory_mask=memory_mask, cache=cache)
+        extend_cache(cache, 2 * len(self.decoder.rungs))
+        output.last_hidden_state = self.up(self.decoder.run(u, arguments))
         self._memory = self._mask = None
 
 
-def hidden(mask: Tensor, u: Tensor) -> Tensor:
-    """What is added to the scores of ``u`` over tokens with this mask, ``b 1 n m``: 0, or the type's minimum."""
+def additive_mask(mask: Tensor, u: Tensor) -> Tensor:
+    """Return what is added to the attention scores of ``u``, ``b n d``, over tokens with ``mask``, ``b m``: ``b 1 n
+    m``, 0 or, where a token is padding, the dtype's minimum."""
     added = (1 - mask[:, None, None, :].to(u.dtype)) * torch.finfo(u.dtype).min
     return added.expand(-1, 1, u.shape[1], -1)
 
 
-def make_room(cache: Any, layers: int) -> None:
-    """Give an encoder-decoder cache of HF, if there is one, places for so many layers."""
+def extend_cache(cache: Any, layers: int) -> None:
+    """Give an encoder-decoder cache of HF, if there is one, places for ``layers`` layers."""
     for part in [] if cache is None else [cache.self_attention_cache, cache.cross_attention_cache]:
         part.layers += [DynamicLayer() for _ in range(layers - len(part.layers))]

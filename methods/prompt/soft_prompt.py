@@ -1,4 +1,4 @@
-"""A soft prompt, and how it joins the encoder's input."""
+"""A soft prompt, and the encoder's input with it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from methods.blocks.layer_factory import LayerFactory
 
 
-class Prompt(nn.Module):
-    """``W_2 · tanh(W_1 · E + b_1) + b_2``: p x d (VL-Adapter official code, ``single_prompt``)."""
+class SoftPrompt(nn.Module):
+    """``W_2 · tanh(W_1 · E + b_1) + b_2``, ``p d`` for p tokens (VL-Adapter official code, ``single_prompt``)."""
 
     def __init__(self, length: int, d: int, mid: int, make: LayerFactory) -> None:
         super().__init__()
@@ -19,17 +19,25 @@ class Prompt(nn.Module):
         self.up = make.linear(mid, d)
 
     def forward(self) -> Tensor:
-        """The prompt ``p d``."""
+        """Return the prompt, ``p d``."""
         return self.up(torch.tanh(self.down(self.embedding)))
 
 
-class Prompted(nn.Module):
-    """Puts a prompt in front; stands in a wrapper's ``pet`` as ``input``."""
+class PromptInput(nn.Module):
+    """Puts a prompt in front of the text (:class:`methods.core.contracts.EncoderInput`)."""
 
     def __init__(self, prompt: nn.Module) -> None:
         super().__init__()
         self.prompt = prompt
 
-    def forward(self, join: Callable[..., Any], encoder: nn.Module, ids: Tensor, mask: Tensor, visual: Tensor) -> Any:
-        """What ``join`` gives for ``[prompt ; text ; visual]``."""
-        return join(encoder, ids, mask, visual, self.prompt().expand(len(ids), -1, -1))
+    def forward(
+        self,
+        join: Callable[..., Any],
+        encoder: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        visual_tokens: Tensor,
+    ) -> tuple[Any, Tensor]:
+        """Encode ``[prompt ; text ; visual tokens]``."""
+        prompt = self.prompt().expand(len(input_ids), -1, -1)
+        return join(encoder, input_ids, attention_mask, visual_tokens, prompt)

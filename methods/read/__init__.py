@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from methods.core.deltas import READ, Delta
+from methods.core.deltas import INPUT_FORMULAS, Delta
 from methods.core.options import At, Layers, Norms, joined
 from methods.core.registry import OptimizerSettings, Rank, method
 from methods.core.shape import Shape
@@ -25,7 +25,11 @@ OPTIM = {
 
 
 class Recurrent(Delta):
-    """``W_up · RNN(W_down · u)``: a bottleneck of rank r with a one-layer tanh recurrence over the tokens in it."""
+    """``W_up · RNN(W_down · u)``: a bottleneck of rank r with a one-layer tanh recurrence over the tokens in it.
+
+    With ``gelu`` the recurrence is followed by a gelu; with ``near_zero`` it starts at N(0, 0.001²) instead of torch's
+    default; ``init`` is the start rule of both projections.
+    """
 
     r: int = Field(ge=1)
     gelu: bool = False
@@ -33,25 +37,25 @@ class Recurrent(Delta):
     init: Init = "normal"
 
     @property
-    def masked(self) -> bool:
-        """A token's ΔH depends on the tokens before it."""
+    def needs_token_mask(self) -> bool:
+        """True: a token's ΔH depends on the tokens before it."""
         return True
 
     @property
     def formula(self) -> str:
-        """The recurrent bottleneck with its rank."""
-        inner = f"RNN(W_down · {READ[self.input]} + b_down)"
+        """The recurrent bottleneck with what it reads and its rank."""
+        inner = f"RNN(W_down · {INPUT_FORMULAS[self.input]} + b_down)"
         inner = f"gelu({inner})" if self.gelu else inner
         return f"W_up · {inner} + b_up   (rank {self.r}; tanh, over an example's tokens)"
 
     def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
-        """The recurrent bottleneck ``b n d_in, b n -> b n d_out``."""
-        from methods.read.recurrent import Recurrent as Block
+        """Build the recurrent bottleneck, called with ``b n d_in`` and the token mask ``b n``."""
+        from methods.read.recurrent import RecurrentBlock
 
-        return Block(d_in, self.r, d_out, gelu=self.gelu, near_zero=self.near_zero, init=self.init, make=make)
+        return RecurrentBlock(d_in, self.r, d_out, gelu=self.gelu, near_zero=self.near_zero, init=self.init, make=make)
 
 
-@method("read", optim=OPTIM, order=63, listed=False)
+@method("read", family="adapter", optim=OPTIM, order=63, listed=False)
 def read(
     shape: Shape,
     *,
@@ -66,8 +70,8 @@ def read(
     every self-attention and FFN of the encoder. (Not the REcurrent ADaption of 2023, which has the same name.)
 
     The recurrence runs over an example's tokens in the encoder's order, [prompt ;] text, then visual tokens, forwards,
-    and skips padding of the text: in it visual tokens know the text, and text does not know them. (Padded frames of a
-    video are tokens here, as everywhere in the suite.) Rank 4, biases, one tanh layer and no scale are those of the
+    and skips padding of the text: visual tokens depend on the text, and text does not depend on them. (Padded frames of
+    a video are tokens here, as everywhere in the suite.) Rank 4, biases, one tanh layer and no scale are those of the
     release's BART for video summaries; ``gelu`` (after the recurrence) and ``start="near-zero"`` (N(0, 0.001²) for the
     recurrence) are of its other model, which has rank 32.
 
@@ -78,7 +82,7 @@ def read(
     min(n, m) between marginals that hold 1 each and scales rows by one number, so there is no objective to adapt.
 
     Uncertain: the start of the projections (here N(0, 0.02²) with zero biases on both backbones), rank and rates for
-    this suite, and what a recurrence over a 6 x 6 grid, which has no order, is good for.
+    this suite, and whether a recurrence over a 6 x 6 grid, which has no order, is of any use.
     """
     delta = Recurrent(r=rank, gelu=gelu, near_zero=start == "near-zero")
     return Spec(parts=(Patch(at=at, layers=layers, delta=delta),), trainable=Trainable(norms=joined(norms)))

@@ -9,7 +9,7 @@ from methods.core.shape import Shape
 from methods.core.spec import Part, Spec
 
 if TYPE_CHECKING:
-    from methods.core.attach import Placement
+    from methods.core.placement import Placement
 
 # No published run on VL-BART or VL-T5; the learning rates are those of VL-Adapter.
 OPTIM = {
@@ -22,9 +22,9 @@ OPTIM = {
 class UniAdapter(Part):
     """``H + scale · W_up · relu(W_down · LN(X))`` beside every FFN; layer i of both stacks has one W_down and one LN.
 
-    W_up is one for text and one for visual tokens in the encoder, one of its own in the decoder. There ``cross_modal``
-    makes it ``LN(W_cross · z + W_text · z)``, and ``query_residual`` adds the text adapter of what cross-attention asks
-    with.
+    The encoder has one W_up for text and one for visual tokens, the decoder a third. With ``cross_modal`` the decoder
+    adds ``LN(W_cross · z + W_text · z)`` instead, and with ``query_residual`` also the text adapter of the states from
+    which cross-attention makes its queries.
     """
 
     r: int = Field(ge=1)
@@ -33,37 +33,41 @@ class UniAdapter(Part):
     query_residual: bool
 
     @property
-    def wrapped(self) -> bool:
-        """The wrapper tells which tokens are visual."""
+    def needs_wrapper(self) -> bool:
+        """True: the wrapper says which tokens are visual."""
         return True
 
     def place(self, placement: "Placement") -> None:
-        """One set of weights per layer, and what reads it in either stack."""
-        from methods.blocks.patched_site import Patched
-        from methods.core.attach import Hook
-        from methods.uniadapter.modal_adapter import Cross, Joint, Modal
+        """Build one set of weights per layer and, in either stack, the adapters that use it."""
+        from methods.blocks.patched_site import PatchedSite
+        from methods.core.patching import place_site
+        from methods.uniadapter.modal_adapter import DecoderAdapter, EncoderAdapter, ModalWeights
 
         make, sites = placement.make, placement.sites
         encoder, decoder = (dict(enumerate(sites.ports(f"{stack}.ff.out"))) for stack in ("enc", "dec"))
         for index in sorted(encoder.keys() | decoder.keys()):
-            modal = Modal(self, sites.shape.d, make, encoder=index in encoder, decoder=index in decoder)
-            placement.add(f"both_{index}_ff", modal)
+            weights = ModalWeights(
+                sites.shape.d,
+                self.r,
+                text=index in encoder or self.cross_modal or self.query_residual,
+                visual=index in encoder,
+                cross=index in decoder,
+                make=make,
+            )
+            placement.add_module(f"both_{index}_ff", weights)
             if index in encoder:
-                joint = Patched(Joint(modal, self.scale))
-                placement.add(encoder[index].key, joint)
-                Hook(joint, encoder[index], reads="x", routed=True).plan(placement)
+                module = PatchedSite(EncoderAdapter(weights, self.scale))
+                place_site(placement, encoder[index], module, delta_input="x", needs_context=True)
             if index in decoder:
                 norm = make.norm(sites.shape.d) if self.cross_modal else None
-                cross = Cross(modal, norm, self.scale, self.query_residual)
-                site = Patched(cross)
-                placement.add(decoder[index].key, site)
+                adapter = DecoderAdapter(weights, norm, self.scale, self.query_residual)
                 if self.query_residual:
                     (attention,) = sites.ports("dec.xa.out", (index,))
-                    placement.watch(attention.x, cross.see)
-                Hook(site, decoder[index], reads="x").plan(placement)
+                    placement.observe_input(attention.x, adapter.store_query)
+                place_site(placement, decoder[index], PatchedSite(adapter), delta_input="x")
 
 
-@method("uniadapter", optim=OPTIM, order=62, listed=False)
+@method("uniadapter", family="adapter", optim=OPTIM, order=62, listed=False)
 def uniadapter(
     shape: Shape,
     *,
@@ -73,14 +77,14 @@ def uniadapter(
     query_residual: bool = True,
 ) -> Spec:
     """Adaptation of UniAdapter (Lu et al., ICLR 2024): beside every FFN ``0.1 · W_up · relu(W_down · LN(X))``, W_down
-    shared by text and visual tokens and by layer i of both stacks, W_up each one's own.
+    shared by text and visual tokens and by layer i of both stacks, while each of them has a W_up of its own.
 
     Rank 512, scale, the norm on the input and the start (W_down Kaiming-uniform, the text's W_up 0, other W_up torch's
     default) are the release's. Visual tokens are the last ones of the encoder's input; a prompt counts as text.
 
     What maps. The release's BLIP encodes images and text each with its own up-projection: so does the encoder here, in
     one sequence. Its layers with cross-attention add ``0.1 · LN(W_cross · z + W_text · z)`` (``cross_modal``) and, from
-    the states that ask in cross-attention, ``0.1 · W_text · z`` (``query_residual``): so does the decoder here, where
+    the input of cross-attention, ``0.1 · W_text · z`` (``query_residual``): so does the decoder here, where
     cross-attention is. What does not: text and image never meet in cross-attention of the encoder, because they are one
     sequence; its BERT adds the result behind the block's norm, here it is added before (as in its ViT), so BART's norm
     sees it; its frame-aware attention and its adapter on video keys and values are left out. On T5 X is the residual

@@ -1,6 +1,4 @@
-"""Bottlenecks whose down-projection text, visual tokens and what attends to both have in common (UniAdapter)."""
-
-from typing import TYPE_CHECKING
+"""Bottlenecks with one down-projection for text, visual tokens and the decoder's states (UniAdapter)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,67 +7,64 @@ from torch.nn import functional as F
 from methods.blocks.layer_factory import LayerFactory
 from methods.core import context
 
-if TYPE_CHECKING:
-    from methods.uniadapter import UniAdapter
 
-
-class Modal(nn.Module):
-    """The weights of one layer of both stacks: ``z = relu(W_down · LN(u) + b_down)``, and up-projections from z for
-    ``text``, for ``visual`` tokens (of an encoder layer) and for the decoder's states (``cross``, of a decoder layer).
+class ModalWeights(nn.Module):
+    """The weights of layer i of both stacks: ``z = relu(W_down · LN(u) + b_down)`` of rank ``r``, and up-projections
+    from z for ``text``, for ``visual`` tokens and for the decoder's states (``cross``), as far as they are asked for.
     """
 
-    def __init__(self, spec: "UniAdapter", d: int, make: LayerFactory, *, encoder: bool, decoder: bool) -> None:
+    def __init__(self, d: int, r: int, *, text: bool, visual: bool, cross: bool, make: LayerFactory) -> None:
         super().__init__()
         self.norm = make.norm(d)
-        self.down = make.linear(d, spec.r, "kaiming")
-        starts = {"text": "zeros", "visual": "torch", "cross": "torch"}
-        wanted = {"text": encoder or spec.cross_modal or spec.query_residual, "visual": encoder, "cross": decoder}
-        self.up = nn.ModuleDict({name: make.linear(spec.r, d, starts[name]) for name, yes in wanted.items() if yes})
+        self.down = make.linear(d, r, "kaiming")
+        start_rules = {"text": "zeros", "visual": "torch", "cross": "torch"}
+        needed = {"text": text, "visual": visual, "cross": cross}
+        self.up = nn.ModuleDict({name: make.linear(r, d, start_rules[name]) for name in needed if needed[name]})
 
     def forward(self, u: Tensor) -> Tensor:
-        """z: ``b n d -> b n r``."""
+        """Return z, ``b n d -> b n r``."""
         return F.relu(self.down(self.norm(u.to(self.down.weight.dtype))))
 
 
-class Joint(nn.Module):
-    """In the encoder: ``scale · W_text · z`` for text, ``scale · W_visual · z`` for the visual tokens at its end."""
+class EncoderAdapter(nn.Module):
+    """``scale · W_text · z`` for text and ``scale · W_visual · z`` for the visual tokens behind it."""
 
-    def __init__(self, modal: Modal, scale: float) -> None:
+    def __init__(self, weights: ModalWeights, scale: float) -> None:
         super().__init__()
-        self._modal = (modal,)  # not a submodule: the decoder's layer has the same
+        self._weights = (weights,)  # in a tuple, so that it is no submodule: the decoder's layer shares it
         self.scale = scale
 
     def forward(self, u: Tensor) -> Tensor:
         """``b n d -> b n d``, under ``with context.visual(...)``."""
-        (modal,) = self._modal
-        z, text = modal(u), u.shape[1] - context.visual_tokens()
-        return self.scale * torch.cat([modal.up["text"](z[:, :text]), modal.up["visual"](z[:, text:])], dim=1)
+        (weights,) = self._weights
+        z, text = weights(u), u.shape[1] - context.visual_tokens()
+        return self.scale * torch.cat([weights.up["text"](z[:, :text]), weights.up["visual"](z[:, text:])], dim=1)
 
 
-class Cross(nn.Module):
-    """In the decoder: ``scale · LN(W_cross · z + W_text · z)``, or ``scale · W_cross · z`` without that ``norm``; with
-    ``residual`` also ``scale · W_text · z`` of what cross-attention asks with."""
+class DecoderAdapter(nn.Module):
+    """``scale · LN(W_cross · z + W_text · z)``, or ``scale · W_cross · z`` where there is no ``norm``; with
+    ``residual`` plus ``scale · W_text · z`` of the input of cross-attention."""
 
-    def __init__(self, modal: Modal, norm: nn.Module | None, scale: float, residual: bool) -> None:
+    def __init__(self, weights: ModalWeights, norm: nn.Module | None, scale: float, residual: bool) -> None:
         super().__init__()
-        self._modal = (modal,)
+        self._weights = (weights,)
         self.norm = norm
         self.scale = scale
         self.residual = residual
         self.query: Tensor | None = None
 
-    def see(self, query: Tensor) -> None:
-        """Take the states that enter cross-attention."""
+    def store_query(self, query: Tensor) -> None:
+        """Keep the input of cross-attention, ``b n d``, for the next call."""
         self.query = query
 
     def forward(self, u: Tensor) -> Tensor:
         """``b n d -> b n d``."""
-        (modal,) = self._modal
-        z = modal(u)
-        change = modal.up["cross"](z)
+        (weights,) = self._weights
+        z = weights(u)
+        change = weights.up["cross"](z)
         if self.norm is not None:
-            change = self.norm(change + modal.up["text"](z))
+            change = self.norm(change + weights.up["text"](z))
         if self.residual:
             query, self.query = self.query, None
-            change = change + modal.up["text"](modal(query))
+            change = change + weights.up["text"](weights(query))
         return self.scale * change

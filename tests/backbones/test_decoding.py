@@ -155,7 +155,7 @@ def test_the_task_that_runs_is_known_to_methods(family: str) -> None:
     model, ids, feats = tiny.model(family), tiny.text(family), tiny.features()
     running: list[str | None] = []
     layer = next(m for m in model.lm.get_decoder().modules() if isinstance(m, torch.nn.Linear))
-    layer.register_forward_hook(lambda *_: running.append(context.current()))
+    layer.register_forward_hook(lambda *_: running.append(context.current_task()))
     model(ids, feats, task="gqa")
     model.generate(ids, feats, task="caption", max_length=3)
     assert set(running) == {"gqa", "caption"}

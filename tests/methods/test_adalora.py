@@ -26,7 +26,7 @@ def train(model: Any, optimizer: Any, steps: range, total: int, clear: bool = Tr
     for step in steps:
         (model(**batch(target=4 + step % 2)).loss + part.penalty()).backward()
         optimizer.step()
-        part.updated(step, total)
+        part.after_update(step, total)
         optimizer.zero_grad()
 
 

@@ -40,9 +40,9 @@ def test_fusion_is_the_formula_on_a_grid_and_its_coarse_copy(family, ratio):
     grid = tokens.view(2, 4, 4, 32)
     coarse = [grid[:, y : y + 2, x : x + 2].flatten(1, 2).mean(1) for y in (0, 2) for x in (0, 2)]
     tokens = 0.7 * torch.cat([tokens, torch.stack(coarse, 1)], dim=1)
-    apart = built.pet["input"]
-    assert apart.key_positions.shape == apart.value_positions.shape == (20, 32)
-    tables = apart.key_positions, apart.value_positions
+    memory = built.pet["input"]
+    assert memory.key_positions.shape == memory.value_positions.shape == (20, 32)
+    tables = memory.key_positions, memory.value_positions
     for recorder in recorders.values():
         for found, change in zip(recorder.found, recorder.changes(), strict=True):
             written = 0.3 * fused(found["n"], tokens, tables, [list(range(20))] * 2, ratio)
@@ -87,10 +87,10 @@ def test_images_without_anything_seen_and_no_images_are_the_text_alone(family):
 @torch.no_grad()
 def test_both_images_of_a_pair_have_the_rows_of_one(family):
     built, _ = recorded(family, methods.get("adem-vl", grids=(3, 1), drop=0.5))
-    apart = built.pet["input"]
+    memory = built.pet["input"]
     image = torch.randn(2, 1, 9, 32)
-    one = apart.fuse(image, torch.ones(2, 1, 9, dtype=torch.bool))
-    two = apart.fuse(image.repeat(1, 2, 1, 1), torch.ones(2, 2, 9, dtype=torch.bool))
+    one = memory.keys(image, torch.ones(2, 1, 9, dtype=torch.bool))
+    two = memory.keys(image.repeat(1, 2, 1, 1), torch.ones(2, 2, 9, dtype=torch.bool))
     assert torch.equal(two.key, one.key.repeat(1, 2, 1))
     assert torch.equal(two.value, one.value.repeat(1, 2, 1))
     assert (one.cut.tolist(), two.cut.tolist()) == ([5, 5], [10, 10])

@@ -12,7 +12,7 @@ FACTOR = Gate(kind="vector", out="channel", squash="one_plus", init="ones")
 
 
 def merges(name: str) -> bool:
-    return methods.get(name).spec(SHAPE).merges
+    return methods.get(name).spec(SHAPE).mergeable
 
 
 @pytest.mark.parametrize("name", [name for name in BARE if merges(name) and name != "projector-only"])
@@ -67,4 +67,4 @@ def test_what_cannot_be_merged_says_why_and_stays(name):
     ],
 )
 def test_only_what_a_weight_can_stand_for_merges(patch):
-    assert not Spec(parts=(patch,)).merges
+    assert not Spec(parts=(patch,)).mergeable

@@ -98,8 +98,41 @@ def test_specs_compare_and_tell_themselves_apart():
     assert set(site for part in one.parts for site in part.at) <= set(SITES)
 
 
+FAMILIES = {
+    "reference": ["full", "projector-only"],
+    "VL-PET": [f"vl-pet-{size}" for size in ("small", "middleX", "middleY", "large")],
+    "enhanced": ["lora+vl-pet-large", "compacter+vl-pet-small", "ia3+vl-pet-middleX", "adapter+vl-pet-middleY"],
+    "adapter": ["adapter", "pfeiffer", "parallel", "vl-adapter-half-up", "compacter-original", "uniadapter", "read"],
+    "low rank": ["lora", "lora-multiple", "peft:lora", "peft:dora", "peft:adalora", "peft:vera", "peft:deft"],
+    "scale and bias": ["bitfit", "ia3", "clipfit", "peft:ia3", "peft:beft", "peft:ln", "peft:road"],
+    "prompt": ["prompt", "prompt-multiple", "peft:prefix"],
+    "side network": ["lst"],
+    "other": ["adem-vl", "peft:oft", "peft:fourierft"],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_methods_stand_in_families(family):
+    assert {methods.get(name).family for name in FAMILIES[family]} == {family}
+
+
+def test_every_method_has_one_of_the_families():
+    assert {methods.get(name).family for name in methods.names()} == set(FAMILIES)
+
+
+def test_optimiser_settings_fall_back_from_suite_to_backbone_to_the_default():
+    large = methods.get("vl-pet-large")
+    assert large.optim("bart", "image-text").lr == 1e-3
+    assert (
+        large.optim("t5", "image-text") == large.optim("t5", "a-suite-of-a-plugin") == methods.OptimizerSettings(3e-4)
+    )
+    assert large.optim("bart", "a-suite-of-a-plugin") == methods.DEFAULT_OPTIMIZER
+    assert methods.get("full").optim("bart", "a-suite-of-a-plugin").lr == 3e-5
+    assert large.optim("another", "image-text") == methods.DEFAULT_OPTIMIZER
+
+
 PLUGIN = '''
-from methods.core.registry import OptimizerSettings, Rank, method
+from methods.core.registry import Rank, method
 from methods.core.spec import Bottleneck, Delta, Patch, Spec
 
 
@@ -112,7 +145,7 @@ class Twice(Delta):
         return nn.Identity()
 
 
-@method("twice", optim={"bart": OptimizerSettings(1e-3), "t5": OptimizerSettings(1e-3)})
+@method("twice")
 def twice(shape, *, rank: Rank = 96) -> Spec:
     """Doubles the encoder's FFN output and trains a bottleneck there."""
     return Spec(parts=(Patch(at=("enc.ff.out",), delta=Twice()), Patch(at=("enc.ff.out",), delta=Bottleneck(r=rank))))
@@ -132,6 +165,8 @@ import methods, torch
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert "twice" in methods.names()
+assert methods.get("twice").family == "other"
+assert methods.get("twice").optim("t5", "image-text") == methods.DEFAULT_OPTIMIZER
 assert any("no_such_module" in str(w.message) for w in caught)
 assert "methods.core.attach" not in sys.modules
 from tiny_models import language_model
@@ -156,9 +191,9 @@ def test_names_come_without_torch(repo):
 def test_task_context_nests():
     from methods.core import context
 
-    outside = context.current()
+    outside = context.current_task()
     with context.task("vqa"):
         with context.task("gqa"):
-            assert context.current() == "gqa"
-        assert context.current() == "vqa"
-    assert context.current() == outside
+            assert context.current_task() == "gqa"
+        assert context.current_task() == "vqa"
+    assert context.current_task() == outside

@@ -143,7 +143,7 @@ def test_detaching_gives_the_model_back_bit_for_bit(configuration: Configuration
     assert after.keys() == tensors.keys() and all(torch.equal(after[key], tensor) for key, tensor in tensors.items())
 
 
-@on_every_method(30, where=lambda configuration: configuration.spec.cached)
+@on_every_method(30, where=lambda configuration: configuration.spec.exact_with_cache)
 def test_cached_decoding_is_uncached_decoding(configuration: Configuration):
     model, given = wrapper(configuration.family), batch()
     handle = attach(model, configuration.chosen)
@@ -200,7 +200,7 @@ def test_a_file_of_another_spec_is_refused(pair: tuple[Configuration, Configurat
     assert all(torch.equal(p, before[name]) for name, p in handle.trained().items())
 
 
-@on_every_method(20, where=lambda configuration: configuration.spec.merges)
+@on_every_method(20, where=lambda configuration: configuration.spec.mergeable)
 def test_merging_leaves_a_plain_model_with_the_same_outputs(configuration: Configuration):
     model = wrapper(configuration.family)
     handle = attach(model, configuration.chosen)

@@ -59,7 +59,7 @@ def test_a_run_on_the_real_backbones_gets_them(name, family, suite):
     optim = methods.get(name).optim(family, suite)
     assert (recipe.lr, recipe.weight_decay, recipe.task_prefix) == (optim.lr, optim.weight_decay, optim.task_prefix)
     shape = methods.Shape(family, 768, 3072, 12, 768, 6, 6, 50465)
-    assert not (methods.get(name).spec(shape).routed and optim.task_prefix)
+    assert not (methods.get(name).spec(shape).per_task and optim.task_prefix)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_facts(name, facts):
     shape = methods.Shape("bart", d=32, ff=48, heads=4, inner=32, encoder_layers=2, decoder_layers=2, vocab=60)
     (part,) = chosen(name).spec(shape).parts
     assert {key: getattr(part, key) for key in facts} == facts
-    assert (part.routed, part.merges, part.cached) == (False, False, True)
+    assert (part.per_task, part.mergeable, part.exact_with_cache) == (False, False, True)
     assert chosen(name).describe.startswith("Adaptation of ")
 
 

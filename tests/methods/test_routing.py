@@ -58,11 +58,11 @@ def test_routed_methods_answer_to_the_task_and_others_do_not(configuration: Conf
         for parameter in new(handle, model):
             parameter.add_(torch.randn_like(parameter) * 0.3)
         one, other = (model(**batch(), task=task).logits for task in ("vqa", "gqa"))
-    assert torch.equal(one, other) != configuration.spec.routed
+    assert torch.equal(one, other) != configuration.spec.per_task
 
 
 def is_routed(configuration: Configuration) -> bool:
-    return configuration.spec.routed
+    return configuration.spec.per_task
 
 
 @on_every_method(10, where=is_routed)

@@ -16,7 +16,7 @@ FAMILIES = ("bart", "t5")
 VOCAB = 60
 FEATURES = 24
 ONE_TASK = ("vqa",)
-BARE = [name for name in methods.names() if not any(p.wrapped for p in methods.get(name).spec(SHAPE).parts)]
+BARE = [name for name in methods.names() if not methods.get(name).spec(SHAPE).needs_wrapper]
 """Methods that a language model without a wrapper can have."""
 
 

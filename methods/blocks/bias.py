@@ -1,17 +1,17 @@
-"""A trained vector, the same for every token."""
+"""A trained vector that does not depend on the input."""
 
 from torch import Tensor, nn
 
 from methods.blocks.layer_factory import LayerFactory
 
 
-class Vector(nn.Module):
-    """A bias of width ``d`` that starts at zero."""
+class BiasBlock(nn.Module):
+    """A bias of width ``d``, zero at the start."""
 
     def __init__(self, d: int, *, make: LayerFactory) -> None:
         super().__init__()
         self.vector = make.vector(d, "zeros")
 
     def forward(self, u: Tensor) -> Tensor:
-        """``b n d_in -> d``."""
+        """Return the bias ``d``, which broadcasts over ``b n d``; ``u`` is not used."""
         return self.vector

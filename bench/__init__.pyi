@@ -1,0 +1,3 @@
+from .records import load_results as load_results
+
+__version__: str

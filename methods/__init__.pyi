@@ -1,0 +1,15 @@
+from .core.attach import attach as attach
+from .core.errors import MethodError as MethodError
+from .core.errors import did_you_mean as did_you_mean
+from .core.explain import explain as explain
+from .core.handle import Count as Count
+from .core.handle import Handle as Handle
+from .core.registry import DEFAULT_OPTIMIZER as DEFAULT_OPTIMIZER
+from .core.registry import OptimizerSettings as OptimizerSettings
+from .core.registry import Rank as Rank
+from .core.registry import ResolvedMethod as ResolvedMethod
+from .core.registry import get as get
+from .core.registry import method as method
+from .core.registry import names as names
+from .core.shape import Shape as Shape
+from .core.spec import Spec as Spec

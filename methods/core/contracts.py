@@ -1,0 +1,94 @@
+"""What a method's modules may ask of those who train, run and export a model: one protocol per request.
+
+A :class:`~methods.core.spec.Part` registers a module for a contract while it places it
+(:class:`~methods.core.placement.Placement`)::
+
+    def place(self, placement):
+        module = MyModule(...)
+        placement.add_module("mine", module)        # below ``model.pet``; its parameters are trained and saved
+        placement.add_penalty(module)               # Penalty
+        placement.listen_to_updates(module)         # UpdateListener
+        placement.set_encoder_input(module)         # EncoderInput, instead of add_module: one per model
+        placement.set_peft_export(module)           # PeftExport: one per model
+
+Nobody searches modules for methods of these names. :class:`~methods.core.handle.Handle` holds what was registered in
+``penalties`` and ``update_listeners``, and whoever trains passes these on (``bench.train.train``).
+
+What a module keeps
+-------------------
+- *Parameters* are trained, counted and saved under their names in the model (``pet.KEY...``), which do not change.
+  A parameter that is not to be trained must have ``requires_grad=False``.
+- *Buffers* below ``model.pet`` are state that training changes or that a resumed run needs: every checkpoint holds
+  them, and resuming copies them back before the first update. They must exist, in their final shapes, once the method
+  is attached. They are not part of a saved method (``Handle.save``), so evaluation must not depend on them.
+- *Plain attributes* last for one forward pass. What gradient checkpointing has to find again goes through
+  :mod:`methods.core.replay`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ENCODER_INPUT = "input"
+"""The name in ``model.pet`` of the module that joins the encoder's input; tensors in saved files begin with it."""
+
+
+class Penalty(Protocol):
+    """A term of the training loss."""
+
+    def penalty(self) -> "Tensor | None":
+        """Return what is added to the loss of the last forward pass: a scalar with a gradient, or None for nothing.
+
+        Called once after every forward pass in training, outside of autocast and before the backward pass.
+        """
+
+
+class UpdateListener(Protocol):
+    """A module that acts between updates, such as one that prunes by a schedule."""
+
+    def after_update(self, step: int, total_steps: int) -> None:
+        """Called after update ``step`` (from 1) of ``total_steps``, while ``parameter.grad`` is still there."""
+
+
+class EncoderInput(Protocol):
+    """The module that makes the encoder's input of text and visual tokens, instead of the backbone family."""
+
+    def __call__(
+        self,
+        join: Callable[..., "tuple[Any, Tensor]"],
+        encoder: "nn.Module",
+        input_ids: "Tensor",
+        attention_mask: "Tensor",
+        visual_tokens: "Tensor",
+    ) -> "tuple[Any, Tensor]":
+        """Run the encoder and return its result with the mask ``b n`` that the decoder attends by.
+
+        Args:
+            join: ``join(encoder, input_ids, attention_mask, visual_tokens, prompt=None)``: what the backbone family
+                does without a method; it encodes ``[prompt ; text ; visual tokens]`` and returns states ``b n d`` and
+                their mask ``b n``.
+            encoder: HF's encoder.
+            input_ids: text, ``b t``, padded.
+            attention_mask: ``b t``, 0 where the text is padding.
+            visual_tokens: ``b v d``.
+
+        Returns:
+            States ``b n d`` and mask. In the place of the states an HF ``BaseModelOutput`` with more fields may be
+            returned; it goes to the language model as ``encoder_outputs``, and generation repeats every tensor in it
+            for its beams.
+        """
+
+
+class PeftExport(Protocol):
+    """A module that knows how to write its method in HF PEFT's file format."""
+
+    def peft_file(self) -> "tuple[Any, dict[str, Tensor]]":
+        """Return the ``peft.PeftConfig`` and the tensors under the names that they have in PEFT's file."""
+
+
+def encoder_input(model: Any) -> EncoderInput | None:
+    """Return what the attached method put in charge of the encoder's input; None where it left that alone."""
+    pet = getattr(model, "pet", None)
+    return cast(EncoderInput, pet[ENCODER_INPUT]) if pet is not None and ENCODER_INPUT in pet else None
