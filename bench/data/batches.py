@@ -18,20 +18,20 @@ Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcrip
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
 
 
-class Store(Protocol):
+class FeatureSource(Protocol):
     """Gives the features of examples."""
 
     def load(self, example: Example) -> Any:
-        """Return float32 features of an example."""
+        """Return the features of an example, float32: ``(v, f)``, or ``(2, v, f)`` for a pair of images."""
 
 
-class Encoder(Protocol):
-    """The part of a tokeniser that is needed here."""
+class TextEncoder(Protocol):
+    """What batches need of a tokeniser: its padding id, and the encoding of a text."""
 
     pad: int
 
     def encode(self, text: str, limit: int | None) -> list[int]:
-        """Return ids with special tokens, cut to ``limit``."""
+        """Return the token ids of a text, special tokens included, cut to ``limit`` of them."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Batch:
     weights: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
         if device.type == "cpu":
             return self
         moved = [t.to(device, non_blocking=True) for t in (self.input_ids, self.labels, self.vis_feats, self.weights)]
@@ -76,7 +75,9 @@ def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
 class TokenizedSplit:
     """The examples of one task and split, tokenised once."""
 
-    def __init__(self, task: Task, examples: Sequence[Example], text: Encoder, store: Store, *, prefix: bool) -> None:
+    def __init__(
+        self, task: Task, examples: Sequence[Example], text: TextEncoder, store: FeatureSource, *, prefix: bool
+    ) -> None:
         self.task = task
         self.examples = list(examples)
         self._text = text

@@ -56,7 +56,7 @@ def import_checkpoint(
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another folder with --out")
     asked = called(method)
-    given = Settings.sort(settings or {}, [asked.name])
+    given = Settings.classify(settings or {}, [asked.name])
     names = tuple(tasks.get(name).name for name in task_names) or suites.get(suite).official_tasks
     tensors = read_checkpoint(checkpoint)
     text = backbones.tokenizer(backbone)
