@@ -9,14 +9,16 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import methods
-from bench import backbones, tasks
+from bench import backbones, suites, tasks
 from bench.errors import UsageError, did_you_mean, unknown
 from bench.tasks import Task
 from methods.core.errors import MethodError
@@ -25,6 +27,9 @@ T = TypeVar("T", bound=BaseModel)
 RECIPES = Path(__file__).parent / "recipes"
 MINI = "mini"
 NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recipe that cannot change a result
+OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which methods have values of their own
+#: the version of how runs are trained and evaluated; raised when the same configuration comes to give another result
+PROTOCOL = 1
 
 
 class FrozenModel(BaseModel):
@@ -83,10 +88,11 @@ class Recipe(FrozenModel):
 
 
 class Run(FrozenModel):
-    """One training run: a backbone, a method with overrides, a suite trained jointly, a recipe, a seed, a data set.
+    """One training run: a backbone, a method with overrides, tasks of a suite trained jointly, a recipe, a seed, data.
 
-    ``tasks`` are those of the suite that are trained and evaluated, empty for all; ``data`` is the logical name of a
-    data root; ``label`` is what tables call the method, if not its name.
+    ``tasks`` are the names of the tasks that are trained and evaluated, in the order of the suite. Where none are
+    given, as in a file of an earlier version, they are the official tasks of the suite. ``data`` is the logical name of
+    a data root; ``label`` is what tables call the method, if not its name.
     """
 
     backbone: str
@@ -99,46 +105,119 @@ class Run(FrozenModel):
     data: str = MINI
     label: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_tasks(cls, content: Any) -> Any:
+        # A suite that is not registered is no error here: a results folder may hold runs of plug-ins of other people.
+        if isinstance(content, Mapping) and not content.get("tasks") and content.get("suite") in suites.names():
+            return {**content, "tasks": suites.get(content["suite"]).official_tasks}
+        return content
+
     def __hash__(self) -> int:
         """Hash by content: the dictionaries of a run are not hashable themselves."""
         return hash(self.id)
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the run; the copy computes an id of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("id", None)
+        return copied
+
+    @cached_property
     def id(self) -> str:
         """A readable name and 8 hexadecimal digits of the SHA-256 of everything that can change the result."""
         content = self.content()
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
         changed = [f"{key}={value}" for key, value in sorted(self.overrides.items())]
         blind = ["blind"] * (self.recipe.visual == "zero") + ["tuning"] * (self.recipe.evaluate == "tuning")
-        words = [self.method, *changed, *blind, self.backbone.strip("/").split("/")[-1], self.suite, *self.tasks]
+        chosen_tasks = content.get("tasks", [])
+        words = [self.method, *changed, *blind, self.backbone.strip("/").split("/")[-1], self.suite, *chosen_tasks]
         readable = re.sub(r"[^A-Za-z0-9+=._-]+", "_", "-".join(words))[:120]
         return f"{readable}-s{self.seed}-{digest[:8]}"
 
     def content(self) -> dict[str, Any]:
-        """Return the fields that make the id: those that differ from their defaults and can change the result."""
-        chosen = methods.get(self.method, **self.overrides)
-        idle = NOT_IN_ID | ({"epochs"} if self.recipe.steps else set())
-        exclude: Any = {"label": True, "recipe": idle}
-        fields = self.model_dump(mode="json", by_alias=True, exclude=exclude, exclude_defaults=True)
-        fields |= {"method": chosen.name, "overrides": json.loads(json.dumps(chosen.overrides, default=str))}
-        if chosen.version != 1:
-            fields["method_version"] = chosen.version
-        if self.data == MINI:
-            from bench.mini.world import VERSION
+        """Return the fields that make the id: those that differ from their defaults and can change the result.
 
-            fields["mini"] = VERSION
+        The tasks are left out where they are the official ones of the suite. Versions of the method, the tasks, the
+        suite, the backbone family and the training protocol are there where they are not 1, the version of the
+        miniature data always.
+        """
+        method = methods.get(self.method, **self.overrides)
+        suite = suites.get(self.suite)
+        idle = NOT_IN_ID | ({"epochs"} if self.recipe.steps else set())
+        exclude: Any = {"label": True, "recipe": idle, "tasks": self.tasks == suite.official_tasks}
+        exclude = {key: value for key, value in exclude.items() if value}
+        fields = self.model_dump(mode="json", by_alias=True, exclude=exclude, exclude_defaults=True)
+        fields |= {"method": method.name, "overrides": json.loads(json.dumps(method.overrides, default=str))}
+        versions = {
+            "method_version": method.version,
+            "suite_version": suite.version,
+            "backbone_version": backbones.version(self.backbone),
+            "protocol_version": PROTOCOL,
+        }
+        fields |= {key: version for key, version in versions.items() if version != 1}
+        fields["task_versions"] = {task.name: task.version for task in self.task_list if task.version != 1}
+        if self.data == MINI and suite.miniature:
+            fields["mini"] = suite.miniature.version
         return {key: value for key, value in fields.items() if value not in ({}, [], None)}
 
     @property
     def task_list(self) -> list[Task]:
-        """The tasks of this run, in the official order."""
-        return [task for task in tasks.suite(self.suite) if not self.tasks or task.name in self.tasks]
+        """The tasks of this run, in the order of the suite; UsageError where one of them or the suite is not
+        registered."""
+        suites.get(self.suite)
+        return [tasks.get(name) for name in self.tasks]
 
     @property
     def title(self) -> str:
         """What tables call the method: the label, or its name with the overrides."""
         changed = ", ".join(f"{key}={value}" for key, value in sorted(self.overrides.items()))
         return self.label or (f"{self.method} [{changed}]" if changed else self.method)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings, classified: fields of the recipe and options of the method, each under its own name."""
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def classify(cls, settings: Mapping[str, Any], method_names: Sequence[str]) -> "Settings":
+        """Classify ``KEY: VALUE`` settings for runs of some methods; :func:`classify_key` says where a key belongs."""
+        recipe: dict[str, Any] = {}
+        options: dict[str, Any] = {}
+        for key, value in settings.items():
+            kind, name = classify_key(key, method_names)
+            (recipe if kind == "recipe" else options)[name] = value
+        return cls(recipe, options)
+
+    def __or__(self, stronger: "Settings") -> "Settings":
+        """Return these settings overridden by others."""
+        return Settings({**self.recipe, **stronger.recipe}, {**self.options, **stronger.options})
+
+
+def classify_key(key: str, method_names: Sequence[str]) -> tuple[Literal["recipe", "options"], str]:
+    """Say whether the key of a setting is a field of the recipe or an option of the methods, and its plain name.
+
+    ``recipe.lr`` and ``method.rank`` say where they belong; a plain key goes where such a name exists.
+
+    Raises:
+        UsageError: no recipe field and no option of these methods is called so (near matches are named), or both are.
+        MethodError: ``method.KEY`` is an option of none of these methods.
+    """
+    fields = Recipe.options()
+    options = sorted({option for name in method_names for option in methods.get(name).entry.types})
+    prefix, _, name = key.rpartition(".")
+    is_field = prefix in ("", "recipe") and name in fields
+    is_option = prefix in ("", "method") and name in options
+    if prefix == "method" and not is_option:
+        raise MethodError(f"{', '.join(method_names)}: no option {name!r}{did_you_mean(name, options)}")
+    if not is_field and not is_option:
+        raise UsageError(f"unknown setting {key!r}{did_you_mean(name, [*fields, *options])}")
+    if is_field and is_option:
+        raise UsageError(f"setting {key!r} is ambiguous; write recipe.{key} or method.{key}")
+    return ("recipe" if is_field else "options"), name
 
 
 class Execution(FrozenModel):
@@ -187,83 +266,66 @@ def resolve(
     seed: int = 1,
     data: str | None = None,
     recipe: str | None = None,
-    tasks_: tuple[str, ...] = (),
-    settings: Mapping[str, Any] | None = None,
+    tasks_: Sequence[str] = (),
+    settings: Settings | Mapping[str, Any] | None = None,
     label: str | None = None,
 ) -> Run:
-    """Build a complete Run: every recipe value is filled in, from the recipe's tables and then from ``settings``.
+    """Build a complete Run: every recipe value is filled in, from the recipe, the suite and then the settings.
 
-    A recipe file holds fields of :class:`Recipe` at its top, and tables that refine them, the later the stronger: by
-    family (``[bart]``), suite (``[video-text]``), both (``["bart video-text"]``) and method (``[method.full]``). The
-    learning rate, weight decay and prompt switch that no table gives are the method's own
-    (:meth:`methods.core.registry.ResolvedMethod.optim`). Miniature backbones go with the recipe ``mini``. ``epochs`` in
-    ``settings`` takes the place of a recipe's ``steps``.
+    A recipe file holds fields of :class:`Recipe` at its top, and tables that refine them. The order, the later the
+    stronger: the top of the file, its table of the backbone family (``[bart]``), the fields that the suite has for this
+    recipe, the file's tables of the suite (``[video-text]``), of both (``["bart video-text"]``) and of the method
+    (``[method.full]``). The learning rate, weight decay and prompt switch that neither these nor the settings give are
+    the method's own (:meth:`methods.core.registry.ResolvedMethod.optim`). Miniature backbones go with the recipe
+    ``mini``. ``epochs`` in the settings takes the place of a recipe's ``steps``.
+
+    Args:
+        backbone: name or path of a backbone.
+        method: name of a method.
+        suite: name of a suite.
+        seed: seed of the run.
+        data: logical name of the data root; by default that which goes with the recipe.
+        recipe: name of a packaged recipe or path of a TOML file; by default that which goes with the backbone.
+        tasks_: the tasks of the suite to train, the official ones if empty.
+        settings: classified settings, or ``KEY: VALUE`` pairs as a user writes them.
+        label: what tables call the method.
 
     Raises:
         UsageError: an unknown name, key or value.
         MethodError: an option that the method does not have, or that does not fit the backbone.
     """
     shape = backbones.shape(backbone)
-    tasks.suite(suite)
-    recipe_settings, options = split_settings(settings or {}, [method])
-    chosen = methods.get(method, **options)
+    chosen_suite = suites.get(suite)
+    if not isinstance(settings, Settings):
+        settings = Settings.classify(settings or {}, [method])
+    chosen = methods.get(method, **settings.options)
     chosen.spec(shape)
     recipe = recipe or recipe_for(backbone)
     table = recipe_table(recipe)
-    optim = chosen.optim(shape.family, suite)
-    fields: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay, "task_prefix": optim.task_prefix}
-    fields |= {key: value for key, value in table.items() if not isinstance(value, dict)}
-    for key in (shape.family, suite, f"{shape.family} {suite}"):
+    fields = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    fields |= table.get(shape.family, {})
+    fields |= chosen_suite.recipe_fields(recipe, shape.family)
+    for key in (suite, f"{shape.family} {suite}"):
         fields |= table.get(key, {})
     fields |= table.get("method", {}).get(chosen.name, {})
-    if "epochs" in recipe_settings:
+    if "epochs" in settings.recipe:
         fields.pop("steps", None)
+    fields |= settings.recipe
+    if missing := [key for key in OPTIMIZER_FIELDS if key not in fields]:
+        optim = chosen.optim(shape.family, suite)
+        fields |= {key: getattr(optim, key) for key in missing}
     run = {
         "backbone": backbone,
         "method": chosen.name,
         "overrides": json.loads(json.dumps(chosen.overrides, default=str)),
         "suite": suite,
-        "tasks": _known_tasks(suite, tasks_),
-        "recipe": {"name": recipe, **fields, **recipe_settings},
+        "tasks": chosen_suite.select(tasks_),
+        "recipe": {"name": recipe, **fields},
         "seed": seed,
         "data": data or (MINI if recipe == MINI else "official"),
         "label": label,
     }
     return validated(Run, run, f"recipe {recipe!r} with the settings given")
-
-
-def _known_tasks(suite: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    known = tasks.names(suite)
-    for name in wanted:
-        if name not in known:
-            raise unknown(f"task of suite {suite}", name, known)
-    chosen = tuple(name for name in known if name in wanted)
-    return () if chosen == tuple(known) else chosen
-
-
-def split_settings(settings: Mapping[str, Any], names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part ``key: value`` settings into recipe fields and options of methods.
-
-    ``recipe.lr`` and ``method.rank`` say where a key belongs; a bare key goes where it is known.
-
-    Raises:
-        UsageError: no recipe field and no option of these methods is called so (near matches are named), or both are.
-        MethodError: ``method.KEY`` is an option of none of these methods.
-    """
-    fields = Recipe.options()
-    options = sorted({key for name in names for key in methods.get(name).entry.types})
-    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for key, value in settings.items():
-        room, _, bare = key.rpartition(".")
-        homes = [room == "recipe" or (not room and bare in fields), room == "method" or (not room and bare in options)]
-        if room not in ("", "recipe", "method") or not any(homes) or (room == "recipe" and bare not in fields):
-            raise UsageError(f"unknown setting {key!r}{did_you_mean(bare, [*fields, *options])}")
-        if room == "method" and bare not in options:
-            raise MethodError(f"{', '.join(names)}: no option {bare!r}{did_you_mean(bare, options)}")
-        if all(homes):
-            raise UsageError(f"setting {key!r} is ambiguous; write recipe.{key} or method.{key}")
-        found[homes[1]][bare] = value
-    return found
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -281,7 +343,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-def validated(model: type[T], content: Any, where: str) -> T:
+def validated(model: type[T], content: Any, origin: str) -> T:
     """Validate plain data; one error line names where it came from, the field and what is wrong with it."""
     try:
         return model.model_validate(content)
@@ -289,11 +351,14 @@ def validated(model: type[T], content: Any, where: str) -> T:
         faults = []
         for fault in error.errors():
             place = fault["loc"]
-            field = ".".join(str(part) for part in place)
-            said = 'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
-            unexpected = fault["type"] == "extra_forbidden"
-            faults.append(f"{field}: {said}{did_you_mean(str(place[-1]), _fields(model, place)) if unexpected else ''}")
-        raise UsageError(f"{where}: {'; '.join(faults)}") from None
+            name = ".".join(str(part) for part in place)
+            message = (
+                'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
+            )
+            if fault["type"] == "extra_forbidden":
+                message += did_you_mean(str(place[-1]), _fields(model, place))
+            faults.append(f"{name}: {message}")
+        raise UsageError(f"{origin}: {'; '.join(faults)}") from None
 
 
 def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -55,7 +55,7 @@ def load_records(results: Path) -> tuple[list[Record], list[str]]:
 def family(method: str) -> str:
     """Return the family of a method for tables, colours and markers; "other" for one that is not registered here."""
     try:
-        return str(getattr(methods.get(method), "family", OTHER_FAMILY))
+        return methods.get(method).family
     except MethodError:
         return OTHER_FAMILY
 

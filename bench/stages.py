@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import methods
-from bench import backbones, evaluate, train
+from bench import backbones, evaluate, suites, train
 from bench import device as dev
 from bench.config import Run, is_mini
 from bench.data import held_out
@@ -124,7 +124,7 @@ def prepare_data(context: RunContext) -> DataRoot:
     """Find the data root; the miniature one is generated if need be."""
     context.enter("data")
     run = context.run
-    root = locate(run.data, context.execution.data)
+    root = locate(run.data, run.suite, context.execution.data)
     return DataRoot(run.data, root, fingerprint(root, run.suite), is_synthetic(root))
 
 
@@ -346,9 +346,9 @@ def _tokenized(
     root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
 ) -> TokenizedSplit:
     examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
-    return TokenizedSplit(task, examples, _tokenizer(backbone), _store(root, n_frames), prefix=prefix)
+    return TokenizedSplit(task, examples, _tokenizer(backbone), _store(root, task.suite, n_frames), prefix=prefix)
 
 
-_store = lru_cache(lambda root, n_frames: FeatureStore(root, n_frames=n_frames))
+_store = lru_cache(lambda root, suite, n: FeatureStore(root, suites.get(suite).features.kind, n_frames=n))
 _tokenizer = lru_cache(backbones.tokenizer)
 _feat_dim = lru_cache(read_feat_dim)

@@ -18,7 +18,7 @@ from bench.data.roots import locate
 
 @pytest.fixture(scope="module")
 def root() -> Path:
-    return locate("mini", {})
+    return locate("mini", "image-text", {})
 
 
 @pytest.mark.benchmark(group="training step, mini-bart, VQA batch of 32")
@@ -27,7 +27,7 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
     run = resolve("mini-bart", method, "image-text", settings={"batch_size": 32})
     task = tasks.get("vqa")
     data = TokenizedSplit(
-        task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root), prefix=True
+        task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root, "grid"), prefix=True
     )
     model = backbones.build("mini-bart", feat_dim=data.collate([0]).vis_feats.shape[-1]).train()
     count = methods.attach(model, method).count()
@@ -47,7 +47,7 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
 def test_batch(benchmark, root: Path) -> None:
     task = tasks.get("vqa")
     data = TokenizedSplit(
-        task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root), prefix=True
+        task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root, "grid"), prefix=True
     )
     data.batch(0, 0, 32, seed=1)
     benchmark(lambda: data.batch(0, 1, 32, seed=1))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import Recipe, Run, is_mini, parse_setting, resolve, split_settings
+from bench import tasks
+from bench.config import Recipe, Run, Settings, is_mini, parse_setting, resolve
 from bench.errors import UsageError
+from bench.plugins import Registry
 from methods.core.errors import MethodError
+from methods.core.registry import ResolvedMethod
 
 SETTINGS: dict[str, Any] = {"steps": 50, "lr": 2e-3, "rank": 8, "recipe.dropout": 0.2, "visual": "zero", "limit": 30}
 
@@ -82,10 +86,75 @@ def test_everything_that_can_change_a_result_changes_the_id() -> None:
     assert len({run.id for run in runs}) == len(runs)
 
 
-def test_all_tasks_of_a_suite_are_the_suite() -> None:
+def test_the_official_tasks_of_a_suite_are_the_suite() -> None:
     every = resolve("bart-base", "lora", "image-text", tasks_=("caption", "nlvr", "gqa", "vqa"))
     assert every == cell("lora")
+    assert every.id == cell("lora").id
+    assert every.tasks == ("vqa", "gqa", "nlvr", "caption")
     assert resolve("bart-base", "lora", "image-text", tasks_=("nlvr", "vqa")).tasks == ("vqa", "nlvr")
+
+
+def test_a_run_of_an_earlier_version_names_the_official_tasks() -> None:
+    content = cell("lora").model_dump(by_alias=True)
+    for earlier in ({**content, "tasks": []}, {key: value for key, value in content.items() if key != "tasks"}):
+        assert Run.model_validate(earlier) == cell("lora")
+    unknown_suite = Run.model_validate({**content, "suite": "audio-text", "tasks": []})
+    assert unknown_suite.tasks == ()
+
+
+def test_a_ninth_task_changes_no_run_of_the_official_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cell("lora")
+    registry = tasks._registry()
+    ninth = replace(tasks.get("gqa"), name="okvqa", order=1, version=3)
+    monkeypatch.setattr(tasks, "_registry", lambda: Registry({**registry.entries, "okvqa": ninth}, registry.built_in))
+    assert cell("lora") == before
+    assert cell("lora").id == before.id
+    run = resolve("bart-base", "lora", "image-text", tasks_=("okvqa", "vqa"))
+    assert run.tasks == ("vqa", "okvqa")
+    assert run.content()["task_versions"] == {"okvqa": 3}
+    assert "-vqa-okvqa-" in run.id
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "key"),
+    [
+        ("bench.config", "PROTOCOL", 2, "protocol_version"),
+        ("bench.backbones.builder", "VERSIONS", {"bart": 2}, "backbone_version"),
+    ],
+)
+def test_another_version_is_another_run(
+    place: str, name: str, value: object, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cell().id
+    monkeypatch.setattr(f"{place}.{name}", value)
+    assert cell().content()[key] == 2
+    assert cell().id != before
+
+
+def test_an_id_is_computed_once_and_a_copy_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, calls = cell(), []
+    content = Run.content
+    monkeypatch.setattr(Run, "content", lambda self: [calls.append(1), content(self)][1])
+    assert len({run.id, run.id, run.model_copy().id}) == 1
+    other = run.model_copy(update={"seed": 2})
+    assert other.id != run.id
+    assert other.id == resolve("bart-base", "vl-pet-large", "image-text", seed=2).id
+    assert run == cell()
+    assert hash(run) == hash(cell())
+    assert len(calls) == 5  # the run, its plain copy, the other, the other made anew, the hash of a new one
+
+
+def test_the_optimiser_values_of_a_method_are_asked_for_only_where_nothing_gives_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: ResolvedMethod, family: str, suite: str) -> None:
+        raise MethodError("asked for")
+
+    monkeypatch.setattr(ResolvedMethod, "optim", refuse)
+    assert cell(lr=0.5, weight_decay=0.0, task_prefix=True).recipe.lr == 0.5
+    assert resolve("mini-bart", "lora", "image-text").recipe.lr == 6e-3
+    with pytest.raises(MethodError, match="asked for"):
+        cell(lr=0.5)
 
 
 def test_ids_stay_what_they_were(repo: Path) -> None:
@@ -129,9 +198,13 @@ def test_settings_beat_recipes_and_epochs_replace_steps(tmp_path: Path) -> None:
 
 
 def test_settings_find_their_place() -> None:
-    assert split_settings({"lr": 1, "rank": 2, "recipe.clip": 3, "method.heads": 4}, ["vl-pet-large"]) == (
-        {"lr": 1, "clip": 3},
-        {"rank": 2, "heads": 4},
+    found = Settings.classify({"lr": 1, "rank": 2, "recipe.clip": 3, "method.heads": 4}, ["vl-pet-large"])
+    assert found == Settings({"lr": 1, "clip": 3}, {"rank": 2, "heads": 4})
+    assert found | Settings({"lr": 2}, {"gate": "none"}) == Settings(
+        {"lr": 2, "clip": 3}, {"rank": 2, "heads": 4, "gate": "none"}
+    )
+    assert resolve("bart-base", "vl-pet-large", "image-text", settings=Settings({"lr": 0.5}, {"rank": 8})) == cell(
+        lr=0.5, rank=8
     )
 
 

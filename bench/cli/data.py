@@ -12,7 +12,6 @@ EXAMPLES = {
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     parser.add_argument("what", choices=("check", "mini"), help="check a root, or write the miniature (synthetic) one")
     parser.add_argument("root", nargs="?", type=Path, help="folder (check: default is the generated miniature one)")
     parser.add_argument("--suite", action="append", help="only this suite")
@@ -20,34 +19,50 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Do it."""
     return _mini(arguments) if arguments.what == "mini" else _check(arguments)
 
 
 def _mini(arguments: argparse.Namespace) -> int:
-    from bench.mini.write import ensure
+    """Write the miniature data of the chosen suites, by default those of the built-in ones, which share them."""
+    from bench import suites
+    from bench.data.roots import generate
 
     if arguments.root is None:
         raise UsageError("data mini: say which folder to write, for example `python -m bench data mini my-mini`")
     if arguments.root.exists():
         raise UsageError(f"{arguments.root}: is there already; nothing is overwritten, choose another folder")
-    print(f"wrote {ensure(arguments.root, arguments.seed)} (synthetic)")
+    miniatures = dict.fromkeys(suites.get(name).miniature for name in arguments.suite or suites.built_in())
+    if len(miniatures) > 1 or None in miniatures:
+        raise UsageError("data mini: name one suite that has miniature data, for example --suite image-text")
+    for miniature in filter(None, miniatures):
+        print(f"wrote {generate(miniature, arguments.root, arguments.seed)} (synthetic)")
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from bench import tasks
-    from bench.data.check import check
-    from bench.data.roots import locate
+    """Check each suite in the root that was named, or else in its own miniature.
 
-    if arguments.root is not None and not arguments.root.is_dir():
-        raise UsageError(f"{arguments.root}: no such folder")
-    root = arguments.root or locate("mini", {})
-    for suite in arguments.suite or []:
-        tasks.suite(suite)
-    right, wrong = check(root, arguments.suite or tasks.suites())
-    for line in right:
-        print(f"ok     {line}")
-    for line in wrong:
-        print(f"fault  {line}")
-    return 2 if wrong else 0
+    Of a root that was named, suites of plug-ins are checked only where the root has annotations of theirs, or where
+    the suite was named too.
+    """
+    from bench import suites
+    from bench.data.check import check
+    from bench.data.roots import MINI, has_annotations, locate
+
+    root: Path | None = arguments.root
+    if root is not None and not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
+    chosen = [suites.get(name) for name in arguments.suite or suites.names()]
+    if not arguments.suite and root:
+        chosen = [s for s in chosen if s.name in suites.built_in() or has_annotations(root, s)]
+    elif not arguments.suite:
+        chosen = [s for s in chosen if s.miniature]
+    is_faulty = False
+    for suite in chosen:
+        right, wrong = check(root or locate(MINI, suite.name, {}), suite.name)
+        for line in right:
+            print(f"ok     {line}")
+        for line in wrong:
+            print(f"fault  {line}")
+        is_faulty = is_faulty or bool(wrong)
+    return 2 if is_faulty else 0

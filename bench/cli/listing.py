@@ -8,30 +8,31 @@ EXAMPLES = {"tasks": "example: python -m bench tasks --format csv", "backbones":
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     add_format(parser)
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Print the list."""
     show(_tasks() if verb == "tasks" else _backbones(), arguments.format)
     return 0
 
 
 def _tasks() -> list[dict[str, object]]:
-    from bench import tasks
+    from bench import suites, tasks
 
-    found = [tasks.get(name) for name in tasks.names()]
+    official = {name for suite in suites.names() for name in suites.get(suite).official_tasks}
     return [
         {
-            "task": t.name,
-            "suite": t.suite,
-            "label": t.label,
-            "metric": t.metric,
-            "reported on": t.report_split,
-            "prompt": t.prompt,
+            "task": task.name,
+            "suite": task.suite,
+            "label": task.label,
+            "metric": task.metric,
+            "edition": task.metric_edition,
+            "reported on": task.report_split,
+            "prompt": task.prompt,
+            "version": task.version,
+            "official": task.name in official,
         }
-        for t in found
+        for task in map(tasks.get, tasks.names())
     ]
 
 

@@ -12,11 +12,9 @@ EXAMPLES = {
     "methods": "example: python -m bench methods --backbone t5-base --suite video-text --format json\n"
     "         python -m bench methods --explain vl-pet-large --set gate=small"
 }
-PUBLISHED_COLUMNS = {"image-text": 2048, "video-text": 512}
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     parser.add_argument("--backbone", default="bart-base", help="backbone (bart-base)")
     parser.add_argument("--suite", default="image-text", help="suite, for the width of its features (image-text)")
     parser.add_argument("--all", action="store_true", help="also our own combinations, adaptations and HF PEFT's")
@@ -26,27 +24,26 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Print the list, or one method."""
     import methods
-    from bench import tasks
+    from bench import suites
 
-    suite = tuple(task.name for task in tasks.suite(arguments.suite))
+    tasks = suites.get(arguments.suite).official_tasks
     columns = feature_columns(arguments.backbone, arguments.suite)
     if arguments.explain:
-        print(_explained(arguments, columns, suite))
+        print(_explained(arguments, columns, tasks))
         return 0
     if arguments.settings:
         raise UsageError("--set goes with --explain NAME")
     chosen = [methods.get(name) for name in methods.names()]
     show(
-        [_row(c, arguments.backbone, columns, suite) for c in chosen if c.entry.listed or arguments.all],
+        [_row(c, arguments.backbone, columns, tasks) for c in chosen if c.entry.listed or arguments.all],
         arguments.format,
     )
     return 0
 
 
 def _row(chosen: Any, backbone: str, columns: int, tasks: tuple[str, ...]) -> dict[str, Any]:
-    """One method's parameters and what can be done with it."""
+    """Return the parameters of a method and what can be done with it, as a row of the list."""
     from bench import backbones
 
     counted = count(backbone, chosen.name, columns, {}, tasks)
@@ -64,7 +61,7 @@ def _row(chosen: Any, backbone: str, columns: int, tasks: tuple[str, ...]) -> di
 
 
 def _explained(arguments: argparse.Namespace, columns: int, tasks: tuple[str, ...]) -> str:
-    """What a method is, its options with their values here, and what stands where."""
+    """Return what a method is, the values of its options on this backbone, and what is placed where."""
     import methods
     from bench import backbones
 
@@ -81,11 +78,9 @@ def _explained(arguments: argparse.Namespace, columns: int, tasks: tuple[str, ..
 
 def feature_columns(backbone: str, suite: str) -> int:
     """Return the width of a suite's features: the published one, or the miniature world's."""
-    if backbone.startswith("mini-"):
-        from bench.mini.features import DIM
+    from bench import suites
 
-        return DIM
-    return PUBLISHED_COLUMNS.get(suite, 2048)
+    return suites.get(suite).columns(miniature=backbone.startswith("mini-"))
 
 
 def count(backbone: str, method: str, columns: int, overrides: dict[str, Any], tasks: tuple[str, ...]) -> Any:
@@ -100,7 +95,7 @@ def count(backbone: str, method: str, columns: int, overrides: dict[str, Any], t
 
 @lru_cache(maxsize=4)
 def _skeleton(backbone: str, columns: int) -> Any:
-    """Build a backbone without numbers; methods are attached to it and detached again."""
+    """Return a backbone on the meta device, to which methods are attached and detached again."""
     from bench import backbones
 
     return backbones.build(backbone, feat_dim=columns, device="meta")

@@ -20,18 +20,17 @@ def words(text: str) -> tuple[str, ...]:
 
 def numbers(text: str) -> tuple[int, ...]:
     """Parse ``1,2,5`` or ``1..3``."""
-    found: list[int] = []
+    values: list[int] = []
     for part in words(text):
         first, dots, last = part.partition("..")
         try:
-            found += range(int(first), int(last) + 1) if dots else [int(part)]
+            values += range(int(first), int(last) + 1) if dots else [int(part)]
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r}: expected numbers such as 1,2,3 or 1..3") from None
-    return tuple(found)
+    return tuple(values)
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
-    """Add where results and reports are."""
     parser.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (./results)"
     )
@@ -41,11 +40,10 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
-    """Add what is selected."""
     parser.add_argument("spec", nargs="?", default="default", help="a built-in sweep or a TOML file (default)")
     parser.add_argument("--methods", type=words, metavar="A,B", help="methods, or all")
-    parser.add_argument("--suites", type=words, metavar="A,B", help="image-text, video-text")
-    parser.add_argument("--tasks", type=words, metavar="A,B", help="only these tasks of the suites")
+    parser.add_argument("--suites", type=words, metavar="A,B", help="suites, such as image-text,video-text")
+    parser.add_argument("--tasks", type=words, metavar="A,B", help="these tasks of the suites (the official)")
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
     parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
     add_settings(parser)
@@ -61,7 +59,6 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add overrides of recipe fields and method options."""
     parser.add_argument(
         "--set",
         dest="settings",
@@ -73,7 +70,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    """Add where runs are executed."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 (auto)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of a run (torch's choice)")
     add_data(parser)
@@ -140,7 +136,6 @@ def selected(arguments: argparse.Namespace) -> Any:
 
 
 def add_format(parser: argparse.ArgumentParser, default: str = "table") -> None:
-    """Add the output format of a listing."""
     parser.add_argument("--format", choices=("table", "json", "csv"), default=default, help=f"output ({default})")
 
 

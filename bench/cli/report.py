@@ -97,7 +97,7 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
             {
                 "run_id": cell.run_id,
                 "method": cell.method,
-                "family": getattr(methods.get(cell.method), "family", "other"),
+                "family": methods.get(cell.method).family,
                 "label": cell.label,
                 "backbone": cell.backbone,
                 "suite": cell.suite,

@@ -43,7 +43,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     machine = execution(arguments)
-    locate(run.data, machine.data)  # a missing data root is bad input, not a run that failed
+    locate(run.data, run.suite, machine.data)  # a missing data root is bad input, not a run that failed
     if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
         begin_anew(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:

@@ -95,8 +95,8 @@ def check_data(cells: list[Any], run_execution: Any) -> None:
     """
     from bench.data.roots import locate
 
-    for name in dict.fromkeys(cell.run.data for cell in cells if cell.run):
-        locate(name, run_execution.data)
+    for name, suite in dict.fromkeys((cell.run.data, cell.suite) for cell in cells if cell.run):
+        locate(name, suite, run_execution.data)
 
 
 def _submitter(sweep: Any, run_execution: Any, arguments: argparse.Namespace) -> Any:

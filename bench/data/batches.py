@@ -1,4 +1,4 @@
-"""TokenizedSplit examples and the official order of batches."""
+"""The tokenised examples of a split, and the official order of batches."""
 
 import random
 from array import array
@@ -18,15 +18,15 @@ Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcrip
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
 
 
-class Store(Protocol):
-    """Where features come from."""
+class FeatureSource(Protocol):
+    """Gives the features of examples."""
 
     def load(self, example: Example) -> Any:
-        """Return float32 features of an example."""
+        """Return the features of an example, float32: ``(v, f)``, or ``(2, v, f)`` for a pair of images."""
 
 
-class Encoder(Protocol):
-    """The part of a tokeniser that is needed here."""
+class TextEncoder(Protocol):
+    """What batches need of a tokeniser: its padding id, and the encoding of a text."""
 
     @property
     def pad_id(self) -> int:
@@ -57,7 +57,6 @@ class Batch:
     weights: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
         if device.type == "cpu":
             return self
         moved = [t.to(device, non_blocking=True) for t in (self.input_ids, self.labels, self.vis_feats, self.weights)]
@@ -78,7 +77,9 @@ def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
 class TokenizedSplit:
     """The examples of one task and split, tokenised once."""
 
-    def __init__(self, task: Task, examples: Sequence[Example], text: Encoder, store: Store, *, prefix: bool) -> None:
+    def __init__(
+        self, task: Task, examples: Sequence[Example], text: TextEncoder, store: FeatureSource, *, prefix: bool
+    ) -> None:
         self.task = task
         self.examples = list(examples)
         self._text = text
@@ -89,14 +90,14 @@ class TokenizedSplit:
 
     def _encoded(self, prefix: bool) -> list[Ids]:
         """Encode the sources; equal ones (all COCO images, the captions of one clip) share their ids."""
-        known: dict[str, Ids] = {}
-        found = []
+        ids_of: dict[str, Ids] = {}
+        encoded = []
         for example in self.examples:
             source = self.task.source(example, prefix)
-            if source not in known:
-                known[source] = array("i", self._text.encode(source, self.task.source_limit))
-            found.append(known[source])
-        return found
+            if source not in ids_of:
+                ids_of[source] = array("i", self._text.encode(source, self.task.source_limit))
+            encoded.append(ids_of[source])
+        return encoded
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -5,48 +5,42 @@ from collections.abc import Iterable, Mapping, Sized
 from functools import lru_cache
 from pathlib import Path
 
-from bench import tasks
+from bench import suites
 from bench.data.features import FeatureStore
 from bench.data.roots import is_synthetic
 from bench.errors import UsageError
+from bench.suites import Suite
 from bench.tasks import Example, Task
 
-#: annotation files of the official suites; of a suite that an entry point adds, every JSON file
-ANNOTATIONS = {
-    "image-text": ("COCO/*.json", "vqa/*.json", "GQA/*.json", "nlvr/*.json"),
-    "video-text": ("video/ann/**/*.jsonl",),
-}
 
-
-def check(root: Path, suites: list[str], sample: int = 20) -> tuple[list[str], list[str]]:
-    """Read every split of every task, look for every feature file, and read about ``sample`` of each split.
+def check(root: Path, suite: str, sample: int = 20) -> tuple[list[str], list[str]]:
+    """Read every split of every task of a suite, look for every feature file, and read about ``sample`` of each split.
 
     Returns:
-        What was found to be right, one line per split with its number of examples (and the official number where it
-            is another, unless the root is synthetic), and what is wrong: the first fault of each split.
+        What is right, one line per split with its number of examples (and the official number where it is another,
+            unless the root is synthetic), and what is wrong: the first fault of each split.
     """
     right, wrong = [], []
-    for suite in suites:
-        inspector = _Inspector(root, sample)
-        for task in tasks.suite(suite):
-            for split in task.splits:
-                try:
-                    number = inspector.examine(task, split)
-                    official = number if is_synthetic(root) else task.official_sizes.get(split, number)
-                    note = "" if number == official else f"; the official files have {official:,}"
-                    right.append(f"{task.name} {split}: {number:,} examples ({task.splits[split]}){note}")
-                except UsageError as fault:
-                    wrong.append(f"{task.name} {split}: {fault}")
+    inspector = _Inspector(root, suites.get(suite), sample)
+    for task in suites.get(suite).tasks:
+        for split in task.splits:
+            try:
+                number = inspector.examine(task, split)
+                official = number if is_synthetic(root) else task.official_sizes.get(split, number)
+                note = "" if number == official else f"; the official files have {official:,}"
+                right.append(f"{task.name} {split}: {number:,} examples ({task.splits[split]}){note}")
+            except UsageError as fault:
+                wrong.append(f"{task.name} {split}: {fault}")
     return right, wrong
 
 
 class _Inspector:
     """Examines the splits of one suite, whose features must have the same number of columns."""
 
-    def __init__(self, root: Path, sample: int) -> None:
+    def __init__(self, root: Path, suite: Suite, sample: int) -> None:
         self._root = root
         self._sample = sample
-        self._store = FeatureStore(root)
+        self._store = FeatureStore(root, suite.features.kind)
         self._present: dict[str, set[str]] = {}  # names in each feature folder
         self._width: tuple[int, str] | None = None  # columns, and the file that has them
 
@@ -87,7 +81,7 @@ class _Inspector:
 def fingerprint(root: Path, suite: str) -> str:
     """Return 12 hexadecimal digits over the names and contents of a suite's annotation files."""
     total = hashlib.sha256()
-    for pattern in ANNOTATIONS.get(suite, ("**/*.json*",)):
+    for pattern in suites.get(suite).annotations:
         for path in sorted(root.glob(pattern)):
             total.update(str(path.relative_to(root)).encode())
             with path.open("rb") as file:

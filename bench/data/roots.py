@@ -1,12 +1,19 @@
-"""Where data roots are: the miniature suite is generated on first use, others are folders that the user names."""
+"""Where data roots are: a suite's miniature data are generated on first use, others are folders that the user names."""
 
+import json
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench import suites
 from bench.errors import UsageError
+from bench.suites import Miniature, Suite
 
+MINI = "mini"  # the logical name of the generated data
 MINI_SEED = 0
+MARK = "mini.json"  # stands in every generated root
 
 
 def cache_folder() -> Path:
@@ -15,42 +22,73 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VLPET_BENCH_CACHE") or Path(base) / "vlpet-bench")
 
 
-def locate(name: str, known: Mapping[str, Path]) -> Path:
-    """Return the folder of a data root; ``mini`` is generated if need be.
+def locate(name: str, suite: str, folders: Mapping[str, Path]) -> Path:
+    """Return the folder of a data root for a suite; ``mini`` is the suite's miniature, generated if need be.
+
+    Args:
+        name: logical name of the data root.
+        suite: name of the suite.
+        folders: folders by logical name, as the user gave them.
 
     Raises:
-        UsageError: no folder was given for the name, or it is not there.
+        UsageError: no folder was given for the name, it is not there, or the suite has no miniature.
     """
-    if name in known:
-        if not known[name].is_dir():
-            raise UsageError(f"--data {name}={known[name]}: no such folder")
-        return known[name]
-    if name == "mini":
-        from bench.mini.write import edition, ensure
+    if name in folders:
+        if not folders[name].is_dir():
+            raise UsageError(f"--data {name}={folders[name]}: no such folder")
+        return folders[name]
+    if name != MINI:
+        raise UsageError(
+            f"data {name!r}: say where its folder is with --data {name}=PATH (its layout is the official one)"
+        )
+    miniature = suites.get(suite).miniature
+    if miniature is None:
+        raise UsageError(f"suite {suite!r} has no miniature data; name a folder with --data NAME=PATH")
+    folder = miniature.name or f"mini-{suite}"
+    return generate(miniature, cache_folder() / f"{folder}-{miniature.edition}-seed{MINI_SEED}", MINI_SEED)
 
-        return ensure(cache_folder() / f"mini-{edition()}-seed{MINI_SEED}", MINI_SEED)
-    raise UsageError(f"data {name!r}: say where its folder is with --data {name}=PATH (its layout is the official one)")
+
+def generate(miniature: Miniature, root: Path, seed: int = MINI_SEED) -> Path:
+    """Return ``root``, generating it first where it is not there yet; it appears complete or not at all."""
+    if root.is_dir():
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        miniature.write(draft, seed)
+        if not is_synthetic(draft):
+            (draft / MARK).write_text(json.dumps({"synthetic": True, "seed": seed}), encoding="utf-8")
+        draft.chmod(0o755)
+        draft.rename(root)
+    except OSError:
+        if not root.is_dir():  # else another process was first, with the same files
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return root
 
 
-def why_blocked(name: str, suite: str, known: Mapping[str, Path]) -> str:
+def has_annotations(root: Path, suite: Suite) -> bool:
+    """Return whether a root has any annotation file of a suite."""
+    return any(True for pattern in suite.annotations for _ in root.glob(pattern))
+
+
+def why_blocked(name: str, suite: str, folders: Mapping[str, Path]) -> str:
     """Say why runs on a data root cannot begin, "" if nothing speaks against it; reads and generates nothing.
 
-    Whether every file is there and whole is for ``data check`` to say.
+    Whether every file is there and complete is for ``data check`` to say.
     """
-    from bench.data.check import ANNOTATIONS
-
-    if name == "mini" and name not in known:
+    if name == MINI and name not in folders and suites.get(suite).miniature:
         return ""
     try:
-        root = locate(name, known)
+        root = locate(name, suite, folders)
     except UsageError as fault:
         return str(fault)
-    patterns = ANNOTATIONS.get(suite, ())
-    if patterns and not any(path for pattern in patterns for path in root.glob(pattern)):
-        return f"{root}: no annotations of {suite} ({', '.join(patterns)})"
+    if not has_annotations(root, suites.get(suite)):
+        return f"{root}: no annotations of {suite} ({', '.join(suites.get(suite).annotations)})"
     return ""
 
 
 def is_synthetic(root: Path) -> bool:
     """Return whether a root was generated: the generator leaves ``mini.json`` there."""
-    return (root / "mini.json").is_file()
+    return (root / MARK).is_file()

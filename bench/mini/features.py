@@ -10,8 +10,7 @@ the lighting is, helps a non-linear reader only.
 import numpy as np
 
 from bench.mini.world import ACTIONS, ACTORS, CELLS, COLOURS, FOODS, SHAPES, VERBS, Clip, Scene
-
-DIM = 32
+from bench.mini.world import FEATURE_COLUMNS as DIM
 
 
 class Camera:
@@ -66,7 +65,7 @@ class Camera:
         who, what = ("actor", "action") if clip.kind == "tv" else ("food", "verb")
         rows = []
         for frame in range(clip.frames):
-            index = clip.shown(frame)
+            index = clip.event_at(frame)
             event = clip.events[index]
             rows.append(self._codes[who][event.who] + self._codes[what][event.what] + self._codes["order"][index])
         return self._record(np.stack(rows))

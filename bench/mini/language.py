@@ -162,7 +162,7 @@ def clip_phrases(clip: Clip, frames: int) -> list[str]:
         if frame >= clip.frames:
             phrases.append("nothing")
             continue
-        event = clip.shown(frame)
+        event = clip.event_at(frame)
         phrases.append(f"{('early', 'late')[event]} {' '.join(clip.words(event))}")
     return phrases
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from bench import backbones, optim, tasks
+from bench import backbones, optim, suites, tasks
 from bench.data.batches import TokenizedSplit
 from bench.mini import language
 from bench.mini.tokenizers import TRAINERS
@@ -168,8 +168,8 @@ class Corpus:
         """
         with tempfile.TemporaryDirectory() as folder:
             recorder = PhraseRecorder(Path(folder))
-            write(recorder.root, seed, witness=recorder, times=times)
-            examples = {name: tasks.get(name).read(recorder.root, split) for name in tasks.names()}
+            write(recorder.root, seed, recorder=recorder, times=times)
+            examples = {name: tasks.get(name).read(recorder.root, split) for name in suites.official_tasks()}
         return cls(recorder, examples)
 
     def description(self, example: tasks.Example) -> str:
@@ -356,7 +356,7 @@ def accuracy(model: backbones.VLModel, held_out: LessonSampler, limit: int = 200
     exactly one of the best answers."""
     model.eval()
     percent = {}
-    for name in tasks.names():
+    for name in suites.official_tasks():
         lesson = held_out.lessons[name]
         batch = lesson.collate(list(range(min(limit, len(lesson)))))
         ids = model.generate(batch.input_ids, batch.vis_feats, num_beams=1, max_length=24, forced_eos_token_id=None)

@@ -11,6 +11,7 @@ from random import Random
 #: raised when the same seed gives other files or the shipped backbones change: part of the folder's name and of every
 #: run's id
 VERSION = 1
+FEATURE_COLUMNS = 32
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white")
 SHAPES = ("square", "circle", "triangle", "star", "heart", "ring")
@@ -85,7 +86,7 @@ class Clip:
     cut: int
     place: int
 
-    def shown(self, frame: int) -> int:
+    def event_at(self, frame: int) -> int:
         """Return which event (0 or 1) a frame shows."""
         return int(frame >= self.cut)
 

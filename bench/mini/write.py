@@ -1,10 +1,7 @@
 """Write the miniature world as a data root in the official formats: annotation JSON / JSONL, per-image h5, per-video
 npz."""
 
-import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
@@ -36,45 +33,18 @@ QUIZ_FILES: dict[str, dict[str, tuple[str, ...]]] = {
 ANSWERS = sorted({*COLOURS, *SHAPES, *CELLS, *say.NUMBERS, *say.YES_NO})
 
 
-def edition() -> str:
-    """Name what this generator writes: the world's version, and a digest of the generator itself.
-
-    A folder kept from before a change of the generator has another name, also where nobody raised the version.
-    """
-    sources = (Path(__file__).with_name(f"{name}.py") for name in ("world", "language", "features", "write"))
-    return f"v{VERSION}-{hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()[:8]}"
-
-
-def ensure(root: Path, seed: int = 0) -> Path:
-    """Return ``root``, generating it first where it is not there yet (in seconds; whole or not at all)."""
-    if root.is_dir():
-        return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        write(draft, seed)
-        draft.chmod(0o755)
-        draft.rename(root)
-    except OSError:
-        if not root.is_dir():  # else another process was first, with the same files
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return root
-
-
-class Witness(Protocol):
-    """Who keeps what is seen: the camera as feature files, the narrator of the pretraining as phrases."""
+class Recorder(Protocol):
+    """Records scenes and clips: the camera as feature files, the narrator of the pretraining as phrases."""
 
     def scene(self, file: Path, scene: Scene) -> None:
-        """Keep one scene under the name of its feature file."""
+        """Record one scene under the name of its feature file."""
 
     def clip(self, file: Path, clip: Clip) -> None:
-        """Keep one clip under the name of its feature file."""
+        """Record one clip under the name of its feature file."""
 
 
 class FeatureFiles:
-    """The witness of the benchmark: h5 and npz files as the official extractors leave them."""
+    """The recorder of the benchmark: h5 and npz files as the official extractors leave them."""
 
     def __init__(self, seed: int) -> None:
         self._camera = Camera(seed)
@@ -91,56 +61,58 @@ class FeatureFiles:
         np.savez(file, features=self._camera.clip(clip).astype(np.float16))
 
 
-def write(root: Path, seed: int = 0, *, witness: Witness | None = None, times: int = 1) -> None:
+def write(root: Path, seed: int = 0, *, recorder: Recorder | None = None, times: int = 1) -> None:
     """Write all eight tasks below ``root``; the same seed gives the same files.
 
     Args:
         root: an empty folder.
         seed: of the world, and of the camera.
-        witness: what keeps the scenes and clips; feature files by default.
+        recorder: records the scenes and clips; as feature files by default.
         times: multiplies the training splits.
     """
-    seen = witness or FeatureFiles(seed)
-    _write_coco_and_vqa(root, seen, Random(f"{seed}/coco"), times)
-    _write_gqa(root, seen, Random(f"{seed}/gqa"), times)
-    _write_nlvr(root, seen, Random(f"{seed}/nlvr"), times)
+    recorder = recorder or FeatureFiles(seed)
+    _write_coco_and_vqa(root, recorder, Random(f"{seed}/coco"), times)
+    _write_gqa(root, recorder, Random(f"{seed}/gqa"), times)
+    _write_nlvr(root, recorder, Random(f"{seed}/nlvr"), times)
     for kind in ("tv", "how2", "yc2"):
-        _write_clips(root, seen, Random(f"{seed}/{kind}"), kind, times)
+        _write_clips(root, recorder, Random(f"{seed}/{kind}"), kind, times)
     _json(
         root / "mini.json",
         {"synthetic": True, "generator": "bench.mini", "version": VERSION, "seed": seed, "sizes": SIZES},
     )
 
 
-def _write_coco_and_vqa(root: Path, seen: Witness, rng: Random, times: int) -> None:
+def _write_coco_and_vqa(root: Path, recorder: Recorder, rng: Random, times: int) -> None:
     images, number = [], 0
     questions: dict[str, list[Any]] = {}
-    judged: dict[str, list[Any]] = {"train2014": [], "val2014": []}
+    annotations_of: dict[str, list[Any]] = {"train2014": [], "val2014": []}
     for split, count in _sizes("coco", times):
         questions[split] = []
         for _ in range(count):
             number += 1
             scene, folder = draw_scene(rng), COCO_FOLDER[split]
             name = f"COCO_{folder}_{number:012d}"
-            seen.scene(root / "COCO" / FEATURES / f"{name}.h5", scene)
+            recorder.scene(root / "COCO" / FEATURES / f"{name}.h5", scene)
             sentences = [{"raw": text, "sentid": 10 * number + i} for i, text in enumerate(say.captions(scene))]
             images.append({"split": split, "filename": f"{name}.jpg", "cocoid": number, "sentences": sentences})
             for index in range(4 if split == "train" else 2):
                 question, answer, kind = say.simple_question(scene, rng)
-                given = _ten_answers(answer, kind, rng)
+                answers = _ten_answers(answer, kind, rng)
                 item = {"question_id": 1000 * number + index, "question_type": question.split()[0], "answer_type": kind}
-                label = {a: _soft_score(given.count(a)) for a in sorted(set(given))}
+                label = {a: _soft_score(answers.count(a)) for a in sorted(set(answers))}
                 questions[split].append(
                     item | {"img_id": name, "sent": question, "label": label, "is_topk_optimal": label[answer] == 1.0}
                 )
                 votes = [
-                    {"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(given, start=1)
+                    {"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(answers, start=1)
                 ]
-                judged[folder].append(item | {"image_id": number, "multiple_choice_answer": answer, "answers": votes})
+                annotations_of[folder].append(
+                    item | {"image_id": number, "multiple_choice_answer": answer, "answers": votes}
+                )
     _json(root / "COCO" / "dataset_coco.json", {"dataset": "mini (synthetic)", "images": images})
     for split, items in questions.items():
         _json(root / "vqa" / f"karpathy_{split}.json", items)
-    for folder, annotations in judged.items():
+    for folder, annotations in annotations_of.items():
         _json(root / "vqa" / f"v2_mscoco_{folder}_annotations.json", {"annotations": annotations})
     _answer_tables(root / "vqa")
 
@@ -157,7 +129,7 @@ def _soft_score(votes: int) -> float:
     return (0.0, 0.3, 0.6, 0.9)[votes] if votes < 4 else 1.0
 
 
-def _write_gqa(root: Path, seen: Witness, rng: Random, times: int) -> None:
+def _write_gqa(root: Path, recorder: Recorder, rng: Random, times: int) -> None:
     number = 0
     for split, count in _sizes("gqa", times):
         items = []
@@ -165,7 +137,7 @@ def _write_gqa(root: Path, seen: Witness, rng: Random, times: int) -> None:
             number += 1
             scene = draw_scene(rng)
             name = f"n{number}" if split == "testdev" else str(number)
-            seen.scene(root / ("GQA" if split == "testdev" else "VG") / FEATURES / f"{name}.h5", scene)
+            recorder.scene(root / ("GQA" if split == "testdev" else "VG") / FEATURES / f"{name}.h5", scene)
             for index in range(2 if split == "testdev" else 6):
                 question, answer, _ = say.spatial_question(scene, rng)
                 item = {"img_id": name, "question_id": f"{number:06d}{index}", "sent": question, "label": {answer: 1.0}}
@@ -174,7 +146,7 @@ def _write_gqa(root: Path, seen: Witness, rng: Random, times: int) -> None:
     _answer_tables(root / "GQA")
 
 
-def _write_nlvr(root: Path, seen: Witness, rng: Random, times: int) -> None:
+def _write_nlvr(root: Path, recorder: Recorder, rng: Random, times: int) -> None:
     prefix = {"train": "train", "valid": "dev", "test": "test1"}
     for split, count in _sizes("nlvr", times):
         items = []
@@ -182,7 +154,7 @@ def _write_nlvr(root: Path, seen: Witness, rng: Random, times: int) -> None:
             text, truth, left, right = say.balanced_statement(rng)
             stem = f"{prefix[split]}-{index}-0"
             for side, scene in enumerate((left, right)):
-                seen.scene(root / "nlvr" / FEATURES / f"{stem}-img{side}.h5", scene)
+                recorder.scene(root / "nlvr" / FEATURES / f"{stem}-img{side}.h5", scene)
             items.append(
                 {
                     "uid": f"nlvr2_{split}_{index}",
@@ -196,9 +168,9 @@ def _write_nlvr(root: Path, seen: Witness, rng: Random, times: int) -> None:
         _json(root / "nlvr" / f"{split}.json", items)
 
 
-def _write_clips(root: Path, seen: Witness, rng: Random, kind: str, times: int) -> None:
+def _write_clips(root: Path, recorder: Recorder, rng: Random, kind: str, times: int) -> None:
     """Write the videos of one source, their subtitles, and the tasks asked about them."""
-    spoken: list[dict[str, Any]] = []
+    transcripts: list[dict[str, Any]] = []
     tasks: dict[str, list[dict[str, Any]]] = {}
     number = 0
     for split, count in _sizes(kind, times):
@@ -206,15 +178,15 @@ def _write_clips(root: Path, seen: Witness, rng: Random, kind: str, times: int) 
             number += 1
             clip = draw_clip(rng, kind)
             name = {"tv": f"s01e01_seg01_clip_{number:05d}", "how2": str(number), "yc2": f"mini{number:05d}_0"}[kind]
-            seen.clip(root / "video" / "vis_features" / kind / "clip-vit" / f"{name}.npz", clip)
+            recorder.clip(root / "video" / "vis_features" / kind / "clip-vit" / f"{name}.npz", clip)
             lines = [
                 {"text": t, "start": float(i), "end": float(i + 1)} for i, t in enumerate(say.subtitles(clip, rng))
             ]
-            spoken.append({"vid_name": name, "sub": lines})
+            transcripts.append({"vid_name": name, "sub": lines})
             for task, file, record in _about(clip, name, number, split, rng):
                 tasks.setdefault(f"{task}/{task}_{file}", []).append(record)
     ann = root / "video" / "ann"
-    _jsonl(ann / f"{kind}_subtitles.jsonl", spoken)
+    _jsonl(ann / f"{kind}_subtitles.jsonl", transcripts)
     for path, records in tasks.items():
         _jsonl(ann / f"{path}.jsonl", records)
 

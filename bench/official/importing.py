@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import methods
-from bench import backbones, official, tasks
-from bench.config import Run, resolve, split_settings
+from bench import backbones, official, suites, tasks
+from bench.config import Run, Settings, resolve
 from bench.errors import UsageError
 from bench.files import explain_write_errors, write_json
 from bench.official.method_names import resolve_official_name
@@ -57,14 +57,14 @@ def import_checkpoint(
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another folder with --out")
     requested = resolve_official_name(method)
-    recipe_fields, options = split_settings(settings or {}, [requested.name])
-    names = tuple(tasks.get(name).name for name in task_names) or tuple(task.name for task in tasks.suite(suite))
+    given = Settings.classify(settings or {}, [requested.name])
+    names = tuple(tasks.get(name).name for name in task_names) or suites.get(suite).official_tasks
     tensors = read_checkpoint(checkpoint)
     tokenizer = backbones.tokenizer(backbone)
     loaded = official.read(
         tensors,
         backbone=backbone,
-        method=methods.get(requested.name, **options),
+        method=methods.get(requested.name, **given.options),
         feat_dim=infer_feat_dim(tensors),
         tasks=names,
     )
@@ -83,8 +83,7 @@ def import_checkpoint(
         data=data,
         recipe=recipe,
         tasks_=names,
-        settings={f"recipe.{key}": value for key, value in recipe_fields.items()}
-        | {f"method.{key}": value for key, value in resolved.overrides.items()},
+        settings=Settings(given.recipe, resolved.overrides),
         label=f"{resolved.name} (official)",
     )
     with _appearing(out) as draft:

@@ -1,4 +1,5 @@
-"""The language of ablations: axes, steps in common, named deltas, filters, names. Knows no method and no recipe.
+"""The language of ablations: axes, steps in common, named deltas, filters, names. It knows no method and
+no recipe.
 
 A cell changes some settings of its base. Its name is the base's, then a word for each setting that differs from the
 base's own (``vl-pet-large,rank=24,heads=2``), or for each delta (``vl-pet-large,-gate``); the same on every machine.
@@ -63,15 +64,15 @@ def solved(point: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         LookupError: the base has no value of that name.
     """
-    known = dict(base) | {name: value for name, value in point.items() if not is_expression(value)}
-    found = {}
+    values = dict(base) | {name: value for name, value in point.items() if not is_expression(value)}
+    point_values = {}
     for name, value in point.items():
-        found[name] = known[name] = _value(_parsed(value), known) if is_expression(value) else value
-    return found
+        point_values[name] = values[name] = _value(_parsed(value), values) if is_expression(value) else value
+    return point_values
 
 
 def is_expression(value: Any) -> bool:
-    """Return whether a value is to be computed."""
+    """Return whether a value is an expression, which is computed from the base's settings."""
     return isinstance(value, str) and value.startswith(EXPRESSION)
 
 
@@ -91,17 +92,17 @@ def _parsed(text: str) -> ast.expr:
     return tree
 
 
-def _value(node: ast.AST, known: Mapping[str, Any]) -> Any:
+def _value(node: ast.AST, values: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.UnaryOp):
-        return -_value(node.operand, known)
+        return -_value(node.operand, values)
     if isinstance(node, ast.BinOp):
-        return OPERATORS[type(node.op)](_value(node.left, known), _value(node.right, known))
+        return OPERATORS[type(node.op)](_value(node.left, values), _value(node.right, values))
     assert isinstance(node, ast.Name)
-    if node.id not in known:
+    if node.id not in values:
         raise LookupError(f"{node.id!r} has no value in the base")
-    return known[node.id]
+    return values[node.id]
 
 
 def written(value: Any) -> str:
@@ -129,7 +130,7 @@ def words(changes: Mapping[str, Any]) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """Part a filter or a name at its commas, but for those inside parentheses.
+    """Split a filter or a name at its commas, except for those inside parentheses.
 
     >>> terms("lora,gate_input=cat(x,h)")
     ['lora', 'gate_input=cat(x,h)']
@@ -139,7 +140,7 @@ def terms(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class NamedCell:
-    """What filters know of a cell: its name, the terms that hold of it, and whether it is a base."""
+    """A cell as filters see it: its name, the terms that are true of it, and whether it is a base."""
 
     name: str
     facts: frozenset[str]
@@ -147,7 +148,7 @@ class NamedCell:
 
 
 def stay(cells: Sequence[NamedCell], only: Sequence[str], but: Sequence[str]) -> list[bool]:
-    """Say of each cell whether the filters leave it.
+    """Return, for each cell, whether the filters keep it.
 
     A filter is a cell's name, or terms that must all hold of it: a word of its name, or ``key=value``, where the value
     may have wildcards. A base stays; another cell stays if it meets one of ``only``, if any, and none of ``but``.

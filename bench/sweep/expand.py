@@ -1,13 +1,14 @@
 """From a sweep to its cells: which run each is, or why it cannot be had. Nothing is built and nothing is read."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import methods
-from bench import backbones, tasks
-from bench.config import Recipe, Run, recipe_for, recipe_names, recipe_table, resolve, split_settings
+from bench import backbones, suites, tasks
+from bench.config import Recipe, Run, Settings, classify_key, recipe_for, recipe_names, recipe_table, resolve
 from bench.errors import UsageError, unknown
+from bench.suites import Suite
 from bench.sweep.axes import NamedCell, grid, is_expression, names_in, solved, stay, words, written
 from bench.sweep.spec import Cell, Sweep, Variant, deltas
 from methods.core.errors import MethodError
@@ -18,10 +19,25 @@ LISTS = {"seed": "seeds", "suite": "suites", "backbone": "backbones"}  # fields 
 
 @dataclass(frozen=True)
 class Change:
-    """What a cell changes of its base: values on the axes, or the settings of a delta, whose word names it."""
+    """What a cell changes of its base: values on the axes, or the settings of a delta, whose word names it.
 
-    settings: Mapping[str, Any]
+    ``kinds`` says of each key, other than PLACES, whether it is a recipe field or an option, and its plain name.
+    """
+
+    values: Mapping[str, Any]
     word: str = ""
+    kinds: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def settings(self, values: Mapping[str, Any]) -> Settings:
+        """Return those of the change's values that are recipe fields and options, once they are computed."""
+        classified: dict[str, dict[str, Any]] = {"recipe": {}, "options": {}}
+        for key, (kind, name) in self.kinds.items():
+            if key in values:
+                classified[kind][name] = values[key]
+        return Settings(**classified)
+
+
+BASE = Change({})
 
 
 def expand(sweep: Sweep) -> list[Cell]:
@@ -34,86 +50,121 @@ def expand(sweep: Sweep) -> list[Cell]:
         UsageError: an unknown name or setting, or a value of the wrong type; nothing has run yet.
         MethodError: an unknown method, an option that none of the methods has, or an option's value of the wrong type.
     """
-    chosen = [Variant(label="", method=name) for name in _methods(sweep)] + list(sweep.variant)
-    if not chosen:
+    variants = [Variant(label="", method=name) for name in _methods(sweep)] + list(sweep.variant)
+    if not variants:
         raise UsageError(f"sweep {sweep.name!r} names no method; add methods = [...] or --methods")
-    everyone = _checked(sweep, chosen)
-    changes = list(_changes(sweep))
+    layers = _Layers(sweep, variants)
+    changes = [BASE, *_changes(sweep, layers.method_names)]
     cells: dict[tuple[str, str], Cell] = {}
     for backbone in sweep.backbones:
         for suite in _suites(sweep):
-            for variant in chosen:
-                place = _Place(sweep, backbone, suite, variant, everyone)
-                for cell in place.cells(changes):
+            for variant, settings in layers.variants:
+                for cell in _Base(layers, backbone, suite, variant, settings).cells(changes):
                     key = (cell.run_id, cell.base)
                     before = cells.setdefault(key, cell)
                     if not before.point:
                         cells[key] = replace(before, point=cell.point)
     if not cells:
         raise UsageError(f"sweep {sweep.name!r} selects nothing: no backbone, suite or seed, or no suite has the tasks")
-    left = stay([_named(cell) for cell in cells.values()], sweep.only, sweep.but)
-    if not any(left):
+    stays = stay([_named(cell) for cell in cells.values()], sweep.only, sweep.but)
+    if not any(stays):
         raise UsageError(f"sweep {sweep.name!r}: its filters leave no cell")
-    return [cell for cell, stays in zip(cells.values(), left, strict=True) if stays]
+    return [cell for cell, is_left in zip(cells.values(), stays, strict=True) if is_left]
 
 
 def _methods(sweep: Sweep) -> list[str]:
     return methods.names() if sweep.methods == ("all",) else [methods.get(name).name for name in sweep.methods]
 
 
-def _suites(sweep: Sweep) -> list[str]:
-    """The suites that have one of the wanted tasks, if only some are wanted."""
-    return [s for s in sweep.suites if not sweep.tasks or set(tasks.names(s)) & set(sweep.tasks)]
+def _suites(sweep: Sweep) -> list[Suite]:
+    """Return the suites of a sweep: only those that have one of the wanted tasks, if tasks are wanted.
+
+    A sweep that names no suite means the suites of its tasks, or else the built-in ones: which plug-ins are installed
+    must not change what it stands for.
+    """
+    wanted = [suites.get(tasks.get(name).suite).name for name in sweep.tasks]
+    names = sweep.suites or [name for name in suites.names() if name in (wanted or suites.built_in())]
+    return [suites.get(name) for name in names if not wanted or name in wanted]
 
 
-def _checked(sweep: Sweep, chosen: list[Variant]) -> list[str]:
-    """Check every name and setting of a sweep, and return the names of its methods."""
-    for suite in sweep.suites:
-        tasks.suite(suite)
-    for name in sweep.tasks:
-        tasks.get(name)
-    if sweep.recipe:
-        recipe_table(sweep.recipe)
-    named = [value for value in sweep.axes.get("method", ()) if not is_expression(value)]
-    everyone = [methods.get(name).name for name in [*(v.method for v in chosen), *named]]
-    _check_settings(sweep.set, everyone)
-    _check_settings(sweep.given, everyone)
-    for variant in chosen:
-        _check_settings(variant.set, [variant.method])
-    for key, settings in sweep.per.items():
+class _Layers:
+    """The settings of a sweep, checked and classified once, the later the stronger."""
+
+    def __init__(self, sweep: Sweep, variants: Sequence[Variant]) -> None:
+        self.sweep = sweep
+        if sweep.recipe:
+            recipe_table(sweep.recipe)
+        for name in sweep.suites:
+            suites.get(name)
+        on_axis = [value for value in sweep.axes.get("method", ()) if not is_expression(value)]
+        self.method_names = [methods.get(name).name for name in [*(v.method for v in variants), *on_axis]]
+        self._set = _checked(sweep.set, self.method_names)
+        self._given = _checked(sweep.given, self.method_names)
+        self.variants = [(variant, _checked(variant.set, [variant.method])) for variant in variants]
+        self._per = {key: _checked(settings, self._methods_of(key)) for key, settings in sweep.per.items()}
+
+    def _methods_of(self, key: str) -> list[str]:
+        """Return the methods that a table of ``[per]`` is for."""
         if key in methods.names():
-            _check_settings(settings, [key])
-        elif key in tasks.suites() or key in recipe_names() or key == sweep.recipe:
-            _check_settings(settings, everyone)
-        else:
-            raise unknown("name in [per]", key, [*tasks.suites(), *recipe_names(), *everyone])
-    for change in _changes(sweep):
-        _check_change(change, everyone)
-    return everyone
+            return [key]
+        recipes = [*recipe_names(), *filter(None, [self.sweep.recipe])]
+        if key not in [*suites.names(), *recipes]:
+            raise unknown("name in [per]", key, [*suites.names(), *recipe_names(), *self.method_names])
+        return self.method_names
+
+    def merged(self, suite: str, recipe: str, method: str) -> Settings:
+        """Return the settings of a method, before those of a variant."""
+        settings = self._set
+        for key in (suite, recipe, method):
+            settings |= self._per.get(key, Settings())
+        return settings | self._given
 
 
-def _check_settings(settings: Mapping[str, Any], everyone: list[str]) -> None:
-    for key, value in split_settings(settings, everyone)[1].items():
-        for entry in (methods.get(name).entry for name in everyone):
+def _checked(settings: Mapping[str, Any], method_names: Sequence[str]) -> Settings:
+    """Classify settings, and check the values of the options in every method that has them."""
+    classified = Settings.classify(settings, method_names)
+    for key, value in classified.options.items():
+        for entry in (methods.get(name).entry for name in method_names):
             if key in entry.types:
                 entry.check(key, value)
+    return classified
 
 
-def _check_change(change: Change, everyone: list[str]) -> None:
+def _changes(sweep: Sweep, method_names: Sequence[str]) -> Iterator[Change]:
+    """Yield the changes that a sweep makes to every base, checked and classified."""
+    named = deltas(sweep) if sweep.drop or sweep.add else {}
+    for sign, wanted, kind in (("-", sweep.drop, "drop"), ("+", sweep.add, "add")):
+        for item in wanted:
+            parts = item.split("+")
+            values: dict[str, Any] = {}
+            for name in parts:
+                if name not in named or not getattr(named[name], kind):
+                    raise unknown(f"delta to {kind}", name, [n for n, d in named.items() if getattr(d, kind)])
+                values |= getattr(named[name], kind)
+            yield _change(values, method_names, "".join(sign + name for name in parts))
+    if sweep.axes:
+        for values in grid(sweep.axes, sweep.steps):
+            yield _change(values, method_names)
+
+
+def _change(values: Mapping[str, Any], method_names: Sequence[str], word: str = "") -> Change:
     """Check the names of a change, and the literal values: one that no method takes is an error."""
-    for key in set(LISTS) & set(change.settings):
+    for key in set(LISTS) & set(values):
         raise UsageError(f"axis {key!r}: a difference is made within one {key}; write {LISTS[key]} = [...] instead")
-    options = split_settings(_settings(change.settings), everyone)[1]
-    known = {*Recipe.options(), *(key for name in everyone for key in methods.get(name).entry.types)}
-    for key, value in change.settings.items():
+    kinds = {key: classify_key(key, method_names) for key in values if key not in PLACES}
+    entries = [methods.get(name).entry for name in method_names]
+    names = {*Recipe.options(), *(key for entry in entries for key in entry.types)}
+    for key, value in values.items():
         if is_expression(value):
-            for name in sorted(names_in(value) - known - {"method", "backbone", "suite"} - set(change.settings)):
-                raise unknown(f"name in {key} = {value!r}", name, sorted(known))
-    for key, value in options.items():
-        having = [methods.get(name).entry for name in everyone if key in methods.get(name).entry.types]
-        faults = [] if is_expression(value) else [fault for entry in having if (fault := _fault(entry, key, value))]
-        if faults and len(faults) == len(having):
-            raise faults[0]
+            for name in sorted(names_in(value) - names - {"method", "backbone", "suite"} - set(values)):
+                raise unknown(f"name in {key} = {value!r}", name, sorted(names))
+        elif key in kinds and kinds[key][0] == "options":
+            option = kinds[key][1]
+            offering = [entry for entry in entries if option in entry.types]
+            faults = [fault for entry in offering if (fault := _fault(entry, option, value))]
+            if faults and len(faults) == len(offering):
+                raise faults[0]
+    return Change(values, word, kinds)
 
 
 def _fault(entry: Any, key: str, value: Any) -> MethodError | None:
@@ -124,26 +175,6 @@ def _fault(entry: Any, key: str, value: Any) -> MethodError | None:
     return None
 
 
-def _settings(change: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a change that is recipe fields and options."""
-    return {key: value for key, value in change.items() if key not in PLACES}
-
-
-def _changes(sweep: Sweep) -> Iterator[Change]:
-    known = deltas(sweep) if sweep.drop or sweep.add else {}
-    for sign, wanted, kind in (("-", sweep.drop, "drop"), ("+", sweep.add, "add")):
-        for item in wanted:
-            parts = item.split("+")
-            settings: dict[str, Any] = {}
-            for name in parts:
-                if name not in known or not getattr(known[name], kind):
-                    raise unknown(f"delta to {kind}", name, [n for n, d in known.items() if getattr(d, kind)])
-                settings |= getattr(known[name], kind)
-            yield Change(settings, "".join(sign + name for name in parts))
-    if sweep.axes:
-        yield from map(Change, grid(sweep.axes, sweep.steps))
-
-
 def _named(cell: Cell) -> NamedCell:
     facts = {"method": cell.method, "backbone": cell.backbone, "suite": cell.suite, "seed": cell.seed, **cell.point}
     pairs = {f"{key}={written(value)}" for key, value in facts.items()}
@@ -151,105 +182,97 @@ def _named(cell: Cell) -> NamedCell:
     return NamedCell(cell.label, frozenset(pairs | {word}), is_base=cell.label == cell.base)
 
 
-class _Place:
-    """A base on one backbone and suite: its settings, and the cells that change them."""
+class _Base:
+    """A method or variant on one backbone and suite, and the cells that change it."""
 
-    def __init__(self, sweep: Sweep, backbone: str, suite: str, variant: Variant, everyone: list[str]) -> None:
-        self.sweep, self.backbone, self.suite, self.variant, self.everyone = sweep, backbone, suite, variant, everyone
+    def __init__(self, layers: _Layers, backbone: str, suite: Suite, variant: Variant, settings: Settings) -> None:
+        self.layers, self.sweep = layers, layers.sweep
+        self.backbone, self.suite, self.variant, self.settings = backbone, suite, variant, settings
         self.method = methods.get(variant.method).name
-        self.tasks = tuple(name for name in tasks.names(suite) if name in sweep.tasks)
-        self.known: dict[str, Any] = {}
-        probe, self.reason = self.run({}, 0, variant.label or None)
+        self.tasks = suite.select(name for name in self.sweep.tasks if tasks.get(name).suite == suite.name)
+        probe, self.reason = self.run({}, Settings(), 0, variant.label or None)
         self.label = variant.label or (probe.title if probe else self.method)
-        if probe:
-            self.known = self.values(probe)
+        self.values = _values(probe) if probe else {}
 
-    def cells(self, changes: list[Change]) -> Iterator[Cell]:
-        """Yield the base's cells, one per seed, then those of each change."""
-        ablation = self.sweep.is_ablation
-        at = {key: self.known[key] for key in self.sweep.axes if key in self.known}
-        yield from self.seeds({}, self.variant.label or None, self.label, at)
-        for change in changes if ablation else []:
-            point, reason = dict(change.settings), ""
-            try:
-                point = solved(point, self.known)
-            except (LookupError, ArithmeticError, TypeError) as fault:
-                reason = self.reason or f"no value: {fault}"
+    def cells(self, changes: Sequence[Change]) -> Iterator[Cell]:
+        """Yield the cells of every change, one per seed; the first change is that which changes nothing."""
+        for change in changes:
+            point, reason = self.solved(change)
             differing = self.differing(point)
-            if change.word and not differing:
-                reason = f"{self.label} is so already"
-            head = differing.get("method", self.label)
-            label = ",".join([head, *([change.word] if change.word else words(differing))])
-            yield from self.seeds(differing, label, label, {} if change.word else point, reason)
+            label, title = self.label, self.variant.label or None
+            if change is BASE:
+                point = {key: self.values[key] for key in self.sweep.axes if key in self.values}
+            else:
+                if change.word and not differing:
+                    reason = f"{self.label} is so already"
+                label = title = ",".join(
+                    [differing.get("method", self.label), *([change.word] if change.word else words(differing))]
+                )
+            settings = change.settings(differing)
+            for seed in self.sweep.seeds:
+                run, fault = (None, reason) if reason else self.run(differing, settings, seed, title)
+                yield Cell(
+                    method=run.method if run else differing.get("method", self.method),
+                    label=label,
+                    backbone=self.backbone,
+                    suite=self.suite.name,
+                    seed=seed,
+                    tasks=run.tasks if run else self.tasks,
+                    run=run,
+                    reason=fault,
+                    base=self.label if self.sweep.is_ablation else "",
+                    point={} if change.word else point,
+                    plot=self.sweep.plot,
+                )
+
+    def solved(self, change: Change) -> tuple[dict[str, Any], str]:
+        """Return the values of a change with expressions computed, or as they are and why they cannot be."""
+        point = dict(change.values)
+        if point.get("tasks") == []:  # none chosen: those of the suite
+            point["tasks"] = list(self.suite.official_tasks)
+        try:
+            return solved(point, self.values), ""
+        except (LookupError, ArithmeticError, TypeError) as fault:
+            return point, self.reason or f"no value: {fault}"
 
     def differing(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that are not the base's own; all of them where the method is another."""
-        other = point.get("method", self.method) != self.method
+        is_other = point.get("method", self.method) != self.method
         return {
             key: value
             for key, value in point.items()
-            if key not in self.known or value != self.known[key] or (other and key not in PLACES)
+            if key not in self.values or value != self.values[key] or (is_other and key not in PLACES)
         }
 
-    def seeds(
-        self, change: Mapping[str, Any], title: str | None, label: str, point: Mapping[str, Any], reason: str = ""
-    ) -> Iterator[Cell]:
-        """Yield a cell per seed."""
-        for seed in self.sweep.seeds:
-            run, fault = (None, reason) if reason else self.run(change, seed, title)
-            yield Cell(
-                method=run.method if run else change.get("method", self.method),
-                label=label,
-                backbone=self.backbone,
-                suite=self.suite,
-                seed=seed,
-                tasks=tuple(t.name for t in run.task_list) if run else self.tasks or tuple(tasks.names(self.suite)),
-                run=run,
-                reason=fault,
-                base=self.label if self.sweep.is_ablation else "",
-                point=point,
-                plot=self.sweep.plot,
-            )
-
-    def run(self, change: Mapping[str, Any], seed: int, label: str | None) -> tuple[Run | None, str]:
+    def run(
+        self, places: Mapping[str, Any], settings: Settings, seed: int, label: str | None
+    ) -> tuple[Run | None, str]:
         """Return the run with a change, or the reason why there is none."""
-        recipe = change.get("recipe", self.sweep.recipe)
+        recipe = places.get("recipe", self.sweep.recipe)
         try:
-            method = methods.get(change.get("method", self.method))
+            method = methods.get(places.get("method", self.method)).name
+            base = self.layers.merged(self.suite.name, recipe or recipe_for(self.backbone), method) | self.settings
             run = resolve(
                 self.backbone,
-                method.name,
-                self.suite,
+                method,
+                self.suite.name,
                 seed=seed,
-                data=change.get("data", self.sweep.data),
+                data=places.get("data", self.sweep.data),
                 recipe=recipe,
-                tasks_=tuple(change.get("tasks", self.tasks)),
-                settings=self.layered(method.entry, recipe or recipe_for(self.backbone), _settings(change)),
+                tasks_=places.get("tasks", self.tasks),
+                settings=base | settings,
                 label=label,
             )
         except MethodError as reason:
             return None, str(reason)
         return run, ""
 
-    def layered(self, entry: Any, recipe: str, change: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a cell, the later layers over the earlier ones, each under its full name."""
-        per = self.sweep.per
-        found: dict[str, Any] = {}
-        layers = [self.sweep.set, per.get(self.suite, {}), per.get(recipe, {}), per.get(entry.name, {})]
-        for layer in (*layers, self.sweep.given, self.variant.set, change):
-            found |= self.full(entry, layer)
-        return found
 
-    def full(self, entry: Any, layer: Mapping[str, Any]) -> dict[str, Any]:
-        """Return settings under their full names: ``recipe.KEY`` or ``method.KEY``."""
-        recipe, options = split_settings(layer, [*self.everyone, entry.name])
-        return {f"recipe.{k}": v for k, v in recipe.items()} | {f"method.{k}": v for k, v in options.items()}
-
-    def values(self, run: Run) -> dict[str, Any]:
-        """Return every value of a base that axes and expressions may name; options come before recipe fields."""
-        recipe = run.recipe.model_dump(by_alias=True)
-        options = methods.get(run.method, **run.overrides).options(backbones.shape(run.backbone))
-        place: dict[str, Any] = {"method": run.method, "backbone": run.backbone, "data": run.data, "suite": run.suite}
-        place |= {"tasks": list(run.tasks), "recipe": recipe["name"]}
-        full = {f"recipe.{k}": v for k, v in recipe.items()} | {f"method.{k}": v for k, v in options.items()}
-        return recipe | options | full | place
+def _values(run: Run) -> dict[str, Any]:
+    """Return every value of a base that axes and expressions may name; options come before recipe fields."""
+    recipe = run.recipe.model_dump(by_alias=True)
+    options = methods.get(run.method, **run.overrides).options(backbones.shape(run.backbone))
+    place: dict[str, Any] = {"method": run.method, "backbone": run.backbone, "data": run.data, "suite": run.suite}
+    place |= {"tasks": list(run.tasks), "recipe": recipe["name"]}
+    full = {f"recipe.{k}": v for k, v in recipe.items()} | {f"method.{k}": v for k, v in options.items()}
+    return recipe | options | full | place

@@ -1,4 +1,4 @@
-"""A sweep: what a person asks, and the cells that follow from it."""
+"""The schema of a sweep file, and of the cells that a sweep is expanded to."""
 
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Plot = Literal["curve", "heatmap", "bars"]
 
 
 class Variant(FrozenModel):
-    """A method with settings of its own, under a label of its own."""
+    """A method with further settings, which tables list under a label."""
 
     label: str
     method: str
@@ -36,8 +36,9 @@ class NamedDelta(FrozenModel):
 class Sweep(FrozenModel):
     """The fields of a sweep file. The runs are the product backbones x (methods, variants) x suites x seeds.
 
-    ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method name, the later the stronger;
-    ``given``, the settings of the command line, is stronger than both.
+    ``suites``, if empty, are those of the ``tasks``, and without tasks the built-in ones. ``tasks``, if empty, are the
+    official ones of each suite. ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method
+    name, the later the stronger; ``given``, the settings of the command line, is stronger than both.
 
     With ``axes``, ``drop`` or ``add`` every method and variant is a base, and each base has further cells: the points
     of the axes' product, and one cell for each name in ``drop`` and ``add`` (``"a+b"`` drops both). An axis is a
@@ -51,7 +52,7 @@ class Sweep(FrozenModel):
     question: str = ""
     backbones: tuple[str, ...] = ("mini-bart",)
     methods: tuple[str, ...] = ()
-    suites: tuple[str, ...] = ("image-text", "video-text")
+    suites: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (1,)
     recipe: str | None = None
@@ -71,13 +72,13 @@ class Sweep(FrozenModel):
 
     @property
     def is_ablation(self) -> bool:
-        """Whether the sweep asks for differences to a base."""
+        """Whether the sweep reports differences to a base."""
         return bool(self.axes or self.drop or self.add)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned cell: a run, or the reason why this combination cannot be had.
+    """One planned cell: a run, or the reason why there is none for this combination.
 
     ``base`` is the label of the cell that its difference refers to, "" where the sweep asks for none; ``point`` its
     values on the sweep's axes.

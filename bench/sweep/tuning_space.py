@@ -23,20 +23,24 @@ def space(texts: Sequence[str]) -> dict[str, "BaseDistribution"]:
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    found: dict[str, BaseDistribution] = {}
+    distributions: dict[str, BaseDistribution] = {}
     for text in texts:
         key, _, values = text.partition("=")
         first, dots, last = values.partition("..")
         if not dots:
-            found[key] = CategoricalDistribution([parse_setting(f"{key}={value}")[1] for value in terms(values)])
+            distributions[key] = CategoricalDistribution(
+                [parse_setting(f"{key}={value}")[1] for value in terms(values)]
+            )
             continue
         low, high = parse_setting(f"{key}={first}")[1], parse_setting(f"{key}={last}")[1]
         if not isinstance(low, int | float) or not isinstance(high, int | float) or low >= high:
             raise UsageError(f"--space {text!r}: expected KEY=LOW..HIGH with two numbers, for example lr=1e-4..1e-2")
         log = low > 0 and high >= DECADE * low
-        whole = isinstance(low, int) and isinstance(high, int)
-        found[key] = IntDistribution(int(low), int(high), log=log) if whole else FloatDistribution(low, high, log=log)
-    return found
+        is_integer = isinstance(low, int) and isinstance(high, int)
+        distributions[key] = (
+            IntDistribution(int(low), int(high), log=log) if is_integer else FloatDistribution(low, high, log=log)
+        )
+    return distributions
 
 
 def configurations(
@@ -45,7 +49,7 @@ def configurations(
     """Draw configurations; the same arguments give the same ones. A grid has all combinations of choices.
 
     Raises:
-        UsageError: a grid over a range, or with another number of points than asked for.
+        UsageError: a grid over a range, or with another number of points than wanted.
     """
     import optuna
     from optuna.distributions import CategoricalDistribution
@@ -85,7 +89,7 @@ def _suggested(trial: Any, key: str, among: Any) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """Three digits are enough for a setting, and can be typed."""
+    """Round a number to three significant digits, which are enough for a setting and can be typed."""
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 

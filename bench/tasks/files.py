@@ -11,10 +11,10 @@ from bench.errors import UsageError
 class JsonRecord:
     """One JSON object of a file; looking up a key checks that it is there and has the type it should have."""
 
-    def __init__(self, content: Any, file: Path, where: str) -> None:
+    def __init__(self, content: Any, file: Path, place: str) -> None:
         if not isinstance(content, dict):
-            raise UsageError(f"{file}: {where} is {type(content).__name__}, expected an object with named fields")
-        self.content, self.file, self.where = content, file, where
+            raise UsageError(f"{file}: {place} is {type(content).__name__}, expected an object with named fields")
+        self.content, self.file, self.place = content, file, place
 
     def __contains__(self, key: str) -> bool:
         return key in self.content
@@ -31,13 +31,13 @@ class JsonRecord:
         return value
 
     def items(self, key: str) -> Iterator["JsonRecord"]:
-        """Yield the objects of a list-valued key."""
+        """Yield the objects in the list under a key."""
         for index, item in enumerate(self.get(key, list)):
-            yield JsonRecord(item, self.file, f"{self.where}, {key}[{index}]")
+            yield JsonRecord(item, self.file, f"{self.place}, {key}[{index}]")
 
     def fault(self, message: str) -> UsageError:
         """Return the error for something wrong with this record."""
-        return UsageError(f"{self.file}: {self.where}: {message}")
+        return UsageError(f"{self.file}: {self.place}: {message}")
 
 
 def load_json(file: Path) -> Any:
@@ -94,8 +94,10 @@ def soft_label(record: JsonRecord) -> tuple[tuple[str, float], ...]:
 
 
 def answer_tables(folder: Path) -> None:
-    """Check that the answer vocabularies beside the questions are each other's inverse; the generative tasks do not use
-    them otherwise."""
+    """Check that the two answer vocabularies beside the questions are the inverse of each other.
+
+    The tasks generate their answers and use the vocabularies for nothing else.
+    """
     to_label = json_object(folder / "trainval_ans2label.json").content
     file = folder / "trainval_label2ans.json"
     to_answer = load_json(file)
@@ -115,12 +117,12 @@ def grid_folder(root: Path, source: str) -> str:
     """Return the feature folder of an image source, relative to the data root: that of CLIP RN101, or the only other
     one where that is not there; UsageError where there is a choice of others."""
     folder, usual = f"{source}/clip_features", "data_clip_RN101_att"
-    found = sorted(path.name for path in (root / folder).glob("data_clip_*_att"))
-    if usual in found or not found:
+    folders = sorted(path.name for path in (root / folder).glob("data_clip_*_att"))
+    if usual in folders or not folders:
         return f"{folder}/{usual}"
-    if len(found) > 1:
-        raise UsageError(f"{root / folder}: has {' and '.join(found)} but no {usual}; leave one of them there")
-    return f"{folder}/{found[0]}"
+    if len(folders) > 1:
+        raise UsageError(f"{root / folder}: has {' and '.join(folders)} but no {usual}; leave one of them there")
+    return f"{folder}/{folders[0]}"
 
 
 def frames_file(source: str, video: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, DistributedSampler
 
-from bench import tasks
+from bench import suites, tasks
 from bench.data import batches
 from bench.data.batches import TokenizedSplit, schedule
 from bench.data.features import FeatureStore
@@ -188,8 +188,9 @@ def test_features_of_another_shape_are_named(monkeypatch: pytest.MonkeyPatch, li
 @pytest.mark.parametrize("name", tasks.names())
 def test_every_task_makes_batches_from_its_official_files(tiny_root: Path, name: str) -> None:
     task = tasks.get(name)
+    kind = suites.get(task.suite).features.kind
     data = TokenizedSplit(
-        task, task.read(tiny_root, "train"), Letters(), FeatureStore(tiny_root, n_frames=16), prefix=True
+        task, task.read(tiny_root, "train"), Letters(), FeatureStore(tiny_root, kind, n_frames=16), prefix=True
     )
     seen = [i for index in range(-(-len(data) // 8)) for i in data.batch(0, index, 8, seed=0).ids]
     assert sorted(seen) == list(range(len(data)))

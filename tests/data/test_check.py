@@ -13,13 +13,18 @@ from bench.data.check import check, fingerprint
 SUITES = ["image-text", "video-text"]
 
 
+def check_all(root: Path) -> tuple[list[str], list[str]]:
+    (right, wrong), (also_right, also_wrong) = (check(root, suite) for suite in SUITES)
+    return right + also_right, wrong + also_wrong
+
+
 @pytest.fixture
 def root(tiny_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_root, tmp_path / "root"))
 
 
 def test_a_whole_root_has_no_fault(tiny_root: Path) -> None:
-    right, wrong = check(tiny_root, SUITES)
+    right, wrong = check_all(tiny_root)
     assert wrong == []
     assert len(right) == 23  # eight tasks, three splits each, GQA two
     assert "gqa train: 54 examples (train + valid)" in right
@@ -27,7 +32,7 @@ def test_a_whole_root_has_no_fault(tiny_root: Path) -> None:
 
 def test_other_numbers_than_the_official_ones_are_told_of_real_data(root: Path) -> None:
     (root / "mini.json").unlink()
-    right, wrong = check(root, SUITES)
+    right, wrong = check_all(root)
     assert wrong == []
     assert "gqa train: 54 examples (train + valid); the official files have 1,075,062" in right
     assert any(line.startswith("yc2c train:") and line.endswith("; the official files have 10,337") for line in right)
@@ -36,8 +41,8 @@ def test_other_numbers_than_the_official_ones_are_told_of_real_data(root: Path) 
 
 def test_only_the_suites_asked_for_are_read(root: Path) -> None:
     shutil.rmtree(root / "video")
-    assert check(root, ["image-text"])[1] == []
-    assert len(check(root, ["video-text"])[1]) == 12
+    assert check(root, "image-text")[1] == []
+    assert len(check(root, "video-text")[1]) == 12
 
 
 def test_a_broken_record_is_named_and_the_rest_is_still_checked(root: Path) -> None:
@@ -45,7 +50,7 @@ def test_a_broken_record_is_named_and_the_rest_is_still_checked(root: Path) -> N
     records = json.loads(file.read_text())
     del records[2]["sent"]
     file.write_text(json.dumps(records))
-    right, wrong = check(root, ["image-text"])
+    right, wrong = check(root, "image-text")
     assert len(wrong) == 1
     assert str(file) in wrong[0]
     assert "record 2" in wrong[0]
@@ -58,7 +63,7 @@ def test_every_feature_file_is_looked_for_not_only_a_sample(root: Path) -> None:
     lost = sorted(folder.iterdir())[-2:]
     for file in lost:
         file.unlink()
-    _, wrong = check(root, ["image-text"], sample=1)
+    _, wrong = check(root, "image-text", sample=1)
     assert len(wrong) == 1
     assert str(lost[0]) in wrong[0] or str(lost[1]) in wrong[0]
     assert "like 1 more" in wrong[0]
@@ -66,7 +71,7 @@ def test_every_feature_file_is_looked_for_not_only_a_sample(root: Path) -> None:
 
 def test_a_missing_feature_folder_is_told_once_per_split(root: Path) -> None:
     shutil.rmtree(root / "video" / "vis_features" / "yc2")
-    _, wrong = check(root, ["video-text"])
+    _, wrong = check(root, "video-text")
     assert [fault.split(":")[0] for fault in wrong] == ["yc2c train", "yc2c validation", "yc2c test"]
 
 
@@ -74,7 +79,7 @@ def test_features_of_another_kind_are_named(root: Path) -> None:
     for file in (root / "nlvr" / "clip_features" / "data_clip_RN101_att").iterdir():
         with h5py.File(file, "w") as store:
             store.create_dataset(f"{file.stem}/features", data=np.ones((9, 7), np.float16))
-    _, wrong = check(root, ["image-text"])
+    _, wrong = check(root, "image-text")
     assert [fault.split(":")[0] for fault in wrong] == ["nlvr train", "nlvr validation", "nlvr test"]
     assert "7 columns" in wrong[0]
 

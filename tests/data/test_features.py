@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import tasks
+from bench import suites
 from bench.data.features import FeatureStore, feat_dim, read_frames, read_grid, resize
 from bench.errors import UsageError
 from bench.tasks import Example
@@ -37,7 +37,7 @@ def test_a_grid_is_read_as_float32(tmp_path: Path, kind: type) -> None:
 def test_a_pair_keeps_its_order(tmp_path: Path) -> None:
     for name, value in (("left", 1.0), ("right", 2.0)):
         grid(tmp_path / f"{name}.h5", np.full((4, 3), value, np.float16))
-    read = FeatureStore(tmp_path).load(seeing("left.h5", "right.h5"))
+    read = FeatureStore(tmp_path, "grid").load(seeing("left.h5", "right.h5"))
     assert read.shape == (2, 4, 3)
     assert [part.max() for part in read] == [1.0, 2.0]
 
@@ -58,7 +58,7 @@ def test_frames_are_padded_or_pooled_like_torch_does(length: int, frames: int, s
 
 def test_videos_are_resized_when_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "clip.npz", features=np.ones((40, 5), np.float16))
-    read = FeatureStore(tmp_path, n_frames=64).load(seeing("clip.npz"))
+    read = FeatureStore(tmp_path, "frames", n_frames=64).load(seeing("clip.npz"))
     assert read.shape == (64, 5)
     assert read.dtype == np.float32
     assert read[:40].all()
@@ -69,7 +69,7 @@ def test_a_file_is_read_once_while_there_is_room(tmp_path: Path) -> None:
     names = [f"{i}.h5" for i in range(3)]
     for name in names:
         grid(tmp_path / name, np.ones((4, 4), np.float32))
-    roomy, tight = FeatureStore(tmp_path), FeatureStore(tmp_path, cache_bytes=2 * 64)
+    roomy, tight = FeatureStore(tmp_path, "grid"), FeatureStore(tmp_path, "grid", cache_bytes=2 * 64)
     for store in (roomy, tight):
         for name in names:
             store.load(seeing(name))
@@ -83,7 +83,7 @@ def test_a_file_is_read_once_while_there_is_room(tmp_path: Path) -> None:
 
 def test_a_file_larger_than_the_cache_is_read_all_the_same(tmp_path: Path) -> None:
     grid(tmp_path / "a.h5", np.ones((4, 4), np.float32))
-    store = FeatureStore(tmp_path, cache_bytes=10)
+    store = FeatureStore(tmp_path, "grid", cache_bytes=10)
     assert store.load(seeing("a.h5")).shape == store.load(seeing("a.h5")).shape == (4, 4)
 
 
@@ -126,11 +126,11 @@ def test_a_pair_of_uneven_grids_is_named(tmp_path: Path) -> None:
     grid(tmp_path / "left.h5", np.ones((49, 4)))
     grid(tmp_path / "right.h5", np.ones((36, 4)))
     with pytest.raises(UsageError, match=r"left\.h5 and right\.h5: .*\(49, 4\) and \(36, 4\)"):
-        FeatureStore(tmp_path).load(seeing("left.h5", "right.h5"))
+        FeatureStore(tmp_path, "grid").load(seeing("left.h5", "right.h5"))
 
 
 def test_the_width_of_a_suite_is_read_off_its_files(tiny_root: Path) -> None:
-    for suite in tasks.suites():
-        task = tasks.suite(suite)[-1]
-        example = task.read(tiny_root, "validation")[0]
-        assert feat_dim(tiny_root, suite) == FeatureStore(tiny_root).load(example).shape[-1]
+    for name in suites.names():
+        suite = suites.get(name)
+        example = suite.tasks[-1].read(tiny_root, "validation")[0]
+        assert feat_dim(tiny_root, name) == FeatureStore(tiny_root, suite.features.kind).load(example).shape[-1]

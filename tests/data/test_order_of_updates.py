@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import tasks
+from bench import suites, tasks
 from bench.config import Recipe
 from bench.data.batches import Batch, TokenizedSplit
 from bench.tasks import Example
@@ -39,7 +39,7 @@ def planned(sizes: tuple[int, ...], batch_size: int, epochs: int) -> tuple[Train
         examples = [Example(str(i), "q", (f"{i}",), (("a", 0.3), ("b", 0.6), ("c", 1.0))) for i in range(size)]
         data[name] = TokenizedSplit(tasks.get(name), examples, Letters(), Numbers(), prefix=True)
     recipe = Recipe(lr=1e-3, batch_size=batch_size, epochs=epochs)
-    return TrainingPlan.of(tasks.suite("image-text"), data, recipe), recipe
+    return TrainingPlan.of(suites.get("image-text").tasks, data, recipe), recipe
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -97,7 +97,7 @@ def test_a_number_of_steps_cuts_the_last_epoch() -> None:
     plan, recipe = planned((9, 7, 3, 5), 3, epochs=9)
     per_epoch = sum(plan.sizes.values())
     short = TrainingPlan.of(
-        tasks.suite("image-text"), dict(plan.data), recipe.model_copy(update={"steps": per_epoch + 2})
+        suites.get("image-text").tasks, dict(plan.data), recipe.model_copy(update={"steps": per_epoch + 2})
     )
     whole = list(islice(plan.batches(0, recipe, 1), per_epoch + 2))
     cut = list(short.batches(0, recipe, 1))

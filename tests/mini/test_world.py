@@ -1,6 +1,8 @@
 """The miniature world says only what is true, and the same seed says it again."""
 
+import dataclasses
 import hashlib
+import shutil
 from pathlib import Path
 from random import Random
 
@@ -8,11 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from bench.data.roots import generate
 from bench.mini import language as say
 from bench.mini import write as write_module
 from bench.mini.features import Camera
 from bench.mini.world import CELLS, COLOURS, MAX_FRAMES, MIN_FRAMES, SHAPES, VERSION, draw_clip, draw_scene
-from bench.mini.write import edition, ensure, write
+from bench.mini.write import write
+from bench.suites.miniature_world import MINIATURE
 
 SEEDS = range(300)
 
@@ -130,25 +134,25 @@ def test_the_same_seed_writes_the_same_root_and_another_seed_another(tmp_path: P
 
 def test_ensure_leaves_no_draft_behind_and_does_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_module, "SIZES", {k: dict.fromkeys(v, 2) for k, v in write_module.SIZES.items()})
-    root = ensure(tmp_path / "mini", 0)
+    root = generate(MINIATURE, tmp_path / "mini")
     before = sorted(p.stat().st_mtime_ns for p in root.rglob("*"))
-    ensure(root, 0)
+    generate(MINIATURE, root)
     assert sorted(p.stat().st_mtime_ns for p in root.rglob("*")) == before
     assert [p.name for p in tmp_path.iterdir()] == ["mini"]
 
 
-def test_a_changed_generator_writes_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_generator_writes_to_another_folder(tmp_path: Path) -> None:
     """Data that an earlier generator left in the cache are not taken for those of this one."""
-    here = edition()
-    for path in Path(write_module.__file__).parent.glob("*.py"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(write_module, "__file__", str(tmp_path / "write.py"))
-    assert edition() == here
-    for name in ("world", "language", "features", "write"):
-        with (tmp_path / f"{name}.py").open("a") as file:
+    copies = [shutil.copy(source, tmp_path) for source in MINIATURE.sources]
+    copied = dataclasses.replace(MINIATURE, sources=tuple(map(Path, copies)))
+    editions = [MINIATURE.edition, copied.edition]
+    for path in copied.sources:
+        with path.open("a") as file:
             file.write("# changed\n")
-        assert edition() != here
-        here = edition()
+        editions.append(copied.edition)
+    assert editions[0] == editions[1]
+    assert len(set(editions)) == 1 + len(copied.sources) == 5
+    assert all(edition.startswith(f"v{VERSION}-") for edition in editions)
 
 
 #: by version: a digest of the annotations of the tiny root, mean and deviation of the features of its first image

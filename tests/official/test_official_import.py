@@ -101,7 +101,9 @@ def test_an_imported_run_is_evaluated(made, tmp_path, tiny_root, feats, capsys):
     model = official.load(dict(sd), backbone=TINY[sd.family](**MORE[sd.family]), method=method, feat_dim=feats)
     model.n_boxes = run.recipe.n_boxes
     text, task = backbones.tokenizer(str(backbone)), next(t for t in run.task_list if t.name == PREDICTED)
-    data = TokenizedSplit(task, task.read(tiny_root, task.report_split), text, FeatureStore(tiny_root), prefix=True)
+    data = TokenizedSplit(
+        task, task.read(tiny_root, task.report_split), text, FeatureStore(tiny_root, "grid"), prefix=True
+    )
     assert run.recipe.task_prefix
     wanted = predict(model, task, data, text, run.recipe, torch.device("cpu"))
     assert [row["prediction"] for row in folder.read_predictions(PREDICTED)] == wanted

@@ -7,6 +7,7 @@ from typing import Any
 import fake_runs
 import pytest
 
+from bench import suites
 from bench.cli import main
 from bench.config import resolve
 from bench.data import held_out
@@ -15,7 +16,7 @@ from bench.records import load_results
 from bench.sweep.expand import expand
 from bench.sweep.spec import Sweep
 from bench.sweep.tuning_space import configurations, space, tuned
-from bench.tasks import get, suite
+from bench.tasks import get
 
 SPACE = ["lr=1e-4..1e-2", "warmup=0.0..0.2", "rank=2..8", "clip=1.0,5.0"]
 
@@ -70,7 +71,7 @@ def test_runs_that_tune_have_ids_of_their_own_and_say_so() -> None:
 
 @pytest.mark.parametrize("name", ["image-text", "video-text"])
 def test_tuning_never_sees_an_example_that_is_reported_or_trained_on(name: str, tiny_root: Path) -> None:
-    for task in suite(name):
+    for task in suites.get(name).tasks:
         parts = {split: held_out.read(task, tiny_root, split) for split in (held_out.TRAIN, held_out.TUNING)}
         reported = {example.id for example in task.read(tiny_root, task.report_split)}
         looks = {split: {e.visual[0] for e in examples} for split, examples in parts.items()}

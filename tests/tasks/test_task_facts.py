@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import tasks
+from bench import suites, tasks
 from bench.errors import UsageError
 from bench.metrics.caption import caption_scores
 from bench.tasks.nlvr import consistency_group
@@ -32,10 +32,12 @@ RULES = {
 
 
 def test_suites_in_the_official_order() -> None:
-    assert tasks.suites() == ["image-text", "video-text"]
-    assert [t.name for t in tasks.suite("image-text")] == ["vqa", "gqa", "nlvr", "caption"]
-    assert [t.name for t in tasks.suite("video-text")] == ["tvqa", "how2qa", "tvc", "yc2c"]
-    assert tasks.names() == [*tasks.names("image-text"), *tasks.names("video-text")]
+    assert suites.names() == list(suites.built_in()) == ["image-text", "video-text"]
+    assert suites.get("image-text").official_tasks == ("vqa", "gqa", "nlvr", "caption")
+    assert suites.get("video-text").official_tasks == ("tvqa", "how2qa", "tvc", "yc2c")
+    for name in suites.names():
+        assert tuple(task.name for task in suites.get(name).tasks) == suites.get(name).official_tasks
+    assert tasks.names() == suites.official_tasks() == [*tasks.names("image-text"), *tasks.names("video-text")]
 
 
 @pytest.mark.parametrize("name", PROMPTS)
@@ -59,20 +61,20 @@ def test_limits_loss_and_decoding(name: str) -> None:
 
 @pytest.mark.parametrize(("recipe", "sizes"), [(500, [500, 833, 166, 416]), (300, [300, 500, 100, 250])])
 def test_batch_sizes(recipe: int, sizes: list[int]) -> None:
-    assert [t.batch_size(recipe) for t in tasks.suite("image-text")] == sizes
-    assert [t.batch_size(50) for t in tasks.suite("video-text")] == [50] * 4
+    assert [t.batch_size(recipe) for t in suites.get("image-text").tasks] == sizes
+    assert [t.batch_size(50) for t in suites.get("video-text").tasks] == [50] * 4
 
 
 @settings(deadline=None)
 @given(st.integers(1, 5000))
 def test_batch_sizes_are_the_official_fractions(size: int) -> None:
     """``int(size * percent / 60)``, but never an empty batch."""
-    for task, percent in zip(tasks.suite("image-text"), (60, 100, 20, 50), strict=True):
+    for task, percent in zip(suites.get("image-text").tasks, (60, 100, 20, 50), strict=True):
         assert task.batch_size(size) == max(1, int(size * percent / 60))
 
 
 def test_what_tables_report() -> None:
-    shown = {t.name: (t.metric, t.report_split) for s in tasks.suites() for t in tasks.suite(s)}
+    shown = {t.name: (t.metric, t.report_split) for s in suites.names() for t in suites.get(s).tasks}
     assert shown == {
         "vqa": ("accuracy", "test"),
         "gqa": ("accuracy", "validation"),
@@ -89,7 +91,7 @@ def test_unknown_names_suggest_near_ones() -> None:
     with pytest.raises(UsageError, match="unknown task 'tvqaa'; did you mean 'tvqa'"):
         tasks.get("tvqaa")
     with pytest.raises(UsageError, match="unknown suite 'image_text'; did you mean 'image-text'"):
-        tasks.suite("image_text")
+        suites.get("image_text")
 
 
 def test_consistency_groups() -> None:

@@ -1,0 +1,24 @@
+"""The miniature of the two built-in suites: one synthetic world, written in the official formats of all eight tasks."""
+
+from pathlib import Path
+
+from bench import mini
+from bench.mini.world import FEATURE_COLUMNS, VERSION
+from bench.suites.suite import Miniature
+
+GENERATOR = ("world", "language", "features", "write")  # modules of bench.mini
+
+
+def _write(root: Path, seed: int) -> None:
+    from bench.mini.write import write
+
+    write(root, seed)
+
+
+MINIATURE = Miniature(
+    version=VERSION,
+    write=_write,
+    columns=FEATURE_COLUMNS,
+    name="mini",
+    sources=tuple(Path(mini.__file__).with_name(f"{name}.py") for name in GENERATOR),
+)

@@ -1,0 +1,1 @@
+"""What a plug-in of vlpet-bench may look like."""
