@@ -177,18 +177,18 @@ class Run(FrozenModel):
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that are sorted: fields of the recipe and options of the method, each under its own name."""
+    """Settings, classified: fields of the recipe and options of the method, each under its own name."""
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def sort(cls, settings: Mapping[str, Any], method_names: Sequence[str]) -> "Settings":
-        """Sort ``KEY: VALUE`` settings of runs of some methods; :func:`sort_key` says where a key belongs."""
+    def classify(cls, settings: Mapping[str, Any], method_names: Sequence[str]) -> "Settings":
+        """Classify ``KEY: VALUE`` settings for runs of some methods; :func:`classify_key` says where a key belongs."""
         recipe: dict[str, Any] = {}
         options: dict[str, Any] = {}
         for key, value in settings.items():
-            kind, name = sort_key(key, method_names)
+            kind, name = classify_key(key, method_names)
             (recipe if kind == "recipe" else options)[name] = value
         return cls(recipe, options)
 
@@ -197,7 +197,7 @@ class Settings:
         return Settings({**self.recipe, **stronger.recipe}, {**self.options, **stronger.options})
 
 
-def sort_key(key: str, method_names: Sequence[str]) -> tuple[Literal["recipe", "options"], str]:
+def classify_key(key: str, method_names: Sequence[str]) -> tuple[Literal["recipe", "options"], str]:
     """Say whether the key of a setting is a field of the recipe or an option of the methods, and its plain name.
 
     ``recipe.lr`` and ``method.rank`` say where they belong; a plain key goes where such a name exists.
@@ -287,7 +287,7 @@ def resolve(
         data: logical name of the data root; by default that which goes with the recipe.
         recipe: name of a packaged recipe or path of a TOML file; by default that which goes with the backbone.
         tasks_: the tasks of the suite to train, the official ones if empty.
-        settings: sorted settings, or ``KEY: VALUE`` pairs as a user writes them.
+        settings: classified settings, or ``KEY: VALUE`` pairs as a user writes them.
         label: what tables call the method.
 
     Raises:
@@ -297,7 +297,7 @@ def resolve(
     shape = backbones.shape(backbone)
     chosen_suite = suites.get(suite)
     if not isinstance(settings, Settings):
-        settings = Settings.sort(settings or {}, [method])
+        settings = Settings.classify(settings or {}, [method])
     chosen = methods.get(method, **settings.options)
     chosen.spec(shape)
     recipe = recipe or recipe_for(backbone)

@@ -160,8 +160,9 @@ def measure_first_step(context: RunContext, attached: AttachedModel, plan: train
     batch = next(plan.batches(0, recipe, context.run.seed)).to(machine.device)
     model.train()
     with machine.memory.phase("first_step"), dev.SavedActivations(model) as saved:
-        loss = plan.tasks[batch.task].loss
-        train.batch_loss(model, batch, loss, recipe, machine.device, attached.handle.penalties).backward()
+        train.batch_loss(
+            model, batch, plan.tasks[batch.task].loss, recipe, machine.device, attached.handle.penalties
+        ).backward()
     model.zero_grad(set_to_none=True)
     dev.set_rng_state(state)
     return saved.bytes

@@ -1,6 +1,6 @@
-"""What the harness adds to runs: claims, attempts, states and records of runs that do nothing; jobs of a cluster.
+"""The overhead of the harness: claims, attempts, states and records of runs that do nothing, and jobs on a cluster.
 
-Without Slurm's packages and root the second half is skipped.
+The benchmarks on a cluster are skipped where the Slurm of slurm/dev-cluster is not installed or the user is not root.
 """
 
 import os
@@ -22,34 +22,34 @@ import fake_runs  # noqa: E402
 from dev_slurm import DevSlurm, why_not  # noqa: E402
 
 RUNS = 40
-SECONDS = 1.0  # of a short run
+SECONDS = 1.0  # duration of a run on the cluster
 NODES = 4
 
 
-def make(count: int) -> list[Run]:
+def resolve_runs(count: int) -> list[Run]:
     return [resolve("mini-bart", "lora", "image-text", seed=seed, tasks_=("gqa",)) for seed in range(1, count + 1)]
 
 
 @pytest.mark.benchmark(group="a run that does nothing: claim, attempt, record")
 def test_overhead_per_run(benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
-    runs, number = iter(make(300)), 20
+    runs, per_round = iter(resolve_runs(300)), 20
     folders = iter(range(10**6))
 
-    def chunk() -> tuple[tuple[list[Run], Path], dict[str, object]]:
-        return ([next(runs) for _ in range(number)], tmp_path / str(next(folders))), {}
+    def next_round() -> tuple[tuple[list[Run], Path], dict[str, object]]:
+        return ([next(runs) for _ in range(per_round)], tmp_path / str(next(folders))), {}
 
-    def work(runs: list[Run], results: Path) -> None:
+    def work(round_runs: list[Run], results: Path) -> None:
         results.mkdir()
-        work_through(runs, Execution(), results)
+        work_through(round_runs, Execution(), results)
 
-    benchmark.pedantic(work, setup=chunk, rounds=10)
-    benchmark.extra_info["milliseconds_per_run"] = 1000 * benchmark.stats.stats.median / number
+    benchmark.pedantic(work, setup=next_round, rounds=10)
+    benchmark.extra_info["milliseconds_per_run"] = 1000 * benchmark.stats.stats.median / per_round
 
 
 @pytest.mark.benchmark(group="the states of 1000 runs that are done")
 def test_states_of_a_thousand_runs(benchmark, tmp_path: Path) -> None:
-    runs = make(1000)
+    runs = resolve_runs(1000)
     for run in runs:
         fake_runs.run_one(run, Execution(), tmp_path)
     assert benchmark.pedantic(lambda: {state(tmp_path, run).name for run in runs}, rounds=3) == {"done"}
@@ -69,7 +69,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevSlurm]:
 
 @pytest.fixture
 def on_cluster(cluster: DevSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A results folder; jobs do nothing but sleep."""
+    """A results folder for runs on the cluster, whose jobs do nothing but sleep."""
     cluster.settle()
     fake_runs.also_in_workers(tmp_path / "site", monkeypatch)
     monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
@@ -87,7 +87,7 @@ def submitter(results: Path, **fields: object):
 
 @pytest.mark.benchmark(group="submitting 1000 runs as one array")
 def test_submission(benchmark, on_cluster: Path, cluster: DevSlurm) -> None:
-    runs = make(1000)
+    runs = resolve_runs(1000)
     sent = benchmark.pedantic(lambda: submitter(on_cluster, array_parallelism=1).submit(runs), rounds=1)
     assert len(sent) == 1
     assert len(sent[0].jobs) == 1000
@@ -99,7 +99,7 @@ def test_submission(benchmark, on_cluster: Path, cluster: DevSlurm) -> None:
 def test_makespan(benchmark, on_cluster: Path, pack: int) -> None:
     from bench.sweep.slurm_monitor import SlurmMonitor
 
-    runs = make(RUNS)
+    runs = resolve_runs(RUNS)
     ends: list[float] = []
 
     def work() -> None:

@@ -1,4 +1,7 @@
-"""One training update per method: compare the ratios within a group, not seconds, which depend on the machine."""
+"""Time of a training update with each method, of assembling a batch, and of the vision-language wrapper.
+
+Compare ratios within a group; seconds depend on the machine.
+"""
 
 from pathlib import Path
 
@@ -27,7 +30,7 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
         task, task.read(root, "train"), backbones.tokenizer("mini-bart"), FeatureStore(root, "grid"), prefix=True
     )
     model = backbones.build("mini-bart", feat_dim=data.collate([0]).vis_feats.shape[-1]).train()
-    counted = methods.attach(model, method).count()
+    count = methods.attach(model, method).count()
     optimiser = optim.build(model, "adamw", run.recipe.lr, run.recipe.weight_decay)
     batch = data.batch(0, 0, 32, seed=1)
 
@@ -36,7 +39,7 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    benchmark.extra_info["trainable"] = counted.trainable
+    benchmark.extra_info["trainable"] = count.trainable
     benchmark.pedantic(step, rounds=20, warmup_rounds=3)
 
 

@@ -198,7 +198,7 @@ def test_settings_beat_recipes_and_epochs_replace_steps(tmp_path: Path) -> None:
 
 
 def test_settings_find_their_place() -> None:
-    found = Settings.sort({"lr": 1, "rank": 2, "recipe.clip": 3, "method.heads": 4}, ["vl-pet-large"])
+    found = Settings.classify({"lr": 1, "rank": 2, "recipe.clip": 3, "method.heads": 4}, ["vl-pet-large"])
     assert found == Settings({"lr": 1, "clip": 3}, {"rank": 2, "heads": 4})
     assert found | Settings({"lr": 2}, {"gate": "none"}) == Settings(
         {"lr": 2, "clip": 3}, {"rank": 2, "heads": 4, "gate": "none"}

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import bench
-from bench.backbones import builder
+from bench import backbones
 from bench.sweep.expand import expand
 from bench.sweep.spec import ABLATIONS, load, names
 
@@ -20,8 +20,8 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def test_ids_of_all_built_in_sweeps_are_those_of_an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = builder.shape
-    monkeypatch.setattr(builder, "shape", lambda name: shape(name.removeprefix("facebook/")))  # no hub here
+    shape = backbones.shape
+    monkeypatch.setattr(backbones, "shape", lambda name: shape(name.removeprefix("facebook/")))  # no hub here
     wanted = json.loads((FIXTURES / "ids.json").read_text())
     ids = {name: [cell.run_id for cell in expand(load(name))] for name in wanted}
     assert ids == wanted

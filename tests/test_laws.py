@@ -13,7 +13,10 @@ FORBIDDEN = [
     ("methods", ("bench",)),
     (
         "bench/report",
-        ("torch", "transformers", "methods", "bench.backbones", "bench.train", "bench.run", "bench.evaluate"),
+        (
+            *("torch", "transformers", "methods", "bench.backbones", "bench.train", "bench.run", "bench.evaluate"),
+            *("bench.tasks", "bench.metrics"),
+        ),
     ),
     ("bench/tasks", ("methods", "torch", "transformers")),
     ("bench/metrics", ("methods", "torch", "transformers")),

@@ -6,44 +6,60 @@ import torch
 from torch import Tensor, nn
 from transformers import BartConfig, BartForConditionalGeneration
 
-from bench.backbones.family import BackboneFamily, Joined, additive, extra_tokens, joint_mask, ones_before
+from bench.backbones.family import (
+    BackboneFamily,
+    JointEncoding,
+    additive_mask,
+    append_visual_mask,
+    extra_tokens,
+    prepend_prompt_mask,
+)
 
 
-def join(encoder: Any, ids: Tensor, mask: Tensor, visual: Tensor, prompt: Tensor | None = None) -> Joined:
-    """Encode ``[prompt ; text ; visual]``: only text gets positions, only visual tokens no embedding norm, everything
-    gets dropout."""
-    text = encoder.embed_tokens(ids) + encoder.embed_positions(ids)
+def encode_joint(
+    encoder: Any, input_ids: Tensor, attention_mask: Tensor, visual_tokens: Tensor, prompt: Tensor | None = None
+) -> JointEncoding:
+    """Encode ``[prompt ; text ; visual tokens]`` as the official VL-PET and VL-T5 code does.
+
+    Only the text has positions, the visual tokens skip the embedding norm, and dropout falls on everything.
+    """
+    text = encoder.embed_tokens(input_ids) + encoder.embed_positions(input_ids)
+    mask = attention_mask
     if prompt is not None:
-        text, mask = torch.cat([prompt.to(text.dtype), text], dim=1), ones_before(mask, prompt)
-    states = torch.cat([encoder.layernorm_embedding(text), visual.to(text.dtype)], dim=1)
+        text, mask = torch.cat([prompt.to(text.dtype), text], dim=1), prepend_prompt_mask(mask, prompt)
+    states = torch.cat([encoder.layernorm_embedding(text), visual_tokens.to(text.dtype)], dim=1)
     states = nn.functional.dropout(states, encoder.dropout, encoder.training)
-    mask = joint_mask(mask, visual)
-    hidden = additive(mask, states)
+    mask = append_visual_mask(mask, visual_tokens)
+    attention_bias = additive_mask(mask, states)
     for layer in encoder.layers:
-        states = layer(states, hidden)
+        states = layer(states, attention_bias)
     return states, mask
 
 
-def init_visual(module: nn.Module, config: Any) -> None:
-    """N(0, init_std^2) for weights and the order table, zero biases, neutral norms."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, 0.0, config.init_std)
-            nn.init.zeros_(part.bias)
-    nn.init.normal_(module.img_order_embedding.weight, 0.0, config.init_std)  # type: ignore[union-attr, arg-type]
+def init_projector(projector: nn.Module, config: Any) -> None:
+    """Draw weights and the image-order table from N(0, init_std²), as BART's own modules are; biases start at 0."""
+    for module in projector.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, config.init_std)
+            nn.init.zeros_(module.bias)
+    nn.init.normal_(projector.img_order_embedding.weight, 0.0, config.init_std)  # type: ignore[union-attr, arg-type]
 
 
 FAMILY = BackboneFamily(
     name="bart",
-    model=BartForConditionalGeneration,
-    config=BartConfig,
-    norm=lambda config: nn.LayerNorm(config.d_model, eps=1e-5),
-    join=join,
-    init_visual=init_visual,
+    model_class=BartForConditionalGeneration,
+    config_class=BartConfig,
+    build_norm=lambda config: nn.LayerNorm(config.d_model, eps=1e-5),
+    encode_joint=encode_joint,
+    init_projector=init_projector,
     new_row_std=0.02,
     added_tokens=(*extra_tokens("extra_id"), *extra_tokens("vis_extra_id")),
-    prompt_ids=lambda config: [config.decoder_start_token_id, config.bos_token_id],
-    # of facebook/bart-base; quirk BART-NGRAM
+    extended_vocabulary=lambda rows: rows + 200,
+    collapses_spaces=False,
+    hub_owner="facebook/",
+    decoder_prompt=lambda config: [config.decoder_start_token_id, config.bos_token_id],
+    forced_end_with_beams=True,
+    # As in the configuration of facebook/bart-base: repeated 3-grams are blocked (quirk BART-NGRAM).
     generation={"no_repeat_ngram_size": 3, "early_stopping": True, "length_penalty": 1.0, "min_length": 0},
     presets={
         "bart-base": {

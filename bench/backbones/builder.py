@@ -1,4 +1,4 @@
-"""From a name, path or configuration to a vision-language model."""
+"""Building vision-language models and tokenisers from names, paths or HF configurations."""
 
 import json
 from functools import lru_cache
@@ -19,23 +19,28 @@ VERSIONS: dict[str, int] = {}
 
 @lru_cache
 def _families() -> dict[str, Any]:
-    """Every FAMILY of the modules in this folder, by name."""
-    folder = Path(__file__).parent
-    modules = (import_module(f"bench.backbones.{m.name}") for m in iter_modules([str(folder)]))
+    """Return the ``FAMILY`` of every module in this folder that has one, by its name."""
+    modules = (import_module(f"bench.backbones.{m.name}") for m in iter_modules([str(Path(__file__).parent)]))
     return {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
 
 
 def _presets() -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Return the family and the values of the configuration of every preset, by its name."""
     return {name: (f, values) for f in _families().values() for name, values in f.presets.items()}
 
 
 def names() -> list[str]:
-    """Return the names that need no file of the user's: shipped checkpoints, then sizes without weights."""
+    """Return the names of the backbones that come with the package: first the shipped checkpoints, then the presets,
+    which are sizes without weights."""
     return [*CHECKPOINTS, *_presets()]
 
 
 def family_of(config: Any) -> Any:
-    """Return the BackboneFamily of an HF configuration; UsageError where there is none."""
+    """Return the :class:`~bench.backbones.family.BackboneFamily` of an HF configuration.
+
+    Raises:
+        UsageError: no family has the configuration's ``model_type``.
+    """
     families = _families()
     if getattr(config, "model_type", None) not in families:
         raise UsageError(
@@ -45,14 +50,18 @@ def family_of(config: Any) -> Any:
 
 
 def shape(name: str) -> Shape:
-    """Return the sizes of a backbone, its vocabulary before new tokens, without building it."""
+    """Return the sizes of a backbone without building it; its vocabulary is that before the official tokens are added.
+
+    Raises:
+        UsageError: the name is unknown or the configuration cannot be read.
+    """
     if name in CHECKPOINTS or Path(name).is_dir():
-        file = _checkpoint(name) / "config.json"
+        file = _checkpoint_folder(name) / "config.json"
         return Shape.of(SimpleNamespace(**json.loads(file.read_text(encoding="utf-8"))))
     if name in _presets():
         family, values = _presets()[name]
-        return Shape.of(family.config(**values))
-    return Shape.of(_hub(name, lambda: import_module("transformers").AutoConfig.from_pretrained(name)))
+        return Shape.of(family.config_class(**values))
+    return Shape.of(_load_pretrained(name, lambda: import_module("transformers").AutoConfig.from_pretrained(name)))
 
 
 def version(name: str) -> int:
@@ -61,16 +70,25 @@ def version(name: str) -> int:
 
 
 def tokenizer(name: str) -> Any:
-    """Return the :class:`~bench.backbones.tokenization.Tokenizer` of a shipped, local or hub backbone, with the
-    official extra tokens."""
+    """Return the :class:`~bench.backbones.tokenization.Tokenizer` of a backbone, with the official tokens added.
+
+    That of a preset is read from the HF hub or from its local cache.
+
+    Raises:
+        UsageError: the name is unknown, or the tokeniser cannot be read or has another layout than the official one.
+    """
     from transformers import AutoTokenizer
 
     from bench.backbones.tokenization import Tokenizer
 
-    where = {"bart-base": "facebook/bart-base", "bart-large": "facebook/bart-large"}.get(name, name)
-    source = str(_checkpoint(name)) if name in CHECKPOINTS else where
-    hf = _hub(name, lambda: AutoTokenizer.from_pretrained(source))
-    return Tokenizer.of(hf, _families()[shape(name).family])
+    if name in CHECKPOINTS:
+        source = str(_checkpoint_folder(name))
+    elif name in _presets():
+        source = f"{_presets()[name][0].hub_owner}{name}"
+    else:
+        source = name
+    hf_tokenizer = _load_pretrained(name, lambda: AutoTokenizer.from_pretrained(source))
+    return Tokenizer.wrap(hf_tokenizer, _families()[shape(name).family])
 
 
 def build(
@@ -79,14 +97,16 @@ def build(
     """Build a :class:`~bench.backbones.model.VLModel`.
 
     Args:
-        name_or_config: a shipped checkpoint (``mini-bart``), a size without weights (``bart-base``), a local or hub
-            checkpoint in ``save_pretrained``
-            layout, or an HF configuration (whose vocabulary is then final).
-        feat_dim: columns of the visual features.
-        n_boxes: a grid of more visual tokens is max-pooled to floor(sqrt(n_boxes)) a side.
-        device: where it is built; ``"meta"`` gives shapes without numbers.
-        seed: of the rows that are new in the word embedding (quirk EMB-FROZEN: they stay as drawn).
-        dtype: of all weights; float32 by default.
+        name_or_config: the name of a shipped checkpoint (``mini-bart``) or of a preset (``bart-base``, random weights),
+            a path or hub name of a checkpoint in ``save_pretrained`` layout, or an HF configuration, whose vocabulary
+            is taken as it is.
+        feat_dim: number of columns of the visual features.
+        n_boxes: the largest number of visual tokens of one image; a larger grid is max-pooled to floor(sqrt(n_boxes))
+            tokens a side.
+        device: where the model is built; ``"meta"`` gives shapes without memory or values.
+        seed: seed of the rows that are appended to the word embedding. They are never trained by a method that leaves
+            the embedding frozen (quirk EMB-FROZEN).
+        dtype: type of all weights; float32 by default.
 
     Raises:
         UsageError: the name is unknown or the checkpoint cannot be read.
@@ -98,60 +118,60 @@ def build(
 
     device = torch.device(device)
     with device:
-        lm, family = _language_model(name_or_config, device, seed)
+        lm, family = _build_language_model(name_or_config, device, seed)
         config = lm.config
-        words = lm.get_input_embeddings()
-        projector = VisualEmbedding(feat_dim, config.d_model, words, lambda: family.norm(config))
+        word_embedding = lm.get_input_embeddings()
+        projector = VisualEmbedding(feat_dim, config.d_model, word_embedding, lambda: family.build_norm(config))
     if device.type != "meta":
-        family.init_visual(projector, config)
+        family.init_projector(projector, config)
     model = VLModel(lm, projector, family, n_boxes)
     return model.to(dtype) if dtype is not None else model
 
 
-def _language_model(wanted: Any, device: Any, seed: int) -> tuple[Any, Any]:
-    """Return the HF model with the extended vocabulary, and its family."""
+def _build_language_model(name_or_config: Any, device: Any, seed: int) -> tuple[Any, Any]:
+    """Return the HF model, its word embedding extended by the official tokens, and its family."""
     import torch
     from transformers import AutoConfig
 
-    if not isinstance(wanted, str):
-        family = family_of(wanted)
-        return family.model(wanted), family
-    if wanted in _presets():
-        family, values = _presets()[wanted]
-        return family.model(family.config(**values | {"vocab_size": _extended(family, values["vocab_size"])})), family
-    path = str(_checkpoint(wanted)) if wanted in CHECKPOINTS else wanted
-    config = _hub(wanted, lambda: AutoConfig.from_pretrained(path))
+    if not isinstance(name_or_config, str):
+        family = family_of(name_or_config)
+        return family.model_class(name_or_config), family
+    name = name_or_config
+    if name in _presets():
+        family, values = _presets()[name]
+        vocabulary = family.extended_vocabulary(values["vocab_size"])
+        return family.model_class(family.config_class(**values | {"vocab_size": vocabulary})), family
+    path = str(_checkpoint_folder(name)) if name in CHECKPOINTS else name
+    config = _load_pretrained(name, lambda: AutoConfig.from_pretrained(path))
     family = family_of(config)
-    size = tokenizer(wanted).vocab_size
+    vocabulary = tokenizer(name).vocab_size
     if device.type == "meta":
-        config.vocab_size = max(size, config.vocab_size)
-        return family.model(config), family
+        config.vocab_size = max(vocabulary, config.vocab_size)
+        return family.model_class(config), family
     with torch.device("cpu"):  # from_pretrained places tensors itself
-        lm = _hub(wanted, lambda: family.model.from_pretrained(path, dtype=torch.float32))
-        _grow(lm, size, family.new_row_std, seed)
+        lm = _load_pretrained(name, lambda: family.model_class.from_pretrained(path, dtype=torch.float32))
+        _append_embedding_rows(lm, vocabulary, family.new_row_std, seed)
     return lm.to(device), family
 
 
-def _extended(family: Any, vocabulary: int) -> int:
-    """The official table sizes: 50265 + 200 for BART, 32200 for T5, whose 32128 rows hold 32100 tokens and 28 unused
-    ones."""
-    return vocabulary + 200 if family.name == "bart" else vocabulary - 28 + 100
+def _append_embedding_rows(lm: Any, rows: int, std: float, seed: int) -> None:
+    """Extend the tied word embedding to ``rows`` rows, the new ones from N(0, std²) and a generator of their own.
 
-
-def _grow(lm: Any, size: int, std: float, seed: int) -> None:
-    """Append rows to the tied word embedding, drawn N(0, std^2) from their own generator."""
+    A table that is large enough stays as it is.
+    """
     import torch
 
-    old = lm.get_input_embeddings().weight.shape[0]
-    if size <= old:
+    existing = lm.get_input_embeddings().weight.shape[0]
+    if rows <= existing:
         return
-    lm.resize_token_embeddings(size, mean_resizing=False)
-    rows = torch.randn(size - old, lm.config.d_model, generator=torch.Generator().manual_seed(seed)) * std
+    lm.resize_token_embeddings(rows, mean_resizing=False)
+    new = torch.randn(rows - existing, lm.config.d_model, generator=torch.Generator().manual_seed(seed)) * std
     with torch.no_grad():
-        lm.get_input_embeddings().weight[old:] = rows
+        lm.get_input_embeddings().weight[existing:] = new
 
 
-def _checkpoint(name: str) -> Path:
+def _checkpoint_folder(name: str) -> Path:
+    """Return the folder of a shipped or local checkpoint; UsageError where it has no configuration."""
     folder = Path(CHECKPOINTS.get(name, name))
     if not (folder / "config.json").is_file():
         hint = f"; make it with `python -m bench mini pretrain {name}`" if name in CHECKPOINTS else ""
@@ -159,10 +179,13 @@ def _checkpoint(name: str) -> Path:
     return folder
 
 
-def _hub(name: str, load: Any) -> Any:
-    """Call a ``from_pretrained``; say plainly what was looked for where it fails.
+def _load_pretrained(name: str, load: Any) -> Any:
+    """Return ``load()``, which calls a ``from_pretrained`` of transformers for the backbone ``name``.
 
-    A name without a slash is no hub name: it is refused at once, without asking the hub.
+    A name without a slash is no hub name: an unknown one is refused at once, without asking the hub.
+
+    Raises:
+        UsageError: the name is unknown or ``load`` fails; the message says what was looked for.
     """
     from transformers.utils import logging
 

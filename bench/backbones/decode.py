@@ -1,4 +1,5 @@
-"""How answers are decoded: generation arguments of the official runs, and the two-way decision of NLVR2."""
+"""How answers are decoded: the arguments of ``generate`` in the official runs, and the true-or-false choice of
+NLVR2."""
 
 from typing import Any
 
@@ -9,30 +10,47 @@ from bench.backbones.tokenization import Tokenizer
 
 
 def generation_arguments(model: VLModel, beams: int, max_length: int) -> dict[str, Any]:
-    """Return every argument of ``generate`` explicitly, so that no checkpoint's configuration decides silently.
+    """Return all arguments that :meth:`VLModel.generate` is called with, so that nothing depends on the generation
+    settings stored in a checkpoint.
 
-    With beams BART is forced to end at ``max_length``, with greedy search it is not (transformers 4.2.1, which made the
-    published numbers); the first token is never forced (quirk FORCE-BOS).
+    The published numbers were made with transformers 4.2.1. There BART has to end an answer at ``max_length`` in beam
+    search but not in greedy search, and its first token is never forced (quirk FORCE-BOS).
+
+    Args:
+        model: the model that will decode.
+        beams: number of beams; 1 is greedy search.
+        max_length: largest number of decoder tokens, the start token included.
     """
-    ends = model.lm.config.eos_token_id if model.family == "bart" and beams > 1 else None
+    family = model.backbone_family
     arguments = {
-        **model._family.generation,
+        **family.generation,
         "num_beams": beams,
         "max_length": max_length,
         "do_sample": False,
         "forced_bos_token_id": None,
-        "forced_eos_token_id": ends,
+        "forced_eos_token_id": model.lm.config.eos_token_id if family.forced_end_with_beams and beams > 1 else None,
     }
-    if beams == 1:
+    if beams == 1:  # these two belong to beam search; transformers warns about them otherwise
         arguments.pop("early_stopping", None)
         arguments.pop("length_penalty", None)
     return arguments
 
 
-def decide(model: VLModel, text: Tokenizer, input_ids: Tensor, vis_feats: Tensor, task: str) -> list[str]:
-    """Return "true" where its logit at the first answer position is above that of "false", else "false"; no
-    generation."""
-    prompt = input_ids.new_tensor([model._family.prompt_ids(model.lm.config)]).expand(len(input_ids), -1)
-    logits = model(input_ids, vis_feats, task=task, decoder_input_ids=prompt).logits[:, -1]
-    true = logits[:, text.first_id("true")] > logits[:, text.first_id("false")]
-    return ["true" if yes else "false" for yes in true.tolist()]
+def decide(model: VLModel, tokenizer: Tokenizer, input_ids: Tensor, vis_feats: Tensor, task: str) -> list[str]:
+    """Return ``"true"`` or ``"false"`` for every example of a batch, without generating.
+
+    As in the official evaluation of NLVR2, the logits of the two words at the first answer position are compared; a
+    tie is "false".
+
+    Args:
+        model: the model.
+        tokenizer: gives the ids of the two words.
+        input_ids: ``(b, t)``.
+        vis_feats: ``(b, 2, v, f)``.
+        task: name of the task, for methods with weights per task.
+    """
+    decoder_prompt = model.backbone_family.decoder_prompt(model.lm.config)
+    decoder_input_ids = input_ids.new_tensor([decoder_prompt]).expand(len(input_ids), -1)
+    logits = model(input_ids, vis_feats, task=task, decoder_input_ids=decoder_input_ids).logits[:, -1]
+    is_true = logits[:, tokenizer.first_token_id("true")] > logits[:, tokenizer.first_token_id("false")]
+    return ["true" if true else "false" for true in is_true.tolist()]

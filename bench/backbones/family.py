@@ -1,44 +1,71 @@
-"""What a family of language models is to this suite: data, and one function that joins text and visual tokens."""
+"""What this suite has to know about a family of language models, and helpers to write a new one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-Joined = tuple[Tensor, Tensor]
-"""Encoder states ``(b, n, d)`` and the mask of their tokens ``(b, n)``."""
+JointEncoding = tuple[Tensor, Tensor]
+"""Encoder states ``(b, n, d)`` and the mask of their tokens ``(b, n)``: 1 for tokens, 0 for padding."""
 
 
 @dataclass(frozen=True)
 class BackboneFamily:
-    """One encoder-decoder architecture of transformers.
+    """One encoder-decoder architecture of transformers as a vision-language backbone.
+
+    To add a family, write a module in this folder with a constant ``FAMILY``; nothing registers it. ``bart.py`` and
+    ``t5.py`` are the examples to copy. Its modules also need an entry in ``methods/core/sites.py`` (where methods act)
+    and its sizes in ``methods/core/shape.py``. The language model itself is used as transformers has it: the only code
+    of a family is ``encode_joint``, which must call the encoder's own layers. A change that makes the same name mean
+    another model raises the family's number in :data:`bench.backbones.builder.VERSIONS`.
+
+    The tests in ``tests/backbones`` run over every family in ``tiny_vl.FAMILIES``: without visual tokens
+    ``encode_joint`` must equal HF's own encoder, padding must not change any result, and generation must equal a
+    token-by-token decoding.
+
+    In shapes, b is the batch size, t the number of text tokens, v of visual tokens, p of prompt tokens (0 without a
+    prompt), n = p + t + v, and d the model width.
 
     Attributes:
-        name: HF's ``model_type``.
-        model: class of the language model with its head.
-        config: class of its configuration.
-        norm: builds the norm of a projector branch from the configuration.
-        join: ``(encoder, text ids (b, t), text mask (b, t), visual (b, v, d), prompt (b, p, d) or None)`` to encoder
-            states ``(b, n, d)`` and their mask ``(b, n)`` with n = p + t + v.
-        init_visual: draws the projector's initial values.
-        new_row_std: standard deviation of new rows of the word embedding.
-        added_tokens: the special tokens that the official tokenisers add, in order, given what is there.
-        prompt_ids: what precedes the first answer token in the decoder, given the configuration.
-        generation: arguments of ``generate`` that the published checkpoints' configurations imply.
-        presets: named sizes, as values of the configuration.
+        name: HF's ``model_type``, by which the family of a configuration or checkpoint is recognised.
+        model_class: HF's class of the language model with its output layer.
+        config_class: HF's class of its configuration.
+        build_norm: builds the norm ``(..., d) -> (..., d)`` that ends a branch of the visual projector, from the
+            configuration.
+        encode_joint: ``(encoder, input_ids (b, t), attention_mask (b, t), visual_tokens (b, v, d), prompt (b, p, d) or
+            None) -> JointEncoding``: runs HF's encoder over ``[prompt ; text ; visual tokens]`` and returns its states
+            ``(b, n, d)`` and their mask ``(b, n)``. It embeds the text, says which tokens get positions, embedding norm
+            and dropout, and ends with the encoder's last norm where there is one.
+        init_projector: ``(projector, configuration) -> None``: draws the projector's initial values from torch's global
+            generator.
+        new_row_std: standard deviation of the rows that are appended to a checkpoint's word embedding.
+        added_tokens: the special tokens that the official tokeniser adds, in order; those that a tokeniser already has
+            are skipped. The last hundred must be ``<vis_extra_id_99>`` to ``<vis_extra_id_0>``.
+        extended_vocabulary: rows of a preset's word embedding -> rows once the official tokens have been added.
+        collapses_spaces: whether the tokeniser joins runs of whitespace to one space and strips the text.
+        hub_owner: what stands before a preset's name on the HF hub, such as ``"facebook/"``.
+        decoder_prompt: configuration -> ids that precede the first answer token in the decoder.
+        forced_end_with_beams: whether beam search has to end an answer at the maximal length with the end token.
+        generation: arguments of ``generate`` that the configurations of the published checkpoints imply.
+        presets: name -> values of the configuration of a model that is built without weights.
     """
 
     name: str
-    model: Any
-    config: Any
-    norm: Callable[[Any], nn.Module]
-    join: Callable[..., Joined]
-    init_visual: Callable[[nn.Module, Any], None]
+    model_class: Any
+    config_class: Any
+    build_norm: Callable[[Any], nn.Module]
+    encode_joint: Callable[..., JointEncoding]
+    init_projector: Callable[[nn.Module, Any], None]
     new_row_std: float
     added_tokens: tuple[str, ...]
-    prompt_ids: Callable[[Any], list[int]]
+    extended_vocabulary: Callable[[int], int]
+    collapses_spaces: bool
+    decoder_prompt: Callable[[Any], list[int]]
+    forced_end_with_beams: bool
     generation: dict[str, Any]
+    hub_owner: str = ""
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -47,24 +74,21 @@ def extra_tokens(prefix: str) -> tuple[str, ...]:
     return tuple(f"<{prefix}_{i}>" for i in reversed(range(100)))
 
 
-def joint_mask(mask: Tensor, visual: Tensor) -> Tensor:
-    """Extend a text mask ``(b, t)`` by ones for the visual tokens ``(b, v, d)``; padded frames count too (quirk
-    VID-PADMASK)."""
-    from torch import cat
+def append_visual_mask(mask: Tensor, visual: Tensor) -> Tensor:
+    """Append ones for the visual tokens ``(b, v, d)`` to a mask ``(b, t)``.
 
-    return cat([mask, mask.new_ones(visual.shape[:2])], dim=1)
-
-
-def ones_before(mask: Tensor, prompt: Tensor) -> Tensor:
-    """Extend a mask ``(b, t)`` by ones for a prompt ``(b, p, d)`` in front."""
-    from torch import cat
-
-    return cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)
+    The padded frames of a short clip are attended to as well (quirk VID-PADMASK).
+    """
+    return torch.cat([mask, mask.new_ones(visual.shape[:2])], dim=1)
 
 
-def additive(mask: Tensor, states: Tensor) -> Tensor:
-    """Return what is added to attention scores, ``(b, 1, n, n)``: 0 where attended, the type's minimum elsewhere."""
-    import torch
+def prepend_prompt_mask(mask: Tensor, prompt: Tensor) -> Tensor:
+    """Put ones for a prompt ``(b, p, d)`` before a mask ``(b, t)``."""
+    return torch.cat([mask.new_ones(prompt.shape[:2]), mask], dim=1)
 
+
+def additive_mask(mask: Tensor, states: Tensor) -> Tensor:
+    """Return what is added to attention scores, ``(b, 1, n, n)`` in the type of ``states (b, n, d)``: 0 for tokens
+    and the lowest number of that type for padding, by the mask ``(b, n)``."""
     hidden = (1 - mask[:, None, None, :].to(states.dtype)) * torch.finfo(states.dtype).min
     return hidden.expand(-1, 1, states.shape[1], -1)

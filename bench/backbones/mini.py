@@ -1,7 +1,7 @@
-"""The miniature backbones that ship with the package: checkpoints, pretrained on text by ``python -m bench mini
-pretrain``."""
+"""Where the miniature backbones are that ship with the package; ``python -m bench mini pretrain`` makes them."""
 
 from pathlib import Path
 
-SHIPPED = Path(__file__).resolve().parents[1] / "mini" / "backbones"
-CHECKPOINTS = {"mini-bart": SHIPPED / "mini-bart", "mini-t5": SHIPPED / "mini-t5"}
+_FOLDER = Path(__file__).resolve().parents[1] / "mini" / "backbones"
+#: name -> folder in ``save_pretrained`` layout
+CHECKPOINTS = {name: _FOLDER / name for name in ("mini-bart", "mini-t5")}

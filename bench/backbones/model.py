@@ -16,10 +16,13 @@ from methods.core import context, contracts
 
 @dataclass
 class VLOutput:
-    """Logits ``(b, t, vocabulary)`` and encoder states ``(b, n, d)``; ``loss`` is the mean over label tokens, computed
-    when asked for.
+    """What one pass through encoder and decoder gives.
 
-    Encoder states are the language model's: with a side network (LST) those of the text alone, ``(b, t, d)``.
+    Attributes:
+        logits: ``(b, u, vocabulary)``.
+        encoder_last_hidden_state: the language model's encoder states ``(b, n, d)``; with a side network (LST) those of
+            the text alone, ``(b, t, d)``.
+        labels: ``(b, u)``, padded with -100, or None.
     """
 
     logits: Tensor
@@ -28,21 +31,26 @@ class VLOutput:
 
     @cached_property
     def loss(self) -> Tensor | None:
-        """Cross-entropy, float32, averaged over the labels that are not -100; None without labels."""
+        """Cross-entropy in float32, averaged over the labels that are not -100; None without labels."""
         if self.labels is None:
             return None
         return F.cross_entropy(self.logits.float().flatten(0, 1), self.labels.flatten(), ignore_index=-100)
 
 
 class VLModel(nn.Module):
-    """Encoder input ``[text ; visual tokens]``; decoder and head are the language model's own.
+    """An HF encoder-decoder whose encoder reads ``[text ; visual tokens]``; decoder and output layer are unchanged.
+
+    In shapes, b is the batch size, t the number of text tokens, v of features or visual tokens, f the columns of the
+    features, n = t + v, u the length of the answer, d the model width.
 
     Attributes:
-        lm: the HF model.
-        visual_embedding: features to visual tokens.
-        family: name of the family, "bart" or "t5".
-        pet: the modules of the attached method (:func:`methods.attach`). One of them may make the encoder's input in
-            the place of the family's ``join`` (:class:`methods.core.contracts.EncoderInput`).
+        lm: the HF model, as transformers has it.
+        visual_embedding: the visual projector, ``(features, boxes) -> visual tokens``.
+        family: name of the backbone family, ``"bart"`` or ``"t5"``.
+        backbone_family: the family itself.
+        n_boxes: a grid of more features is max-pooled before it is projected.
+        pet: the modules of the attached method (:func:`methods.attach`). One of them may encode in the place of the
+            family's ``encode_joint`` (:class:`methods.core.contracts.EncoderInput`).
     """
 
     pet: nn.ModuleDict
@@ -52,18 +60,21 @@ class VLModel(nn.Module):
         self.lm = lm
         self.visual_embedding = visual_embedding
         self.family = family.name
-        self._family = family
+        self.backbone_family = family
         self.n_boxes = n_boxes
 
     def encode(
         self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None
     ) -> tuple[BaseModelOutput, Tensor]:
-        """Return the encoder's output, states ``(b, n, d)``, and their mask ``(b, n)``, of text ids ``(b, t)`` and
-        features ``(b, v, f)`` or ``(b, 2, v, f)``."""
+        """Encode text ids ``(b, t)`` and features ``(b, v, f)``, or ``(b, 2, v, f)`` of two images.
+
+        Returns:
+            The encoder's output with states ``(b, n, d)``, and the mask ``(b, n)`` of what the decoder may attend to.
+        """
         vis_feats, boxes = pool(vis_feats, boxes, self.n_boxes)
         visual = self.visual_embedding(vis_feats, boxes)
         mask = (input_ids != self.lm.config.pad_token_id).long()
-        join = self._family.join
+        join = self.backbone_family.encode_joint
         encoder_input = contracts.encoder_input(self)
         with context.visual(visual.shape[1]):
             arguments = (self.lm.get_encoder(), input_ids, mask, visual)
@@ -79,18 +90,18 @@ class VLModel(nn.Module):
         task: str = "vqa",
         decoder_input_ids: Tensor | None = None,
     ) -> VLOutput:
-        """Run encoder and decoder once.
+        """Run encoder and decoder once, with teacher forcing where there are labels.
 
         Args:
             input_ids: ``(b, t)``, padded with the pad id.
-            vis_feats: ``(b, v, f)``, or ``(b, 2, v, f)`` for two images; a grid of more than ``n_boxes`` is pooled.
+            vis_feats: ``(b, v, f)``, or ``(b, 2, v, f)`` for two images.
             boxes: like ``vis_feats`` with 4 columns; None for zeros.
             labels: ``(b, u)``, padded with -100; shifted right they are the decoder's input.
-            task: name of the task, for methods that hold weights per task.
-            decoder_input_ids: the decoder's input where there are no labels; by default its start token alone.
+            task: name of the task, for methods with weights per task.
+            decoder_input_ids: ``(b, u)``, the decoder's input where there are no labels; by default its start token.
         """
         if labels is not None:
-            decoder_input_ids = self._shifted(labels)
+            decoder_input_ids = self._shift_right(labels)
         elif decoder_input_ids is None:
             decoder_input_ids = input_ids.new_full((len(input_ids), 1), self.lm.config.decoder_start_token_id)
         with context.task(task):
@@ -104,13 +115,16 @@ class VLModel(nn.Module):
     def generate(
         self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None, task: str = "vqa", **arguments: Any
     ) -> Tensor:
-        """Decode token ids ``(b, u)``, the decoder's start token first; ``arguments`` are those of HF ``generate``."""
+        """Return decoded ids ``(b, u)``, the decoder's start token first.
+
+        ``arguments`` are those of HF ``generate``; :func:`bench.backbones.generation_arguments` has the official ones.
+        """
         with context.task(task):
             outputs, mask = self.encode(input_ids, vis_feats, boxes)
             return self.lm.generate(encoder_outputs=outputs, attention_mask=mask, **arguments)
 
     def set_dropout(self, p: float) -> None:
-        """Set every dropout of the language model: hidden, attention and activation."""
+        """Set all dropout rates of the language model (hidden states, attention, activations) to ``p``."""
         for module in self.lm.modules():
             for name in ("dropout", "activation_dropout"):
                 if isinstance(getattr(module, name, None), float):
@@ -118,7 +132,8 @@ class VLModel(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = p
 
-    def _shifted(self, labels: Tensor) -> Tensor:
+    def _shift_right(self, labels: Tensor) -> Tensor:
+        """Return labels ``(b, u)`` behind the start token, without the last one; -100 becomes the pad id."""
         start = labels.new_full((len(labels), 1), self.lm.config.decoder_start_token_id)
         shifted = torch.cat([start, labels[:, :-1]], dim=1)
         return shifted.masked_fill(shifted == -100, self.lm.config.pad_token_id)

@@ -1,5 +1,8 @@
-"""Tokenisers as the official code uses them: extra tokens at fixed ids, spaces kept (BART) or collapsed (T5), clean-up
-after decoding."""
+"""Tokenisers as the official code uses them.
+
+Extra tokens have fixed ids, spaces are kept (BART) or collapsed (T5), and decoded text is cleaned up as transformers
+4.2.1 did.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,54 +16,74 @@ _CLITICS = (" n't", " 'm", " 's", " 've", " 're")
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A tokeniser and what the model needs to know of it. Make it with :meth:`of`."""
+    """An HF tokeniser with the official extra tokens. Make one with :meth:`wrap`.
 
-    hf: Any
-    family: str
-    pad: int
-    eos: int
+    Attributes:
+        hf_tokenizer: the tokeniser of transformers.
+        collapses_spaces: whether runs of whitespace become one space before encoding.
+        pad_id: id of the padding token.
+        eos_id: id of the token that ends a text.
+        vocab_size: number of tokens, the added ones included.
+    """
+
+    hf_tokenizer: Any
+    collapses_spaces: bool
+    pad_id: int
+    eos_id: int
     vocab_size: int
 
     @classmethod
-    def of(cls, hf: Any, family: BackboneFamily) -> "Tokenizer":
-        """Wrap an HF tokeniser after adding the special tokens that it lacks.
+    def wrap(cls, hf_tokenizer: Any, family: BackboneFamily) -> "Tokenizer":
+        """Wrap a tokeniser of transformers after adding those of the family's special tokens that it lacks.
 
         Raises:
-            UsageError: the added tokens did not get the last ids in the official order, which the visual tokens rely
-                on.
+            UsageError: the visual tokens did not get the last hundred ids in the official order. The object order of
+                the visual embedding is counted from the end of the word embedding, so other ids would give other
+                results.
         """
-        known = hf.get_vocab()
-        hf.add_tokens([t for t in family.added_tokens if t not in known], special_tokens=True)
-        size = len(hf)
-        last = hf.convert_tokens_to_ids(["<vis_extra_id_99>", "<vis_extra_id_0>"])
-        if last != [size - 100, size - 1]:
+        vocabulary = hf_tokenizer.get_vocab()
+        missing = [token for token in family.added_tokens if token not in vocabulary]
+        hf_tokenizer.add_tokens(missing, special_tokens=True)
+        size = len(hf_tokenizer)
+        ends = hf_tokenizer.convert_tokens_to_ids(["<vis_extra_id_99>", "<vis_extra_id_0>"])
+        if ends != [size - 100, size - 1]:
             raise UsageError(
-                f"<vis_extra_id_99> and _0 have ids {last}, not {[size - 100, size - 1]}: other tokeniser layout"
+                f"<vis_extra_id_99> and _0 have ids {ends}, not {[size - 100, size - 1]}: other tokeniser layout"
             )
-        return cls(hf, family.name, hf.pad_token_id, hf.eos_token_id, size)
+        return cls(
+            hf_tokenizer=hf_tokenizer,
+            collapses_spaces=family.collapses_spaces,
+            pad_id=hf_tokenizer.pad_token_id,
+            eos_id=hf_tokenizer.eos_token_id,
+            vocab_size=size,
+        )
 
-    def encode(self, text: str, limit: int | None) -> list[int]:
-        """Return ids with special tokens, cut on the right to ``limit`` ids with the special tokens kept."""
-        return self.hf(self._spaced(text), truncation=limit is not None, max_length=limit)["input_ids"]
+    def encode(self, text: str, max_length: int | None) -> list[int]:
+        """Return the ids of a text with special tokens.
 
-    def pieces(self, text: str) -> list[int]:
-        """Return ids without special tokens."""
-        return self.hf(self._spaced(text), add_special_tokens=False)["input_ids"]
+        A text of more than ``max_length`` ids loses its last words and keeps the special tokens; None is no limit.
+        """
+        normalised = self._normalise_spaces(text)
+        return self.hf_tokenizer(normalised, truncation=max_length is not None, max_length=max_length)["input_ids"]
 
-    def first_id(self, text: str) -> int:
-        """Return the first id of a text encoded alone, without special tokens."""
-        return self.pieces(text)[0]
+    def encode_bare(self, text: str) -> list[int]:
+        """Return the ids of a text without special tokens."""
+        return self.hf_tokenizer(self._normalise_spaces(text), add_special_tokens=False)["input_ids"]
+
+    def first_token_id(self, text: str) -> int:
+        """Return the first id of a text that is encoded alone, without special tokens."""
+        return self.encode_bare(text)[0]
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of ids without special tokens, with spaces before punctuation and clitics removed."""
-        text = self.hf.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for before, after in _CLEAN_UP:
-            text = text.replace(before, after)
+        """Return the text of ids: without special tokens, and without the spaces before punctuation and clitics."""
+        text = self.hf_tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for spaced, joined in _CLEAN_UP:
+            text = text.replace(spaced, joined)
         for clitic in _CLITICS:
             text = text.replace(clitic, clitic[1:])
         return text
 
-    def _spaced(self, text: str) -> str:
+    def _normalise_spaces(self, text: str) -> str:
         # The T5 tokeniser of transformers 4.2.1 split on whitespace first; BART's keeps every space (quirk
         # TRAIL-SPACE).
-        return " ".join(text.split()) if self.family == "t5" else text
+        return " ".join(text.split()) if self.collapses_spaces else text

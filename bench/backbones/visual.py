@@ -1,4 +1,4 @@
-"""From visual features to visual tokens (VL-T5 and VL-PET official code, ``VisualEmbedding``)."""
+"""From visual features to visual tokens, as ``VisualEmbedding`` of the official VL-T5 and VL-PET code."""
 
 import math
 from collections.abc import Callable
@@ -11,47 +11,52 @@ from torch.nn import functional as F
 class VisualEmbedding(nn.Module):
     """The visual projector: the sum of a feature, a position, an image-order and an object-order embedding.
 
-    Positions are boxes and their area, ``Linear(5, d)``. Grid and video features have no boxes (all zero), so that
-    branch gives one constant vector (quirk POS-CONST). Object order is looked up in the *word* embedding, counted from
-    its end: those rows stay the language model's (quirk EMB-FROZEN).
+    The position of a token is its box and the area of the box, five numbers, through ``Linear(5, d)``. Grid and video
+    features have no boxes (all zeros), so that this branch gives the same vector for every token (quirk POS-CONST).
+    The order of objects is looked up in the *word* embedding, counted from its last row; these rows belong to the
+    language model (quirk EMB-FROZEN).
+
+    The names of the submodules are those of the official code, and of saved files.
     """
 
-    def __init__(self, feat_dim: int, d: int, words: nn.Embedding, norm: Callable[[], nn.Module]) -> None:
+    def __init__(
+        self, feat_dim: int, d: int, word_embedding: nn.Embedding, build_norm: Callable[[], nn.Module]
+    ) -> None:
         super().__init__()
-        self.feat_embedding = nn.Sequential(nn.Linear(feat_dim, d), norm())
-        self.absolute_vis_pos_embedding = nn.Sequential(nn.Linear(5, d), norm())
+        self.feat_embedding = nn.Sequential(nn.Linear(feat_dim, d), build_norm())
+        self.absolute_vis_pos_embedding = nn.Sequential(nn.Linear(5, d), build_norm())
         self.img_order_embedding = nn.Embedding(2, d)
-        self.obj_order_embedding = words
+        self.obj_order_embedding = word_embedding
 
     def forward(self, features: Tensor, boxes: Tensor | None = None) -> Tensor:
-        """Embed features ``(b, v, f)`` of one image, or ``(b, 2, v, f)`` of two, as ``(b, v, d)`` or ``(b, 2 v, d)``.
+        """Embed features ``(b, v, f)`` of one image as ``(b, v, d)``, or ``(b, 2, v, f)`` of two as ``(b, 2 v, d)``.
 
         ``boxes`` are ``(..., v, 4)``; None stands for zeros. The objects of the second image are counted from 0 again.
         """
-        images = 1 if features.dim() == 3 else features.shape[1]
+        single_image = features.dim() == 3
         count = features.shape[-2]
-        places = features.new_zeros(1, 5) if boxes is None else torch.cat([boxes, _area(boxes)], dim=-1)
-        rows = self.obj_order_embedding.weight
-        order = rows[rows.shape[0] - count :].flip(0)
-        tokens = self.feat_embedding(features) + self.absolute_vis_pos_embedding(places) + order
-        if images == 1 and features.dim() == 3:
+        positions = features.new_zeros(1, 5) if boxes is None else torch.cat([boxes, _area(boxes)], dim=-1)
+        words = self.obj_order_embedding.weight
+        object_order = words[words.shape[0] - count :].flip(0)
+        tokens = self.feat_embedding(features) + self.absolute_vis_pos_embedding(positions) + object_order
+        if single_image:
             return tokens + self.img_order_embedding.weight[0]
-        return (tokens + self.img_order_embedding.weight[:images, None]).flatten(1, 2)
+        return (tokens + self.img_order_embedding.weight[: features.shape[1], None]).flatten(1, 2)
 
 
 def _area(boxes: Tensor) -> Tensor:
-    # Quirk BOX-AREA: reads the corners as x1, x2, y1, y2.
+    """Return the areas ``(..., v, 1)`` of boxes ``(..., v, 4)``, read as x1, x2, y1, y2 (quirk BOX-AREA)."""
     return ((boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2])).unsqueeze(-1)
 
 
 def pool(features: Tensor, boxes: Tensor | None, n_boxes: int) -> tuple[Tensor, Tensor | None]:
-    """Max-pool a square grid ``(..., v, f)`` of more than ``n_boxes`` tokens to floor(sqrt(n_boxes)) a side; keep the
-    first boxes.
+    """Max-pool a square grid ``(..., v, f)`` of more than ``n_boxes`` tokens to floor(sqrt(n_boxes)) tokens a side.
 
-    Two images are pooled each on its own. Smaller inputs pass unchanged.
+    Of boxes ``(..., v, 4)`` the first ones are kept. Two images are pooled separately, and inputs that are small enough
+    are returned as they are.
 
     Raises:
-        ValueError: the tokens do not form a square.
+        ValueError: v is no square number.
     """
     count = features.shape[-2]
     if count <= n_boxes:
@@ -59,8 +64,8 @@ def pool(features: Tensor, boxes: Tensor | None, n_boxes: int) -> tuple[Tensor, 
     side, target = math.isqrt(count), math.isqrt(n_boxes)
     if side * side != count:
         raise ValueError(f"{count} visual tokens are no square grid, so they cannot be pooled to {target} x {target}")
-    lead = features.shape[:-2]
+    leading = features.shape[:-2]
     grid = features.reshape(-1, side, side, features.shape[-1]).permute(0, 3, 1, 2)
     pooled = F.adaptive_max_pool2d(grid, target).flatten(2).transpose(1, 2)
-    pooled = pooled.reshape(*lead, target * target, features.shape[-1])
+    pooled = pooled.reshape(*leading, target * target, features.shape[-1])
     return pooled, None if boxes is None else boxes[..., : target * target, :]

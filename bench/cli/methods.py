@@ -43,7 +43,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 
 def _row(chosen: Any, backbone: str, columns: int, tasks: tuple[str, ...]) -> dict[str, Any]:
-    """One method's parameters and what can be done with it."""
+    """Return the parameters of a method and what can be done with it, as a row of the list."""
     from bench import backbones
 
     counted = count(backbone, chosen.name, columns, {}, tasks)
@@ -61,7 +61,7 @@ def _row(chosen: Any, backbone: str, columns: int, tasks: tuple[str, ...]) -> di
 
 
 def _explained(arguments: argparse.Namespace, columns: int, tasks: tuple[str, ...]) -> str:
-    """What a method is, its options with their values here, and what stands where."""
+    """Return what a method is, the values of its options on this backbone, and what is placed where."""
     import methods
     from bench import backbones
 
@@ -95,7 +95,7 @@ def count(backbone: str, method: str, columns: int, overrides: dict[str, Any], t
 
 @lru_cache(maxsize=4)
 def _skeleton(backbone: str, columns: int) -> Any:
-    """Build a backbone without numbers; methods are attached to it and detached again."""
+    """Return a backbone on the meta device, to which methods are attached and detached again."""
     from bench import backbones
 
     return backbones.build(backbone, feat_dim=columns, device="meta")

@@ -26,7 +26,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.cli.report import plan
     from bench.example_scores import example_scores, missing_hint
     from bench.records import load_results
-    from bench.report.power import MOST, plans
+    from bench.report.power import MOST, power_plans
     from bench.report.run_entries import join
     from bench.sweep.expand import expand
 
@@ -40,9 +40,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if sweep.is_ablation and (hint := missing_hint(arguments.results, (cell["run_id"] for cell in planned))):
         print(f"note: {hint}", file=sys.stderr)
     rows, seeds_for_average = [], 0
-    for seed_plan in plans(join(frame, planned, examples), join(frame, [])):
-        for key, spread in seed_plan.spreads.items():
-            needed = spread.seeds(arguments.detect, arguments.power)
+    for seed_plan in power_plans(join(frame, planned, examples), join(frame, [])):
+        for key, variance in seed_plan.variances.items():
+            needed = variance.seeds_needed(arguments.detect, arguments.power)
             if key == "average":
                 seeds_for_average = max(seeds_for_average, needed or 0)
             rows.append(
@@ -51,10 +51,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
                     "suite": seed_plan.suite,
                     "base": seed_plan.base or "any pair",
                     "task": key,
-                    "sd_seeds": round(spread.seed**0.5, 3),
-                    "sd_examples": round(spread.examples**0.5, 3) if spread.count else None,
+                    "sd_seeds": round(variance.seed**0.5, 3),
+                    "sd_examples": round(variance.example**0.5, 3) if variance.examples else None,
                     "seeds_needed": needed,
-                    "detectable": _rounded(spread.gap(len(sweep.seeds), arguments.power)),
+                    "detectable": _rounded(variance.detectable_gap(len(sweep.seeds), arguments.power)),
                     "from": seed_plan.source,
                 }
             )

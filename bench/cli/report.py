@@ -12,7 +12,6 @@ EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the options."""
     add_grid(parser)
     add_execution(parser)
     add_folders(parser)
@@ -21,23 +20,26 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    """Write the report."""
     from bench.sweep.expand import expand
 
     sweep = selected(arguments)
     write_report(sweep, expand(sweep), arguments, announce=True)
     if arguments.paper:
-        _compare(arguments)
+        _print_comparison_with_paper(arguments)
     return 0
 
 
 def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *, announce: bool) -> None:
-    """Write the report of planned cells and, if wanted, print its table and paths."""
+    """Write the report of planned cells; with ``announce`` also print its main table and the paths of its files.
+
+    Raises:
+        UsageError: the folder for reports cannot be written.
+    """
     import pandas as pd
 
     from bench import report
     from bench.environment import environment
-    from bench.example_scores import example_scores, missing_hint
+    from bench.example_scores import example_scores
     from bench.files import explain_write_errors, read_json_lines
     from bench.records import load_results
     from bench.run_dir import RunDir
@@ -51,9 +53,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
     curves = {c["run_id"]: pd.DataFrame(read_json_lines(RunDir(arguments.results, c["run_id"]).curve)) for c in planned}
     examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
-    if sweep.is_ablation and (hint := missing_hint(arguments.results, (c["run_id"] for c in planned))):
-        print(f"note: {hint}", file=sys.stderr)
-    shown = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
+    versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
     folder = arguments.reports / sweep.name
     with explain_write_errors(folder, "--reports"):
         paths = report.write(
@@ -63,7 +63,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
             folder,
             {run_id: curve for run_id, curve in curves.items() if len(curve)},
             command=arguments.command,
-            environment=shown,
+            environment=versions,
             question=sweep.question,
             examples=examples,
         )
@@ -81,27 +81,33 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
 
 
 def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
-    """Return the planned cells with their states, as the report reads them: done, failed with a cause, or missing."""
-    from bench.sweep.run_state import state
+    """Return the planned cells as reports read them, each with its state and what tables say of its method and tasks.
+
+    ``status`` is "done", "failed" (then ``cause`` says why) or "missing". ``family`` is that of the method;
+    ``task_labels``, ``metrics`` and ``splits`` map the names of the cell's tasks.
+    """
+    import methods
+    from bench import tasks
 
     rows = []
     for cell in cells:
-        status, cause = "failed", "unsupported"
-        if cell.run:
-            now = state(results, cell.run)
-            stopped = now.name in ("interrupted", "cancelled")
-            status, cause = ("failed", "interrupted") if stopped else (now.name.replace("parked", "failed"), now.note)
+        status, cause = _status(cell, results)
+        task_list = [tasks.get(name) for name in cell.tasks]
         rows.append(
             {
                 "run_id": cell.run_id,
                 "method": cell.method,
+                "family": methods.get(cell.method).family,
                 "label": cell.label,
                 "backbone": cell.backbone,
                 "suite": cell.suite,
                 "seed": cell.seed,
                 "tasks": list(cell.tasks),
-                "status": status if status in ("done", "failed") else "missing",
-                "cause": cause if status == "failed" else None,
+                "task_labels": {task.name: task.label for task in task_list},
+                "metrics": {task.name: task.metric for task in task_list},
+                "splits": {task.name: task.report_split for task in task_list},
+                "status": status,
+                "cause": cause,
                 "base": cell.base,
                 "point": dict(cell.point),
                 "plot": cell.plot,
@@ -110,11 +116,25 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _compare(arguments: argparse.Namespace) -> None:
+def _status(cell: Any, results: Any) -> tuple[str, str | None]:
+    """Reduce the state of a cell's run to what tables tell apart: done, failed with a cause, or missing."""
+    from bench.sweep.run_state import state
+
+    if cell.run is None:
+        return "failed", "unsupported"
+    current = state(results, cell.run)
+    if current.name in ("interrupted", "cancelled"):
+        return "failed", "interrupted"
+    if current.name in ("failed", "parked"):
+        return "failed", current.note
+    return ("done" if current.name == "done" else "missing"), None
+
+
+def _print_comparison_with_paper(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from bench import report
     from bench.records import load_results
+    from bench.report.paper_comparison import compare_with_paper
 
     published = Path(__file__).resolve().parents[2] / "results" / "paper"
-    print(report.compare_with_paper(load_results(arguments.results), published).to_string(index=False))
+    print(compare_with_paper(load_results(arguments.results), published).to_string(index=False))

@@ -61,12 +61,12 @@ def _write_best(search: Any, arguments: argparse.Namespace) -> None:
     from bench.cli.report import plan
     from bench.records import load_results
     from bench.report.run_entries import join
-    from bench.report.tuning import tuned
+    from bench.report.tuning import tuned_methods
     from bench.sweep.expand import expand
 
     cells = expand(search)
     points = {cell.label: dict(cell.point) for cell in cells if cell.label != cell.base}
-    for methods in tuned(join(load_results(arguments.results, tuning=True), plan(cells, arguments.results))):
+    for methods in tuned_methods(join(load_results(arguments.results, tuning=True), plan(cells, arguments.results))):
         first = methods[0].entries[0]
         lines = [
             f"# Chosen by `tune`: the best of {', '.join(f'{m.tried} for {m.method}' for m in methods)}.",

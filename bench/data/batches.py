@@ -18,20 +18,22 @@ Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcrip
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
 
 
-class Store(Protocol):
+class FeatureSource(Protocol):
     """Gives the features of examples."""
 
     def load(self, example: Example) -> Any:
-        """Return float32 features of an example."""
+        """Return the features of an example, float32: ``(v, f)``, or ``(2, v, f)`` for a pair of images."""
 
 
-class Encoder(Protocol):
-    """The part of a tokeniser that is needed here."""
+class TextEncoder(Protocol):
+    """What batches need of a tokeniser: its padding id, and the encoding of a text."""
 
-    pad: int
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
 
-    def encode(self, text: str, limit: int | None) -> list[int]:
-        """Return ids with special tokens, cut to ``limit``."""
+    def encode(self, text: str, max_length: int | None) -> list[int]:
+        """Return ids with special tokens, at most ``max_length``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,6 @@ class Batch:
     weights: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
         if device.type == "cpu":
             return self
         moved = [t.to(device, non_blocking=True) for t in (self.input_ids, self.labels, self.vis_feats, self.weights)]
@@ -76,7 +77,9 @@ def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
 class TokenizedSplit:
     """The examples of one task and split, tokenised once."""
 
-    def __init__(self, task: Task, examples: Sequence[Example], text: Encoder, store: Store, *, prefix: bool) -> None:
+    def __init__(
+        self, task: Task, examples: Sequence[Example], text: TextEncoder, store: FeatureSource, *, prefix: bool
+    ) -> None:
         self.task = task
         self.examples = list(examples)
         self._text = text
@@ -142,7 +145,7 @@ class TokenizedSplit:
         return Batch(
             task=self.task.name,
             ids=chosen,
-            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad),
+            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad_id),
             labels=_padded([self._target(answer) for answer, _ in answers], -100),
             vis_feats=self._features(chosen),
             weights=torch.tensor([score for _, score in answers]),

@@ -16,17 +16,17 @@ TRAIN, TUNING = "train", "tuning"
 
 
 def has_own_validation(task: Task) -> bool:
-    """Whether the task has a validation split that is not the one its tables report."""
+    """Return whether the task has a validation split that is not the one its tables report."""
     return "validation" in task.splits and task.report_split != "validation"
 
 
 def name(task: Task) -> str:
-    """What records call the split that the task is tuned on."""
+    """Return the name that records give to the split that the task is tuned on."""
     return "validation" if has_own_validation(task) else "held out of train"
 
 
 def is_held_out(example: Example) -> bool:
-    """Whether an example's first image or clip is among those held out.
+    """Return whether the first image or clip of an example is among those held out.
 
     >>> sum(is_held_out(Example(str(i), "", (f"clips/{i}.npz",))) for i in range(1000))
     92

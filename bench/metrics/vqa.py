@@ -46,8 +46,11 @@ CONTRACTIONS = {word.replace("'", ""): word for word in _DROPPED_APOSTROPHES.spl
 
 
 def without_punctuation(text: str) -> str:
-    """Delete each mark everywhere where it touches a space somewhere, or where the text has a comma between digits;
-    else make it a space."""
+    """Remove punctuation.
+
+    A mark that touches a space anywhere in the text is deleted everywhere in it, and so are all marks of a text with a
+    comma between digits. Every other mark becomes a space.
+    """
     result = text
     for mark in PUNCTUATION:
         loose = f"{mark} " in text or f" {mark}" in text or COMMA_IN_NUMBER.search(text) is not None
@@ -56,7 +59,7 @@ def without_punctuation(text: str) -> str:
 
 
 def with_plain_words(text: str) -> str:
-    """Lower-case; number words to digits, articles dropped, apostrophes put back."""
+    """Lower-case a text, turn number words into digits, drop articles and put apostrophes back."""
     words = (DIGITS.get(word, word) for word in text.lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 

@@ -1,10 +1,10 @@
-"""Pretrain the miniature backbones on text only, and package them.
+"""Pretraining the miniature backbones on text only.
 
-The corpus is the miniature world told in words: the tasks' own sentences, but where the benchmark shows a scene or a
-clip, the corpus *describes* it. In most lessons each phrase of the description ("red square northwest") is one token,
-the normalised sum of its word embeddings plus noise, in the place where visual tokens will stand; in one of ten the
-description is ordinary text after the question; in one of twenty it is to be restored with words masked. No feature of
-the miniature camera is ever seen, so tuning has to learn to see.
+The corpus is the miniature world in words: the sentences of the tasks, but where the benchmark shows an image or a
+clip, the corpus describes it. In most examples each phrase of the description ("red square northwest") is one token at
+the place where visual tokens will be: the normalised sum of the phrase's word embeddings, plus noise. In one example of
+ten the description is ordinary text behind the question, and in one of twenty the example is a description with masked
+words to be restored. Features of the miniature camera never occur, so that tuning has to learn to read them.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,24 +24,27 @@ from transformers.utils import logging
 
 from bench import backbones, optim, suites, tasks
 from bench.data.batches import TokenizedSplit
-from bench.mini import language as say
+from bench.mini import language
 from bench.mini.tokenizers import TRAINERS
 from bench.mini.world import MAX_FRAMES, Clip, Scene
 from bench.mini.write import write
+from methods.core.sites import Sites
 
-WORLD_SEED = 1_000_003  # not the seed of any benchmark world: the described scenes are other ones
-CORPUS = 10  # times the benchmark's training splits
+WORLD_SEED = 1_000_003  # not the seed of any benchmark world, so that other scenes are described
+CORPUS_TIMES = 10  # the training splits are this many times as large as those of the benchmark
 STEPS, LESSONS_PER_STEP, BATCH = 4500, 3, 32
 PEAK_RATE = 1e-3
-WARMUP, DECAY, CLIP = 0.05, 0.01, 1.0
-EXAMINE_EVERY = 500
-PHRASE_NOISE = 0.15  # added to phrase tokens, whose elements have a standard deviation of 1
-PLAIN, DENOISING = 0.1, 0.05  # shares of lessons given as ordinary text; the rest are phrase tokens
-#: how often each lesson is drawn: the tasks, and to describe what is seen, which they build on
-SHARES = {"vqa": 2, "gqa": 3, "nlvr": 4, "caption": 1, "tvqa": 2.5, "how2qa": 2, "tvc": 1, "yc2c": 0.5}
-SHARES |= {"describe image": 2, "describe pair": 1, "describe clip": 1.5}
+WARMUP, WEIGHT_DECAY, CLIP_NORM = 0.05, 0.01, 1.0
+EVALUATE_EVERY = 500
+PHRASE_NOISE = 0.15  # standard deviation of what is added to phrase tokens, whose own is 1
+#: shares of the examples that are given as ordinary text and as text with masked words; the others have phrase tokens
+PLAIN_TEXT_SHARE, DENOISING_SHARE = 0.1, 0.05
+#: how often each lesson is drawn: the tasks, and the descriptions of images and clips, on which the tasks build
+LESSON_WEIGHTS = {"vqa": 2, "gqa": 3, "nlvr": 4, "caption": 1, "tvqa": 2.5, "how2qa": 2, "tvc": 1, "yc2c": 0.5}
+LESSON_WEIGHTS |= {"describe image": 2, "describe pair": 1, "describe clip": 1.5}
 
-SHAPES: dict[str, dict[str, Any]] = {
+#: name -> values of the HF configuration
+SIZES: dict[str, dict[str, Any]] = {
     "mini-bart": {
         "d_model": 96,
         "encoder_layers": 3,
@@ -66,112 +69,140 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class Narrator:
-    """The recorder that describes instead of filming: phrases by feature file."""
+class PhraseRecorder:
+    """Takes the place of the camera: records the phrases that describe a scene or clip under its feature file.
+
+    Attributes:
+        root: the data root that is being written.
+        phrases: path of the feature file below the root -> phrases, one for each visual token.
+    """
 
     root: Path
     phrases: dict[str, list[str]] = field(default_factory=dict)
 
     def scene(self, file: Path, scene: Scene) -> None:
-        """Keep nine phrases, one for each cell."""
-        self.phrases[str(file.relative_to(self.root))] = say.phrases(scene)
+        """Record nine phrases, one for each cell."""
+        self.phrases[str(file.relative_to(self.root))] = language.phrases(scene)
 
     def clip(self, file: Path, clip: Clip) -> None:
-        """Keep one phrase for each frame, padded as the loader pads features."""
-        self.phrases[str(file.relative_to(self.root))] = say.clip_phrases(clip, MAX_FRAMES)
+        """Record one phrase for each frame, padded as the loader pads features."""
+        self.phrases[str(file.relative_to(self.root))] = language.clip_phrases(clip, MAX_FRAMES)
 
-    def told(self, example: tasks.Example) -> list[list[str]]:
-        """Return the phrases of an example's image, clip, or two images (whose phrases then say which image)."""
-        shown = [self.phrases[file] for file in example.visual]
-        if len(shown) == 1:
-            return shown
+    def phrases_of(self, example: tasks.Example) -> list[list[str]]:
+        """Return the phrases of the example's image or clip, or of each of its two images.
+
+        The phrases of two images begin with "first" and "second".
+        """
+        per_image = [self.phrases[file] for file in example.visual]
+        if len(per_image) == 1:
+            return per_image
         return [
-            [f"{word} {phrase}" for phrase in phrases] for word, phrases in zip(("first", "second"), shown, strict=True)
+            [f"{ordinal} {phrase}" for phrase in phrases]
+            for ordinal, phrases in zip(("first", "second"), per_image, strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class Bags:
-    """A store in the manner of FeatureStore whose "features" are the word pieces of each phrase, -1 where there are
-    fewer."""
+class PhraseStore:
+    """A feature store (:class:`bench.data.features.FeatureStore`) whose "features" are the token ids of phrases.
 
-    narrator: Narrator
+    Attributes:
+        recorder: knows the phrases of every example.
+        encode: text -> ids without special tokens.
+        max_tokens: columns; shorter phrases are padded with -1.
+        cache: ids of the phrases that have been encoded.
+    """
+
+    recorder: PhraseRecorder
     encode: Callable[[str], list[int]]
-    width: int = 8
-    memory: dict[str, list[int]] = field(default_factory=dict)
+    max_tokens: int = 8
+    cache: dict[str, list[int]] = field(default_factory=dict)
 
     def load(self, example: tasks.Example) -> np.ndarray:
-        """Return piece ids ``(V, width)`` or ``(2, V, width)`` as float32."""
-        told = [[self._bag(phrase) for phrase in phrases] for phrases in self.narrator.told(example)]
-        bags = np.asarray(told, dtype=np.float32)
-        return bags if len(told) == 2 else bags[0]
+        """Return token ids ``(v, max_tokens)``, or ``(2, v, max_tokens)`` of two images, as float32."""
+        ids = [[self._padded_ids(phrase) for phrase in phrases] for phrases in self.recorder.phrases_of(example)]
+        features = np.asarray(ids, dtype=np.float32)
+        return features if len(ids) == 2 else features[0]
 
-    def _bag(self, phrase: str) -> list[int]:
-        if phrase not in self.memory:
-            pieces = self.encode(f" {phrase}")
-            self.memory[phrase] = pieces + [-1] * (self.width - len(pieces))
-        return self.memory[phrase]
+    def _padded_ids(self, phrase: str) -> list[int]:
+        if phrase not in self.cache:
+            ids = self.encode(f" {phrase}")
+            self.cache[phrase] = ids + [-1] * (self.max_tokens - len(ids))
+        return self.cache[phrase]
 
 
 class PhraseEmbedding(nn.Module):
-    """Stands where the visual projector will stand: a phrase token is the normalised sum of its word embeddings, plus
-    noise."""
+    """Takes the place of the visual projector: a phrase becomes the normalised sum of its word embeddings, plus
+    noise in training."""
 
-    def __init__(self, words: nn.Embedding) -> None:
+    def __init__(self, word_embedding: nn.Embedding) -> None:
         super().__init__()
-        self.words = words
+        self.words = word_embedding
 
-    def forward(self, bags: Tensor, *positions: Tensor | None) -> Tensor:
-        """Embed ``(b, v, width)`` or ``(b, 2, v, width)`` piece ids as ``(b, n, d)``; where a token stands is said by
-        its words."""
-        ids = bags.long() if bags.dim() == 3 else bags.long().flatten(1, 2)
+    def forward(self, phrase_ids: Tensor, boxes: Tensor | None = None) -> Tensor:
+        """Embed token ids ``(b, v, max_tokens)`` or ``(b, 2, v, max_tokens)``, padded with -1, as ``(b, n, d)``.
+
+        ``boxes`` are ignored: the words of a phrase say where a thing is.
+        """
+        ids = phrase_ids.long() if phrase_ids.dim() == 3 else phrase_ids.long().flatten(1, 2)
         total = (self.words(ids.clamp(min=0)) * (ids >= 0).unsqueeze(-1)).sum(-2)
-        normal = nn.functional.layer_norm(total, total.shape[-1:])
-        return normal + PHRASE_NOISE * torch.randn_like(normal) if self.training else normal
+        tokens = nn.functional.layer_norm(total, total.shape[-1:])
+        return tokens + PHRASE_NOISE * torch.randn_like(tokens) if self.training else tokens
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The told world: its tasks, their examples, and the phrases behind every example."""
+    """A miniature world in words: the examples of all tasks, and the phrases that describe their images and clips."""
 
-    narrator: Narrator
+    recorder: PhraseRecorder
     examples: dict[str, list[tasks.Example]]
 
     @classmethod
-    def tell(cls, seed: int, times: int, split: str = "train") -> "Corpus":
-        """Write a world in the official annotation formats, without features, and read it with the official readers."""
+    def generate(cls, seed: int, times: int, split: str = "train") -> "Corpus":
+        """Write a world in the official annotation formats, without features, and read it with the official readers.
+
+        Args:
+            seed: seed of the world.
+            times: factor by which the training splits are larger than those of the benchmark.
+            split: the split of every task to read.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            narrator = Narrator(Path(folder))
-            write(narrator.root, seed, recorder=narrator, times=times)
-            examples = {name: tasks.get(name).read(narrator.root, split) for name in suites.official_tasks()}
-        return cls(narrator, examples)
+            recorder = PhraseRecorder(Path(folder))
+            write(recorder.root, seed, recorder=recorder, times=times)
+            examples = {name: tasks.get(name).read(recorder.root, split) for name in suites.official_tasks()}
+        return cls(recorder, examples)
 
     def description(self, example: tasks.Example) -> str:
-        """Return the phrases of an example in words, without empty cells and with repeated frames said once."""
-        said = [p for phrases in self.narrator.told(example) for p in phrases if "empty" not in p and p != "nothing"]
-        return " ; ".join(dict.fromkeys(said))
+        """Return the phrases of an example as one text, without empty cells and without repetitions."""
+        phrases = [
+            phrase
+            for phrases in self.recorder.phrases_of(example)
+            for phrase in phrases
+            if "empty" not in phrase and phrase != "nothing"
+        ]
+        return " ; ".join(dict.fromkeys(phrases))
 
     def lessons(self) -> dict[str, tuple[tasks.Task, list[tasks.Example]]]:
-        """Return what is learnt: each task, and to describe an image, a pair and a clip."""
-        found = {name: (tasks.get(name), examples) for name, examples in self.examples.items()}
+        """Return all that the backbone learns, by name: the tasks, and the description of an image, a pair of images
+        and a clip."""
+        lessons = {name: (tasks.get(name), examples) for name, examples in self.examples.items()}
         for name, source in (("image", "vqa"), ("pair", "nlvr"), ("clip", "tvqa")):
             task = dataclasses.replace(tasks.get(source), prompt="describe: ", prompt_at="front", target_limit=None)
-            told = [_with(e, "", self.description(e)) for e in self.examples[source]]
-            found[f"describe {name}"] = (task, told)
-        return found
+            examples = [
+                dataclasses.replace(example, text="", answers=((self.description(example), 1.0),))
+                for example in self.examples[source]
+            ]
+            lessons[f"describe {name}"] = (task, examples)
+        return lessons
 
     def sentences(self) -> list[str]:
-        """Return every sentence of the lessons: sources with prompt, descriptions, targets."""
-        found = []
+        """Return the sentences that a tokeniser is trained on: source texts with prompt, descriptions and targets."""
+        sentences = []
         for task, examples in self.lessons().values():
             for example in examples[:5000]:
-                found.append(f"{task.source(example, True)} {self.description(example)}")
-                found.extend(answer for answer, _ in example.answers)
-        return [*found, *(f" {word}" for word in ("first", "second", "empty", "nothing"))]
-
-
-def _with(example: tasks.Example, text: str, answer: str) -> tasks.Example:
-    return dataclasses.replace(example, text=text, answers=((answer, 1.0),))
+                sentences.append(f"{task.source(example, True)} {self.description(example)}")
+                sentences.extend(answer for answer, _ in example.answers)
+        return [*sentences, *(f" {word}" for word in ("first", "second", "empty", "nothing"))]
 
 
 def pretrain(
@@ -182,50 +213,50 @@ def pretrain(
     seed: int = 0,
     progress: Callable[[dict[str, Any]], None] = lambda point: None,
 ) -> dict[str, Any]:
-    """Train tokeniser and backbone ``name`` on text only and write them to ``out`` in ``save_pretrained`` layout.
+    """Train the tokeniser and the backbone ``name`` and write them to a folder in ``save_pretrained`` layout.
 
     Args:
         name: ``mini-bart`` or ``mini-t5``.
-        out: folder that receives config.json, model.safetensors, the tokeniser and training_log.json.
-        steps: updates, each of three lessons of 32 examples.
-        seed: of initial weights, batches and noise.
-        progress: called every 100 updates with step, loss, seconds, and every 500 with the scores on held-out
-            descriptions.
+        out: the folder that is written: config.json, model.safetensors, the tokeniser and training_log.json.
+        steps: number of updates, each on three lessons of 32 examples.
+        seed: seed of the corpus, initial weights, batches and noise.
+        progress: called after every 100 updates with step, loss and seconds, and after every 500 also with the
+            accuracy on held-out descriptions.
 
     Returns:
-        The training log: seed, steps, curve, and the accuracy on held-out descriptions per task, in %.
+        The training log: seed, steps, training curve, and the accuracy in % on held-out descriptions for each task.
     """
     begun = time.monotonic()
     torch.manual_seed(seed)
     logging.disable_progress_bar()
     rng = Random(seed)
-    corpus = Corpus.tell(WORLD_SEED + seed, CORPUS)
-    tokenizer = TRAINERS[name](corpus.sentences())
-    tokenizer.save_pretrained(out)
-    model = _fresh(name, tokenizer)
-    text = backbones.Tokenizer.of(tokenizer, backbones.family_of(model.lm.config))
-    school = School(corpus, text)
-    optimiser = optim.build(model, "adamw", PEAK_RATE, DECAY)
-    exam = School(Corpus.tell(WORLD_SEED + seed + 1, 1), text)
+    corpus = Corpus.generate(WORLD_SEED + seed, CORPUS_TIMES)
+    hf_tokenizer = TRAINERS[name](corpus.sentences())
+    hf_tokenizer.save_pretrained(out)  # before the official tokens are added, as in a published checkpoint
+    model = _untrained_backbone(name, len(hf_tokenizer))
+    tokenizer = backbones.Tokenizer.wrap(hf_tokenizer, backbones.family_of(model.lm.config))
+    training = LessonSampler(corpus, tokenizer)
+    optimiser = optim.build(model, "adamw", PEAK_RATE, WEIGHT_DECAY)
+    held_out = LessonSampler(Corpus.generate(WORLD_SEED + seed + 1, 1), tokenizer)
     curve: list[dict[str, Any]] = []
-    recent: list[float] = []
+    recent_losses: list[float] = []
     for step in range(1, steps + 1):
         model.train()
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * optim.rate(step - 1, steps, WARMUP)
-        loss = torch.stack([school.lesson(model, rng) for _ in range(LESSONS_PER_STEP)]).mean()
+        loss = torch.stack([training.draw_loss(model, rng) for _ in range(LESSONS_PER_STEP)]).mean()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        recent.append(loss.item())
+        recent_losses.append(loss.item())
         if step % 100 == 0 or step == steps:
-            point: dict[str, Any] = {"step": step, "loss": round(float(np.mean(recent)), 4)}
-            if step % EXAMINE_EVERY == 0 or step == steps:
-                point["held_out_percent"] = examine(model, exam)
+            point: dict[str, Any] = {"step": step, "loss": round(float(np.mean(recent_losses)), 4)}
+            if step % EVALUATE_EVERY == 0 or step == steps:
+                point["held_out_percent"] = accuracy(model, held_out)
             point["seconds"] = round(time.monotonic() - begun, 1)
             curve.append(point)
-            recent.clear()
+            recent_losses.clear()
             progress(point)
     model.lm.save_pretrained(out)
     log = {
@@ -240,76 +271,77 @@ def pretrain(
     return log
 
 
-def _fresh(name: str, tokenizer: Any) -> backbones.VLModel:
-    """Build an untrained backbone whose visual embedding reads phrases."""
+def _untrained_backbone(name: str, vocabulary: int) -> backbones.VLModel:
+    """Build a backbone with initial weights, whose visual embedding reads phrases."""
     from transformers import BartConfig, T5Config
 
-    common: dict[str, Any] = {"vocab_size": len(tokenizer), "tie_word_embeddings": True}
+    common: dict[str, Any] = {"vocab_size": vocabulary, "tie_word_embeddings": True}
     if name == "mini-bart":
         common |= {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "init_std": 0.1}
         common |= {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
-        config: Any = BartConfig(**SHAPES[name], **common)
+        config: Any = BartConfig(**SIZES[name], **common)
     else:
         common |= {"dropout_rate": 0.0, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
-        config = T5Config(**SHAPES[name], **common)
+        config = T5Config(**SIZES[name], **common)
     model = backbones.build(config, feat_dim=1)
     model.visual_embedding = PhraseEmbedding(model.lm.get_input_embeddings())
-    _attend_to_likes(model.lm)
+    _start_keys_as_queries(model.lm)
     return model
 
 
-def _attend_to_likes(lm: Any) -> None:
-    """Start every key projection that may look things up as a copy of its query projection.
+def _start_keys_as_queries(lm: Any) -> None:
+    """Start every key projection of the encoder's self-attention and of cross-attention as a copy of its query
+    projection, both scaled to the geometric mean of their standard deviations.
 
     Attention then begins by finding what resembles the query, which so small a model otherwise takes thousands of
-    updates to discover. Both get the geometric mean of their scales.
+    updates to discover.
     """
-    modules = dict(lm.named_modules())
-    for key, module in modules.items():
-        stem, _, last = key.rpartition(".")
-        if last in ("k_proj", "k") and (
-            "encoder.layers" in key or "encoder_attn" in key or key.startswith("encoder.block") or "EncDec" in key
-        ):
-            query = modules[f"{stem}.{last.replace('k', 'q', 1)}"]
+    sites = Sites(lm)
+    for attention in ("enc.sa", "dec.xa"):
+        for query, key in zip(sites.ports(f"{attention}.q"), sites.ports(f"{attention}.k"), strict=True):
+            query_weight, key_weight = (cast(nn.Linear, port.module).weight for port in (query, key))
             with torch.no_grad():
-                query.weight.mul_((module.weight.std() / query.weight.std()).sqrt())
-                module.weight.copy_(query.weight)
+                query_weight.mul_((key_weight.std() / query_weight.std()).sqrt())
+                key_weight.copy_(query_weight)
 
 
-class School:
-    """The lessons, ready to be given."""
+class LessonSampler:
+    """Draws batches of the lessons of a corpus and computes their losses."""
 
-    def __init__(self, corpus: Corpus, text: Any) -> None:
-        self.text = text
+    def __init__(self, corpus: Corpus, tokenizer: backbones.Tokenizer) -> None:
+        self.tokenizer = tokenizer
         self.corpus = corpus
-        bags = Bags(corpus.narrator, text.pieces)
-        self.lessons = {n: TokenizedSplit(t, e, text, bags, prefix=True) for n, (t, e) in corpus.lessons().items()}
+        store = PhraseStore(corpus.recorder, tokenizer.encode_bare)
+        self.lessons = {
+            name: TokenizedSplit(task, examples, tokenizer, store, prefix=True)
+            for name, (task, examples) in corpus.lessons().items()
+        }
 
-    def lesson(self, model: Any, rng: Random) -> Tensor:
-        """Draw a lesson and its form, and return the loss."""
-        data = self.lessons[rng.choices(list(SHARES), list(SHARES.values()))[0]]
-        chosen = rng.sample(range(len(data)), BATCH)
+    def draw_loss(self, model: Any, rng: Random) -> Tensor:
+        """Draw a lesson, a batch of it and the form in which it is given, and return the loss of the model."""
+        lesson = self.lessons[rng.choices(list(LESSON_WEIGHTS), list(LESSON_WEIGHTS.values()))[0]]
+        indices = rng.sample(range(len(lesson)), BATCH)
         form = rng.random()
-        if form >= PLAIN + DENOISING:
-            batch = data.collate(chosen, draw=rng.randrange(1 << 30))
+        if form >= PLAIN_TEXT_SHARE + DENOISING_SHARE:
+            batch = lesson.collate(indices, draw=rng.randrange(1 << 30))
             return model(batch.input_ids, batch.vis_feats, labels=batch.labels).loss
-        examples = [data.examples[i] for i in chosen]
-        described = [self.corpus.description(e) for e in examples]
-        if form < DENOISING:
-            mask = self.text.hf.mask_token or "<extra_id_0>"
-            pairs = [(_mask(d, mask, rng), d) for d in described]
+        examples = [lesson.examples[i] for i in indices]
+        descriptions = [self.corpus.description(example) for example in examples]
+        if form < DENOISING_SHARE:
+            mask = self.tokenizer.hf_tokenizer.mask_token or "<extra_id_0>"
+            pairs = [(_mask_words(description, mask, rng), description) for description in descriptions]
         else:
             pairs = [
-                (f"{data.task.source(e, True)} {d}", max(e.answers, key=lambda a: a[1])[0])
-                for e, d in zip(examples, described, strict=True)
+                (f"{lesson.task.source(example, True)} {description}", max(example.answers, key=lambda a: a[1])[0])
+                for example, description in zip(examples, descriptions, strict=True)
             ]
-        inputs = _pad([self.text.encode(s, None) for s, _ in pairs], self.text.pad)
-        labels = _pad([self.text.encode(t, None) for _, t in pairs], -100)
-        return model.lm(input_ids=inputs, attention_mask=(inputs != self.text.pad).long(), labels=labels).loss
+        inputs = _pad([self.tokenizer.encode(source, None) for source, _ in pairs], self.tokenizer.pad_id)
+        labels = _pad([self.tokenizer.encode(target, None) for _, target in pairs], -100)
+        return model.lm(input_ids=inputs, attention_mask=(inputs != self.tokenizer.pad_id).long(), labels=labels).loss
 
 
-def _mask(sentence: str, mask: str, rng: Random) -> str:
-    """Mask about a third of the words."""
+def _mask_words(sentence: str, mask: str, rng: Random) -> str:
+    """Replace about a third of the words."""
     return " ".join(mask if rng.random() < 0.3 else word for word in sentence.split())
 
 
@@ -319,15 +351,17 @@ def _pad(rows: list[list[int]], value: int) -> Tensor:
 
 
 @torch.inference_mode()
-def examine(model: backbones.VLModel, exam: School, limit: int = 200) -> dict[str, float]:
-    """Return the share (%) of held-out examples of each task that the model answers exactly from phrase tokens."""
+def accuracy(model: backbones.VLModel, held_out: LessonSampler, limit: int = 200) -> dict[str, float]:
+    """Return for each task in how many % of the first ``limit`` examples the model's answer, given phrase tokens, is
+    exactly one of the best answers."""
     model.eval()
-    found = {}
+    percent = {}
     for name in suites.official_tasks():
-        data = exam.lessons[name]
-        batch = data.collate(list(range(min(limit, len(data)))))
+        lesson = held_out.lessons[name]
+        batch = lesson.collate(list(range(min(limit, len(lesson)))))
         ids = model.generate(batch.input_ids, batch.vis_feats, num_beams=1, max_length=24, forced_eos_token_id=None)
-        said = [exam.text.decode(row) for row in ids.tolist()]
-        best = [{answer for answer, score in data.examples[i].answers if score > 0.9} for i in batch.ids]
-        found[name] = round(100 * float(np.mean([s in b for s, b in zip(said, best, strict=True)])), 1)
-    return found
+        predictions = [held_out.tokenizer.decode(row) for row in ids.tolist()]
+        best = [{answer for answer, score in lesson.examples[i].answers if score > 0.9} for i in batch.ids]
+        correct = [prediction in answers for prediction, answers in zip(predictions, best, strict=True)]
+        percent[name] = round(100 * float(np.mean(correct)), 1)
+    return percent

@@ -1,19 +1,20 @@
-"""Tokenisers of the miniature backbones, in the layouts of BART and T5, trained on the sentences of the miniature
-world."""
+"""Training the tokenisers of the miniature backbones, whose special tokens have the ids of BART's and T5's."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 640
-#: a time span, a bracketed label or a word is one piece, any other sign is a piece of its own
+#: what a token cannot cross: a time span, a bracketed label, a word, or any other single character
 PIECES = r"{space}?\([0-9.,\-\[\] ▁]+\)|{space}?\[?[A-Za-z0-9]+:?\]?|{space}?[^\sA-Za-z0-9▁]|{space}"
 
 
 def train_bart(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with BART's layout: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3; every space is kept."""
+    """Train a byte-level BPE tokeniser with BART's special tokens, which keeps every space.
+
+    ``<s>`` has id 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, ``<mask>`` 4.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -46,8 +47,10 @@ def train_bart(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def train_t5(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
-    """BPE over ``▁`` words with T5's layout: ``<pad>`` 0, ``</s>`` 1, ``<unk>`` 2, and ``<extra_id_99>`` to
-    ``<extra_id_0>`` last."""
+    """Train a BPE tokeniser with T5's special tokens, in which ``▁`` marks the beginning of a word.
+
+    ``<pad>`` has id 0, ``</s>`` 1, ``<unk>`` 2, and ``<extra_id_99>`` to ``<extra_id_0>`` are the last hundred.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES.format(space="▁")), "isolated")
@@ -62,18 +65,5 @@ def train_t5(sentences: Iterable[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
 
 
+#: name of the backbone -> ``(sentences) -> tokeniser``
 TRAINERS = {"mini-bart": train_bart, "mini-t5": train_t5}
-
-
-def sentences_below(root: Path) -> list[str]:
-    """Return every text of a data root's training annotations, as the tasks present it (sources with prompt, and
-    targets)."""
-    from bench import suites, tasks
-
-    found = []
-    for name in suites.official_tasks():
-        task = tasks.get(name)
-        for example in task.read(root, "train"):
-            found.append(task.source(example, True))
-            found.extend(answer for answer, _ in example.answers)
-    return found

@@ -1,8 +1,9 @@
-"""Reading state dicts of the official code (VL-PET, VL-Adapter, LST) into this suite's models.
+"""Reading state dicts of the official code (VL-PET, VL-Adapter, LST) into models of this suite.
 
-The model is built and the method attached as for any run, with the method's sizes read off the tensors (``sizes``);
-then every tensor of the model is looked up under the name it has in the official code (``names``). What that code
-repeats (tied embeddings, one module registered once per task) must be equal, what it splits (heads) is put together.
+The model is built and the method attached as for any run, with the options that are read off the tensors
+(``option_inference``). Then every tensor of the model is looked up under its names in the official code
+(``tensor_names``, ``fill_model``): tensors that this code repeats (tied embeddings, a module registered once per task)
+must be equal, and heads, which are modules of their own there, are concatenated.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from bench import backbones
 from bench.errors import UsageError
 from bench.official import option_inference
 from bench.official.fill_model import fill
-from bench.official.method_names import READABLE, called, shared_as
-from bench.official.tensor_names import Names
+from bench.official.method_names import SUPPORTED, name_with_sharing, resolve_official_name
+from bench.official.tensor_names import OfficialNames
 from methods.core.context import TASKS
 from methods.core.errors import MethodError
 
@@ -25,15 +26,21 @@ if TYPE_CHECKING:
 
     from bench.backbones import VLModel
 
-__all__ = ["READABLE", "TASKS", "Loaded", "load", "read"]
+__all__ = ["SUPPORTED", "TASKS", "OfficialModel", "load", "read"]
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model read from an official state dict, the method in it with the options that were read, and its handle."""
+class OfficialModel:
+    """What was read from an official state dict.
+
+    Attributes:
+        model: the model with the method attached, in eval mode.
+        method: the method, with the options that were read as overrides.
+        handle: the handle of the attached method.
+    """
 
     model: "VLModel"
-    chosen: methods.ResolvedMethod
+    method: methods.ResolvedMethod
     handle: "methods.Handle"
 
 
@@ -45,20 +52,21 @@ def load(
     feat_dim: int,
     tasks: tuple[str, ...] = TASKS,
 ) -> "VLModel":
-    """Build the model that an official state dict belongs to, in eval mode, with ``requires_grad`` as officially.
+    """Build the model of an official state dict, in eval mode; the parameters that require gradients are those that the
+    official code trains.
 
     Args:
         state_dict: arrays or tensors under their official names, with or without the prefix ``module.`` of a
             distributed training.
         backbone: a backbone's name or an HF configuration; the vocabulary is that of the state dict.
-        method: the name of a method with an official counterpart (``READABLE``), ours or the official one; or a method
-            with overrides, for what tensors do not tell (scales, LoRA's alpha, gates that an ablation changed).
-        feat_dim: columns of the visual features.
-        tasks: the tasks under whose names modules stand.
+        method: the name of a method in ``SUPPORTED``, ours or the official one; or a method with overrides, for options
+            that tensors do not show (scales, LoRA's alpha, the gates of an ablation).
+        feat_dim: number of columns of the visual features.
+        tasks: the tasks under whose names modules are registered.
 
     Raises:
-        UsageError: the method has no counterpart, or tensors are missing, left over, of another shape, or differ where
-            they must be equal; the message names them.
+        UsageError: state dicts of this method cannot be read, or tensors are missing, left over, of another shape, or
+            differ where they must be equal; the message names them.
     """
     return read(state_dict, backbone=backbone, method=method, feat_dim=feat_dim, tasks=tasks).model
 
@@ -70,38 +78,38 @@ def read(
     method: "str | methods.ResolvedMethod",
     feat_dim: int,
     tasks: tuple[str, ...] = TASKS,
-) -> Loaded:
-    """As :func:`load`, with the method's options and handle beside the model."""
-    asked = called(method)
+) -> OfficialModel:
+    """Do what :func:`load` does, and return the method with its options and its handle beside the model."""
+    requested = resolve_official_name(method)
     tensors = _tensors(state_dict)
     config = _config(backbone, tensors, feat_dim)
     model = backbones.build(config, feat_dim=feat_dim)
-    found = option_inference.read(tensors, tasks)
-    name = shared_as(asked, found["share"]) if "share" in asked.entry.types else asked.name
-    known = methods.get(name).entry.types
-    options = {key: value for key, value in found.items() if key in known} | asked.overrides
+    inferred = option_inference.infer_options(tensors, tasks)
+    name = name_with_sharing(requested, inferred["share"]) if "share" in requested.entry.types else requested.name
+    available = methods.get(name).entry.types
+    options = {key: value for key, value in inferred.items() if key in available} | requested.overrides
     try:
-        chosen = methods.get(name, **options)
-        handle = methods.attach(model, chosen, tasks=tasks)
+        resolved = methods.get(name, **options)
+        handle = methods.attach(model, resolved, tasks=tasks)
     except MethodError as error:
         raise UsageError(f"the sizes in the official state dict do not go together: {error}") from error
-    every = chosen.options(methods.Shape.of(config))
-    names = Names(
+    all_options = resolved.options(methods.Shape.of(config))
+    names = OfficialNames(
         model.family,
         tasks,
-        heads=option_inference.Heads.read(tensors, option_inference.MODULES),
-        projector=option_inference.Heads.read(tensors, option_inference.PROJECTOR),
-        gate=every.get("gate", "none"),
-        decoder=every.get("decoder", "none"),
-        structured=bool(every.get("phm") or every.get("factor")),
-        rule=every.get("phm_shared", False),
+        heads=option_inference.HeadCounts.from_names(tensors, option_inference.ADAPTER),
+        projector=option_inference.HeadCounts.from_names(tensors, option_inference.PROJECTOR),
+        gate=all_options.get("gate", "none"),
+        decoder=all_options.get("decoder", "none"),
+        structured=bool(all_options.get("phm") or all_options.get("factor")),
+        shared_rule=all_options.get("phm_shared", False),
     )
     fill(model, tensors, names, name)
-    return Loaded(model.eval(), chosen, handle)
+    return OfficialModel(model.eval(), resolved, handle)
 
 
 def _tensors(state_dict: Mapping[str, Any]) -> dict[str, "Tensor"]:
-    """Tensors under their names in the model, without the prefix that a wrapper for distributed training adds."""
+    """Return the state dict as tensors, without the prefix of names that a wrapper for distributed training adds."""
     import torch
 
     prefix = "module." if all(name.startswith("module.") for name in state_dict) else ""
@@ -112,12 +120,12 @@ def _tensors(state_dict: Mapping[str, Any]) -> dict[str, "Tensor"]:
 
 
 def _config(backbone: Any, tensors: Mapping[str, "Tensor"], feat_dim: int) -> Any:
-    """The backbone's configuration with the vocabulary of the state dict, which holds the added tokens."""
+    """Return the backbone's configuration with the vocabulary of the state dict, which includes the added tokens."""
     if isinstance(backbone, str):
         backbone = backbones.build(backbone, feat_dim=feat_dim, device="meta").lm.config
     config = deepcopy(backbone)
-    words = "model.shared.weight" if backbones.family_of(config).name == "bart" else "shared.weight"
-    if words not in tensors:
-        raise UsageError(f"no official state dict of a {config.model_type} model: it has no {words}")
-    config.vocab_size = len(tensors[words])
+    embedding = "model.shared.weight" if backbones.family_of(config).name == "bart" else "shared.weight"
+    if embedding not in tensors:
+        raise UsageError(f"no official state dict of a {config.model_type} model: it has no {embedding}")
+    config.vocab_size = len(tensors[embedding])
     return config

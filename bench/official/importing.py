@@ -1,4 +1,4 @@
-"""From a released checkpoint file to a run directory of this suite."""
+"""Turning a checkpoint file of the official code into a run directory of this suite."""
 
 import hashlib
 import os
@@ -14,8 +14,8 @@ from bench import backbones, official, suites, tasks
 from bench.config import Run, Settings, resolve
 from bench.errors import UsageError
 from bench.files import explain_write_errors, write_json
-from bench.official.method_names import called
-from bench.official.option_inference import feat_dim
+from bench.official.method_names import resolve_official_name
+from bench.official.option_inference import infer_feat_dim
 from bench.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -36,60 +36,61 @@ def import_checkpoint(
 ) -> Run:
     """Write the run directory ``out`` for a checkpoint of the official code, ready to evaluate.
 
-    Beside the usual files it holds ``backbone/``, the language model as the checkpoint has it. No published backbone
-    can take its place: the rows of added tokens are drawn anew in every official run and stay as drawn.
+    It also contains ``backbone/``, the language model of the checkpoint. No published backbone can take its place,
+    because the rows of added tokens are drawn anew in every official run and are not trained.
 
     Args:
-        checkpoint: a file that ``torch.save`` wrote: tensors under their official names.
+        checkpoint: a file written by ``torch.save``, with tensors under their official names.
         out: the directory; it appears complete or not at all.
-        method: a name that :func:`~bench.official.method_names.called` knows.
-        backbone: what was tuned: a name, or a folder with configuration and tokeniser.
+        method: a name that :func:`~bench.official.method_names.resolve_official_name` accepts.
+        backbone: the backbone that was tuned: a name, or a folder with configuration and tokeniser.
         suite: the suite that it was trained on.
-        task_names: the tasks among them that it was trained on, all if empty.
+        task_names: the tasks of the suite that it was trained on, all if empty.
         data: logical name of the data root to evaluate on.
-        recipe: the recipe whose decoding, number of boxes, frames, ... hold.
-        settings: recipe fields and options of the method that tensors do not tell.
+        recipe: the recipe that decides about decoding, the number of boxes, frames and so on.
+        settings: recipe fields, and options of the method that cannot be read off tensors.
 
     Raises:
-        UsageError: the directory is there already, the file holds anything but tensors, or they do not fit.
-        MethodError: an option that the method does not have.
+        UsageError: the directory exists already, the file contains anything but tensors, or they do not fit.
+        MethodError: the method does not have an option.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"{out}: is there already; nothing is overwritten, choose another folder with --out")
-    asked = called(method)
-    given = Settings.sort(settings or {}, [asked.name])
+    requested = resolve_official_name(method)
+    given = Settings.classify(settings or {}, [requested.name])
     names = tuple(tasks.get(name).name for name in task_names) or suites.get(suite).official_tasks
     tensors = read_checkpoint(checkpoint)
-    text = backbones.tokenizer(backbone)
+    tokenizer = backbones.tokenizer(backbone)
     loaded = official.read(
         tensors,
         backbone=backbone,
-        method=methods.get(asked.name, **given.options),
-        feat_dim=feat_dim(tensors),
+        method=methods.get(requested.name, **given.options),
+        feat_dim=infer_feat_dim(tensors),
         tasks=names,
     )
-    there, wanted = loaded.model.lm.config.vocab_size, max(text.vocab_size, backbones.shape(backbone).vocab)
-    if there != wanted:
+    vocabulary = loaded.model.lm.config.vocab_size
+    expected = max(tokenizer.vocab_size, backbones.shape(backbone).vocab)
+    if vocabulary != expected:
         raise UsageError(
-            f"{checkpoint}: has {there} words, {backbone!r} with the official tokens has {wanted}; "
+            f"{checkpoint}: has {vocabulary} words, {backbone!r} with the official tokens has {expected}; "
             "name the backbone that was tuned"
         )
-    chosen = loaded.chosen
+    resolved = loaded.method
     run = resolve(
         backbone,
-        chosen.name,
+        resolved.name,
         suite,
         data=data,
         recipe=recipe,
         tasks_=names,
-        settings=Settings(given.recipe, chosen.overrides),
-        label=f"{chosen.name} (official)",
+        settings=Settings(given.recipe, resolved.overrides),
+        label=f"{resolved.name} (official)",
     )
     with _appearing(out) as draft:
         loaded.handle.save(draft.weights)
         loaded.handle.detach()
         loaded.model.lm.save_pretrained(draft.backbone)
-        text.hf.save_pretrained(draft.backbone)
+        tokenizer.hf_tokenizer.save_pretrained(draft.backbone)
         source = {"checkpoint": checkpoint.name, "sha256": _sha256(checkpoint), "method": method, "backbone": backbone}
         write_json(draft.imported, source)
         run = run.model_copy(update={"backbone": str(RunDir.at(out).backbone.resolve())})
@@ -98,10 +99,10 @@ def import_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
-    """Return the tensors of a file that ``torch.save`` wrote; nothing in it is executed.
+    """Return the tensors of a file written by ``torch.save``; no code in the file is executed.
 
     Raises:
-        UsageError: there is no such file, it is no checkpoint, or it holds anything but tensors by name.
+        UsageError: there is no such file, it is no checkpoint, or it contains anything but tensors by name.
     """
     import torch
 
@@ -109,7 +110,7 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # torch lets through whatever its readers stumble over
+    except Exception as error:  # torch.load raises errors of many kinds for broken files
         objects = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds objects ({objects[1]}) beside tensors" if objects else "is no whole checkpoint of torch.save"
         raise UsageError(
@@ -118,8 +119,8 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
     values = list(content.values()) if isinstance(content, dict) else [content]
     others = sorted({type(value).__name__ for value in values if not torch.is_tensor(value)})
     if others or not values or not isinstance(content, dict):
-        found = ", ".join(others) or type(content).__name__
-        raise UsageError(f"{path}: holds {found}; expected a state dict, tensors under their official names")
+        contents = ", ".join(others) or type(content).__name__
+        raise UsageError(f"{path}: holds {contents}; expected a state dict, tensors under their official names")
     return content
 
 

@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.report.paired_statistics import APART, LEVEL, Difference, average, difference, holm, over_seeds
-from bench.report.results import task_order, task_title
+from bench.report.paired_statistics import (
+    LEVEL,
+    SIGNIFICANCE,
+    Difference,
+    average_difference,
+    holm,
+    paired_difference,
+    with_seed_variance,
+)
+from bench.report.results import task_headings, task_order
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
 from bench.report.table import (
@@ -17,30 +25,37 @@ from bench.report.table import (
     Table,
     TableRow,
     Value,
+    entries_by_label,
     failure_notes,
-    groups,
-    methods_of,
+    group_entries,
+    run_ids_of,
     slug,
     title_of,
 )
 
-UP, DOWN = "↑", "↓"  # marks of a difference that can be told from none
+UP, DOWN = "↑", "↓"  # marks of a significant difference
 AVERAGE = "average"
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One cell beside its base: the differences by task, and where there are several tasks that of their average."""
+class ComparedCell:
+    """One cell of an ablation beside its base.
+
+    ``differences`` holds by task the difference to the base, and under AVERAGE that of the average where there are
+    several tasks; ``corrected`` their p-values, corrected for the number of cells.
+    """
 
     label: str
     entries: tuple[RunEntry, ...]
-    found: Mapping[str, Difference]
+    differences: Mapping[str, Difference]
     corrected: Mapping[str, float | None]
 
     def mark(self, key: str) -> str:
-        """UP or DOWN where the difference can be told from none, after correction for the number of cells."""
-        p = self.corrected.get(key)
-        return "" if p is None or p >= APART else UP if self.found[key].mean > 0 else DOWN
+        """Return UP or DOWN where the difference is significant after the correction for the number of cells."""
+        p_value = self.corrected.get(key)
+        if p_value is None or p_value >= SIGNIFICANCE:
+            return ""
+        return UP if self.differences[key].mean > 0 else DOWN
 
 
 @dataclass(frozen=True)
@@ -48,54 +63,60 @@ class Ablation:
     """A base on one backbone and suite with the cells that differ from it, in the order of the plan."""
 
     base: tuple[RunEntry, ...]
-    cells: tuple[Compared, ...]
+    cells: tuple[ComparedCell, ...]
 
     @property
     def entries(self) -> list[RunEntry]:
-        """All planned runs."""
+        """All planned runs: those of the base, then those of the cells."""
         return [*self.base, *(entry for cell in self.cells for entry in cell.entries)]
 
     @property
     def keys(self) -> list[str]:
-        """The tasks in the official order, and their average where there are several."""
+        """The keys of the columns: the tasks in order, and AVERAGE where there are several."""
         tasks = task_order(self.base)
         return tasks + [AVERAGE] * (len(tasks) > 1)
 
     @property
     def slug(self) -> str:
-        """The end of file names."""
+        """The part of file names that tells this ablation from others."""
         return slug(self.base[0].backbone, self.base[0].suite, self.base[0].base)
 
     @property
     def axes(self) -> dict[str, list[Any]]:
         """The axes on which the entries have more than one value, with their values in the order of the plan."""
         points = [entry.point for entry in self.entries if entry.point]
-        values = {name: _distinct(point.get(name) for point in points) for name in (points[0] if points else {})}
-        return {name: found for name, found in values.items() if len(found) > 1}
+        by_axis = {name: _distinct(point.get(name) for point in points) for name in (points[0] if points else {})}
+        return {name: values for name, values in by_axis.items() if len(values) > 1}
 
     @property
     def plot(self) -> str:
         """How the differences are drawn: as the plan asks if its axes allow it, else as the axes suggest."""
-        wanted, axes = self.base[0].plot, self.axes
+        requested, axes = self.base[0].plot, self.axes
         ordered = [name for name, values in axes.items() if all(_is_number(value) for value in values)]
-        if all(cell.entries[0].point for cell in self.cells):  # a delta lies on no axis
-            if ordered and (wanted == "curve" or (wanted is None and len(axes) == 1)):
+        if all(cell.entries[0].point for cell in self.cells):  # cells made by a delta lie on no axis
+            if ordered and (requested == "curve" or (requested is None and len(axes) == 1)):
                 return "curve"
-            if len(axes) == 2 and wanted in ("heatmap", None):
+            if len(axes) == 2 and requested in ("heatmap", None):
                 return "heatmap"
         return "bars"
 
+    @property
+    def has_differences(self) -> bool:
+        """Whether any cell has a seed with scores in common with the base, so that there is something to draw."""
+        return any(cell.differences for cell in self.cells)
+
     def title(self, key: str) -> str:
-        """The title of a column."""
-        return "Avg." if key == AVERAGE else task_title(key)
+        """Return the title of a column."""
+        return {AVERAGE: "Avg.", **{heading.task: heading.title for heading in task_headings(self.base)}}[key]
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
+    """The values without None and repetitions: numbers sorted, others in order of appearance."""
+    distinct: list[Any] = []
     for value in values:
-        if value is not None and value not in found:
-            found.append(value)
-    return sorted(found) if all(map(_is_number, found)) else found
+        if value is not None and value not in distinct:
+            distinct.append(value)
+    return sorted(distinct) if all(map(_is_number, distinct)) else distinct
 
 
 def _is_number(value: Any) -> bool:
@@ -103,31 +124,38 @@ def _is_number(value: Any) -> bool:
 
 
 def ablations(entries: Sequence[RunEntry]) -> list[Ablation]:
-    """Return every base that was planned with other cells; a base that is not among the entries has none."""
-    found = []
-    for group in groups([entry for entry in entries if entry.base and not entry.tuning], "backbone", "suite", "base"):
-        rows = methods_of(group)
+    """Return every base that was planned together with other cells, compared with them.
+
+    Cells whose base is not among the entries are left out, and so are runs that tune.
+    """
+    planned = [entry for entry in entries if entry.base and not entry.tuning]
+    compared = []
+    for group in group_entries(planned, "backbone", "suite", "base"):
+        rows = entries_by_label(group)
         base = next((row for row in rows.values() if row[0].label == row[0].base), None)
         others = {label: row for label, row in rows.items() if row is not base}
         if base and others:
-            cells = [Compared(label, tuple(row), _differences(base, row), {}) for label, row in others.items()]
-            found.append(Ablation(tuple(base), tuple(_corrected(_pooled(base, cells)))))
-    return found
+            cells = [ComparedCell(label, tuple(row), _differences(base, row), {}) for label, row in others.items()]
+            compared.append(Ablation(tuple(base), tuple(_corrected(_with_seed_variance(base, cells)))))
+    return compared
 
 
-def _pooled(base: Sequence[RunEntry], cells: Sequence[Compared]) -> list[Compared]:
-    """Give every difference the part of the seeds in its variance, from all cells that have all seeds of the base."""
-    pooled = []
-    keys = dict.fromkeys(key for cell in cells for key in cell.found)
-    layouts = {key: layout(base, [cell.entries for cell in cells], key) for key in keys}
+def _with_seed_variance(base: Sequence[RunEntry], cells: Sequence[ComparedCell]) -> list[ComparedCell]:
+    """Give every difference the variance over seeds, estimated from all cells that have all seeds of the base."""
+    keys = dict.fromkeys(key for cell in cells for key in cell.differences)
+    scores = {key: score_matrix(base, [cell.entries for cell in cells], key) for key in keys}
+    completed = []
     for cell in cells:
-        found = {key: over_seeds(part, layouts[key]) for key, part in cell.found.items()}
-        pooled.append(replace(cell, found=found))
-    return pooled
+        differences = {key: with_seed_variance(part, scores[key]) for key, part in cell.differences.items()}
+        completed.append(replace(cell, differences=differences))
+    return completed
 
 
-def layout(base: Sequence[RunEntry], cells: Sequence[Sequence[RunEntry]], key: str) -> np.ndarray:
-    """Return the scores of a column as cells x seeds of the base, without the cells that lack a seed."""
+def score_matrix(base: Sequence[RunEntry], cells: Sequence[Sequence[RunEntry]], key: str) -> np.ndarray:
+    """Return the scores of one column as an array of rows (the base first) by seeds of the base.
+
+    Cells that lack a score on one of these seeds are left out.
+    """
     seeds = [entry.seed for entry in base if _score(entry, key) is not None]
     rows = []
     for entries in (base, *cells):
@@ -141,36 +169,43 @@ def _score(entry: RunEntry, key: str) -> float | None:
     return entry.average if key == AVERAGE else entry.score(key)
 
 
-def _differences(base: Sequence[RunEntry], seeds: Sequence[RunEntry]) -> dict[str, Difference]:
-    """Differences by task over the seeds that both sides have; the average over those that have all tasks."""
+def _differences(base: Sequence[RunEntry], cell: Sequence[RunEntry]) -> dict[str, Difference]:
+    """The differences of a cell by task, over the seeds with a score on both sides.
+
+    That of the average is over the seeds with scores on all tasks; it is left out where the cell lacks a task.
+    """
     partners = {entry.seed: entry for entry in base}
-    pairs = [(entry, partners[entry.seed]) for entry in seeds if entry.seed in partners]
-    tasks = [task for task in task_order(base) if task in task_order(seeds)]
-    found = {}
+    pairs = [(entry, partners[entry.seed]) for entry in cell if entry.seed in partners]
+    tasks = [task for task in task_order(base) if task in task_order(cell)]
+    differences = {}
     for task in tasks:
         scored = [(e, b) for e, b in pairs if e.score(task) is not None and b.score(task) is not None]
         if scored:
-            both = [(e.examples.get(task), b.examples.get(task)) for e, b in scored]
-            each = [mine - theirs for mine, theirs in both if mine is not None and theirs is not None]
-            found[task] = difference([_gap(e, b, task) for e, b in scored], each)
-    whole = [(e, b) for e, b in pairs if e.average is not None and b.average is not None]
-    if len(tasks) > 1 and whole and len(tasks) == len(task_order(base)):
-        found[AVERAGE] = average(list(found.values()), [mean([_gap(e, b, task) for task in tasks]) for e, b in whole])
-    return found
+            series = [(e.examples.get(task), b.examples.get(task)) for e, b in scored]
+            by_example = [s - base_s for s, base_s in series if s is not None and base_s is not None]
+            differences[task] = paired_difference([_gap(e, b, task) for e, b in scored], by_example)
+    complete = [(e, b) for e, b in pairs if e.average is not None and b.average is not None]
+    if len(tasks) > 1 and complete and len(tasks) == len(task_order(base)):
+        gaps = [mean([_gap(e, b, task) for task in tasks]) for e, b in complete]
+        differences[AVERAGE] = average_difference(list(differences.values()), gaps)
+    return differences
 
 
 def _gap(entry: RunEntry, base: RunEntry, task: str) -> float:
-    mine, theirs = entry.score(task), base.score(task)
-    assert mine is not None and theirs is not None
-    return mine - theirs
+    score, base_score = entry.score(task), base.score(task)
+    assert score is not None and base_score is not None
+    return score - base_score
 
 
-def _corrected(cells: Sequence[Compared]) -> list[Compared]:
+def _corrected(cells: Sequence[ComparedCell]) -> list[ComparedCell]:
     """Correct the p-values of each column for the number of cells."""
-    keys = dict.fromkeys(key for cell in cells for key in cell.found)
-    columns = {key: holm([cell.found[key].p if key in cell.found else None for cell in cells]) for key in keys}
+    keys = dict.fromkeys(key for cell in cells for key in cell.differences)
+    p_values = {
+        key: holm([cell.differences[key].p_value if key in cell.differences else None for cell in cells])
+        for key in keys
+    }
     return [
-        replace(cell, corrected={key: columns[key][at] for key in keys if key in cell.found})
+        replace(cell, corrected={key: p_values[key][at] for key in keys if key in cell.differences})
         for at, cell in enumerate(cells)
     ]
 
@@ -184,9 +219,12 @@ def _table(ablation: Ablation) -> Table:
     columns = [Column("percent", "Trainable (%)")]
     columns += [Column(key, ablation.title(key), better=+1) for key in ablation.keys]
     base = ablation.base[0]
-    [label] = methods_of(ablation.base)
-    rows = [TableRow(label, base.method, _base_values(ablation), reference=True)]
-    rows += [TableRow(cell.label, cell.entries[0].method, _values(cell, ablation.keys)) for cell in ablation.cells]
+    [label] = entries_by_label(ablation.base)
+    rows = [TableRow(label, base.family, _base_values(ablation), run_ids_of(ablation.base), reference=True)]
+    rows += [
+        TableRow(cell.label, cell.entries[0].family, _values(cell, ablation.keys), run_ids_of(cell.entries))
+        for cell in ablation.cells
+    ]
     title = f"{title_of(ablation.base)}: differences to {base.base}"
     return Table(
         key=slug("differences", ablation.slug),
@@ -194,8 +232,7 @@ def _table(ablation: Ablation) -> Table:
         caption=f"{title}, whose own scores are in the first row.",
         columns=tuple(columns),
         rows=tuple(rows),
-        notes=(_how(ablation), *_notes(ablation)),
-        run_ids=tuple(entry.run_id for entry in ablation.entries),
+        notes=(_interval_note(ablation), *_notes(ablation)),
     )
 
 
@@ -207,14 +244,14 @@ def _base_values(ablation: Ablation) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def _values(cell: Compared, keys: Sequence[str]) -> tuple[Value, ...]:
+def _values(cell: ComparedCell, keys: Sequence[str]) -> tuple[Value, ...]:
     values = [_percent(cell.entries)]
     for key in keys:
-        found = cell.found.get(key)
-        value = _value(found.mean if found else None, "{:+.2f}", cell.entries, found.seeds if found else 0)
-        if found and found.half is not None:
-            ends = (found.mean - found.half, found.mean + found.half)
-            value = replace(value, spread=f"{found.half:.2f}", interval=ends, marks=cell.mark(key) + value.marks)
+        part = cell.differences.get(key)
+        value = _value(part.mean if part else None, "{:+.2f}", cell.entries, part.seeds if part else 0)
+        if part and part.half_width is not None:
+            ends = (part.mean - part.half_width, part.mean + part.half_width)
+            value = replace(value, spread=f"{part.half_width:.2f}", interval=ends, marks=cell.mark(key) + value.marks)
         values.append(value)
     return tuple(values)
 
@@ -232,27 +269,27 @@ def _value(number: float | None, form: str, entries: Sequence[RunEntry], n: int)
     return Value(form.format(number).replace("-", "−"), mean=number, n=n, marks=marks)
 
 
-def _how(ablation: Ablation) -> str:
+def _interval_note(ablation: Ablation) -> str:
     """Say what the intervals cover."""
-    found = [part for cell in ablation.cells for part in cell.found.values()]
-    seeds = max((part.seeds for part in found), default=0)
-    if not found or all(part.half is None for part in found):
+    parts = [part for cell in ablation.cells for part in cell.differences.values()]
+    seeds = max((part.seeds for part in parts), default=0)
+    if not parts or all(part.half_width is None for part in parts):
         return "One seed and no scores of single examples, so nothing is known of the spread."
-    over = [f"{seeds} seeds"] * (seeds > 1) + ["the examples"] * any(part.examples for part in found)
+    over = [f"{seeds} seeds"] * (seeds > 1) + ["the examples"] * any(part.examples for part in parts)
     warning = "" if seeds > 1 else " (one seed: how much another seed would change is not in it)"
     return (
         f"± is half of the {LEVEL:.0%} interval of the paired difference over {' and '.join(over)}{warning}; "
         "the variance over seeds is taken as the same for all rows. "
-        f"{UP} and {DOWN}: can be told from no difference at {APART:.0%}, corrected over the column (Holm)."
+        f"{UP} and {DOWN}: can be told from no difference at {SIGNIFICANCE:.0%}, corrected over the column (Holm)."
     )
 
 
 def _notes(ablation: Ablation) -> list[str]:
-    notes = failure_notes(methods_of(ablation.entries))
+    notes = failure_notes(entries_by_label(ablation.entries))
     seeds_only = [
         ablation.title(key)
         for key in ablation.keys
-        if any(key in cell.found and not cell.found[key].examples for cell in ablation.cells)
+        if any(key in cell.differences and not cell.differences[key].examples for cell in ablation.cells)
     ]
     if seeds_only:
         notes.append(f"{', '.join(seeds_only)}: paired over seeds only.")

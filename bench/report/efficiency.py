@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from bench.report.run_entries import RunEntry
 from bench.report.table import (
+    LONG,
     Column,
-    Draft,
+    DraftValue,
     Table,
-    build,
-    groups,
+    entries_by_label,
+    group_entries,
     is_reference,
-    methods_of,
+    ranked_rows,
     seeds_phrase,
     slug,
     title_of,
@@ -20,22 +21,22 @@ MIB = 2**20
 
 
 def efficiency_tables(entries: Sequence[RunEntry]) -> list[Table]:
-    """One table per backbone, suite and conditions; figures under different conditions never share a column."""
-    return [table for group in groups(entries, "backbone", "suite") for table in _per_conditions(group)]
+    """Return one table per backbone, suite and conditions; figures under different conditions never share a column."""
+    return [table for group in group_entries(entries, "backbone", "suite") for table in _per_conditions(group)]
 
 
 def conditions_of(entries: Sequence[RunEntry]) -> list[str]:
-    """The conditions (hardware, precision, batch size) under which at least one of these runs was timed, sorted."""
+    """Return, sorted, the conditions (hardware, precision, batch size) under which at least one run was timed."""
     return sorted({entry.conditions for entry in entries if entry.timed})
 
 
-def under(entries: Sequence[RunEntry], conditions: str) -> list[RunEntry]:
-    """The runs under these conditions, and every run without a time: its failure belongs in each table."""
+def entries_under(entries: Sequence[RunEntry], conditions: str) -> list[RunEntry]:
+    """Return the runs under these conditions, and all runs without a time, whose failure belongs in every table."""
     return [entry for entry in entries if not entry.timed or entry.conditions == conditions]
 
 
 def memory_key(entries: Sequence[RunEntry]) -> tuple[str, str]:
-    """The memory figure that these runs have, with its title: the device's peak where there is one, else the host's."""
+    """Return key and title of the runs' memory figure: the device's peak where there is one, else the host's."""
     if any("peak_memory_bytes" in entry.measured for entry in entries):
         return "peak_memory_bytes", "Peak device memory"
     return "host_memory_bytes", "Peak host memory"
@@ -43,11 +44,11 @@ def memory_key(entries: Sequence[RunEntry]) -> tuple[str, str]:
 
 def _per_conditions(entries: Sequence[RunEntry]) -> list[Table]:
     keys = conditions_of(entries)
-    return [_efficiency(under(entries, key), key, keys) for key in keys]
+    return [_efficiency(entries_under(entries, key), key, keys) for key in keys]
 
 
 def _efficiency(entries: Sequence[RunEntry], conditions: str, keys: Sequence[str]) -> Table:
-    by_label = methods_of(entries)
+    by_label = entries_by_label(entries)
     memory, title = memory_key(entries)
     small = max(entry.measured.get("trainable", 0.0) for entry in entries) < 1e7
     figures = [
@@ -72,19 +73,19 @@ def _efficiency(entries: Sequence[RunEntry], conditions: str, keys: Sequence[str
             f"{seeds_phrase(by_label)}. Best in bold, second best underlined."
         ),
         columns=tuple(columns),
-        rows=build(by_label, drafts, columns),
+        rows=ranked_rows(by_label, drafts, columns),
         notes=_notes(entries, conditions, keys, memory, references),
-        run_ids=tuple(entry.run_id for entry in entries),
+        family_heads=len(by_label) > LONG,
     )
 
 
-def _draft(seeds: Sequence[RunEntry], key: str, scale: float, digits: int) -> Draft:
+def _draft(seeds: Sequence[RunEntry], key: str, scale: float, digits: int) -> DraftValue:
     codes = tuple(entry.code for entry in seeds if not entry.timed)
-    if key in ("trainable", "percent"):  # the same for every seed, and known even of a run that failed later
+    if key in ("trainable", "percent"):  # equal for all seeds, and recorded even by a run that failed later
         numbers = tuple(entry.measured[key] * scale for entry in seeds if key in entry.measured)[:1]
-        return Draft(numbers, () if numbers else codes, digits)
+        return DraftValue(numbers, () if numbers else codes, digits)
     numbers = tuple(entry.measured[key] * scale for entry in seeds if entry.timed and key in entry.measured)
-    return Draft(numbers, codes, digits, limited=any(entry.limited for entry in seeds))
+    return DraftValue(numbers, codes, digits, limited=any(entry.limited for entry in seeds))
 
 
 def _notes(

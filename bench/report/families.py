@@ -1,32 +1,18 @@
-"""Which methods are of one kind: they stand together in long tables, and share a colour and a marker in plots."""
+"""The order in which families of methods are listed in long tables, and how they look in plots.
 
-MEMBERS = {
-    "reference": ("full", "projector-only"),
-    "VL-PET": ("vl-pet",),
-    "adapter": ("adapter", "vl-adapter", "compacter", "hyperformer", "houlsby", "pfeiffer", "parallel", "uniadapter"),
-    "low rank": (
-        *("lora", "rslora", "dora", "adalora", "delora", "gralora", "glora", "randlora", "unilora", "vblora"),
-        *("vera", "pvera", "hira", "loha", "lokr", "miss", "krona", "deft"),
-    ),
-    "scale and bias": ("bitfit", "beft", "ia3", "ln", "layernorm", "road", "clipfit"),
-    "prompt": ("prompt", "prefix", "p-tuning"),
-    "side network": ("lst", "ladder", "read"),
-}
-ORDER = ("reference", "scale and bias", "prompt", "low rank", "adapter", "side network", "other", "VL-PET", "enhanced")
+Which family a method belongs to is part of the method and comes with the planned runs (:attr:`RunEntry.family`); here
+stand only the order and the appearance of family names. A name that is not listed here is placed and drawn like
+"other", but keeps its own heading and legend entry.
+"""
+
+UNKNOWN = "other"
+ORDER = ("reference", "scale and bias", "prompt", "low rank", "adapter", "side network", UNKNOWN, "VL-PET", "enhanced")
 
 
-def family_name(method: str) -> str:
-    """The family of a method by its name; HF PEFT's are sorted with ours, a name that is not known is "other".
+def sort_key(family: str) -> tuple[int, str]:
+    """Return the key by which rows of a long table are sorted by family: listed families first, then by name.
 
-    >>> family_name("lora+vl-pet-large"), family_name("peft:dora"), family_name("vl-pet-small[rank=4]")
-    ('enhanced', 'low rank', 'VL-PET')
+    >>> sorted(["VL-PET", "mixture", "prompt", "other"], key=sort_key)
+    ['prompt', 'mixture', 'other', 'VL-PET']
     """
-    base = method.split("[")[0].removeprefix("peft:")
-    if "+" in base:
-        return "enhanced"
-    return next((name for name, stems in MEMBERS.items() if base.startswith(stems)), "other")
-
-
-def by_family(method: str) -> int:
-    """The place of a method's family in long tables."""
-    return ORDER.index(family_name(method))
+    return ORDER.index(family if family in ORDER else UNKNOWN), family

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.report.families import family_name
+from bench.report.families import UNKNOWN
 
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
 INK, FAINT = "#222222", "#8a8a8a"
@@ -20,7 +20,7 @@ INK, FAINT = "#222222", "#8a8a8a"
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """A drawn figure, the numbers behind it, and a sentence for those who cannot see it."""
+    """A drawn figure, the numbers behind it, and a sentence that describes it to those who cannot see it."""
 
     key: str
     title: str
@@ -29,8 +29,8 @@ class Plot:
     data: pd.DataFrame
 
 
-def svg(plot: Plot) -> str:
-    """The figure as SVG text, the same on every call: no date, text as text."""
+def svg_text(plot: Plot) -> str:
+    """Return the figure as SVG, the same on every call: without a date, and with text kept as text."""
     out = io.StringIO()
     with theme():
         plot.figure.savefig(out, format="svg", metadata={"Date": None})
@@ -39,7 +39,7 @@ def svg(plot: Plot) -> str:
 
 @dataclass(frozen=True)
 class FamilyStyle:
-    """Methods of one kind share a colour and a marker."""
+    """The colour and the marker that all methods of a family share in every plot."""
 
     name: str
     colour: str
@@ -57,26 +57,26 @@ def _palette() -> tuple[FamilyStyle, ...]:
         FamilyStyle("prompt", brown, "v"),
         FamilyStyle("side network", sky, "P"),
         FamilyStyle("reference", INK, "X"),
-        FamilyStyle("other", pink, "h"),
+        FamilyStyle(UNKNOWN, pink, "h"),
     )
 
 
-FAMILIES = {family.name: family for family in _palette()}
+FAMILY_STYLES = {style.name: style for style in _palette()}
 
 
-def family_of(method: str) -> FamilyStyle:
-    """The family of a method by its name."""
-    return FAMILIES[family_name(method)]
+def family_style(family: str) -> FamilyStyle:
+    """Return the colour and marker of a family; a family without a style of its own looks like "other"."""
+    return FAMILY_STYLES.get(family) or replace(FAMILY_STYLES[UNKNOWN], name=family)
 
 
-def on(colour: str) -> str:
-    """The ink that can be read on a colour: white on the dark ones, near black on the light ones."""
+def text_colour_on(colour: str) -> str:
+    """Return the colour in which text can be read on a background: white on dark ones, near black on light ones."""
     red, green, blue = mpl.colors.to_rgb(colour)
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.58 else INK
 
 
 def shades(colour: str, count: int) -> list:
-    """``count`` shades of a colour, from darker to lighter; the colour itself if it is but one."""
+    """Return ``count`` shades of a colour, from darker to lighter; for one shade the colour itself."""
     if count == 1:
         return [colour]
     ends = [sns.blend_palette([colour, end], 100)[45] for end in ("black", "white")]
@@ -85,7 +85,7 @@ def shades(colour: str, count: int) -> list:
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """The look of every plot, in force only inside the block; fonts stay text in SVG and are embedded in PDF."""
+    """Apply the look of every plot inside the block; text stays text in SVG, and fonts are embedded in PDF."""
     look = sns.axes_style("whitegrid") | sns.plotting_context("paper")
     rules: dict[Any, Any] = {
         **{"font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7},
@@ -101,10 +101,10 @@ def theme() -> Iterator[None]:
 
 
 def canvas(width: float, height: float, title: str, **grid: Any) -> tuple[Figure, list]:
-    """A titled figure of that size in inches with its axes as a flat list; knows nothing of pyplot's global state."""
+    """Return a titled figure of a size in inches, and its axes as a flat list; pyplot's global state is not touched."""
     figure = Figure(figsize=(width, height), layout="constrained")
     size = 9 if width == PAGE else 8
-    fits = int(width * 72 / (0.66 * size))  # letters of the bold face are some two thirds of its size wide
+    fits = int(width * 72 / (0.66 * size))  # a bold letter is about two thirds of its size wide
     figure.suptitle(fill(title, fits), x=0.01, ha="left", fontsize=size, fontweight="bold")
     axes = figure.subplots(squeeze=False, **grid)
     return figure, list(axes.flat)

@@ -1,4 +1,4 @@
-"""Places labels so that none lies on another: beside points in a plane, or stacked along a margin."""
+"""Placement of labels that do not overlap: beside points in a plane, or stacked along a margin."""
 
 from collections.abc import Sequence
 from math import cos, pi, sin
@@ -19,13 +19,18 @@ def beside_points(
     size: float,
     marker: float,
 ) -> None:
-    """Write each text as near to its point (data units) as it fits, with a thin line to it where it had to move away.
+    """Write each text as close to its point as it fits, with a thin line to the point where it had to move away.
 
-    ``size`` is the font size and ``marker`` the radius of the markers to keep clear, both in points. Limits and layout
-    must be final. Names go before numbers, then points in crowded places first: they have the fewest ways out.
+    Names are placed before numbers, and then points in crowded places first, because they have the fewest free spots.
+    The limits of the axes and the layout must be final.
+
+    Args:
+        points: positions in data units.
+        size: font size in points.
+        marker: radius in points of the markers, which no text may cover.
     """
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the spots below hold for this layout
+    figure.set_layout_engine("none")  # the positions computed below hold for this layout only
     scale = figure.dpi / 72
     pixels = [tuple(axes.transData.transform(point)) for point in points]
     discs = [_around(at, marker * scale) for at in pixels]
@@ -63,7 +68,11 @@ def _box(at: tuple[float, float], width: float, height: float) -> Bbox:
 def _first_free(
     at: tuple[float, ...], width: float, height: float, clear: float, frame: Bbox, discs: list[Bbox], taken: list[Bbox]
 ) -> tuple[tuple[float, float], bool]:
-    """The first spot on growing ellipses around the point where the label meets no marker, label or edge."""
+    """Return the first spot on growing rings around a point where a label meets no marker, label or edge.
+
+    All lengths are pixels; the second value says whether the label is so far away that it needs a line to its point.
+    Where no spot is free, the one with the fewest overlaps is taken.
+    """
     best, least = (at[0], at[1]), float("inf")
     for ring in range(40):
         reach = clear + 2 + ring * 3.0
@@ -81,7 +90,7 @@ def _first_free(
 
 
 def _lead(axes: Axes, point: tuple[float, ...], spot: tuple[float, float], width: float, height: float) -> None:
-    """A hairline from the point to the nearest edge of its label."""
+    """Draw a hairline from the point to the nearest edge of its label."""
     end = (
         min(max(point[0], spot[0] - width / 2), spot[0] + width / 2),
         min(max(point[1], spot[1] - height / 2), spot[1] + height / 2),
@@ -90,10 +99,10 @@ def _lead(axes: Axes, point: tuple[float, ...], spot: tuple[float, float], width
     axes.plot(ends[:, 0], ends[:, 1], color="#999999", linewidth=0.5, zorder=1, scalex=False, scaley=False)
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move values as little as needed to lie at least ``gap`` apart, inside [low, high] if they fit; order is kept.
+def spread_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move values as little as needed to lie at least ``gap`` apart, inside [low, high] if they fit, in the same order.
 
-    >>> spread([1.0, 2.0, 8.0], gap=2.0, low=0.0, high=10.0)
+    >>> spread_apart([1.0, 2.0, 8.0], gap=2.0, low=0.0, high=10.0)
     [0.5, 2.5, 8.0]
     """
     order = sorted(range(len(wanted)), key=lambda at: (wanted[at], at))
@@ -115,7 +124,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def pixels_per_unit(axes: Axes, figure: Figure) -> float:
-    """Height in pixels of one data unit of a linear y axis, after layout."""
+    """Return the height in pixels of one data unit of a linear y axis, after layout."""
     figure.draw_without_rendering()
     (_, low), (_, high) = axes.transData.transform([(0, 0), (0, 1)])
     return float(high - low)

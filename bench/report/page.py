@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: tables, plots, failures, environment, the command."""
+"""The report as one self-contained HTML file: tables, plots, failures, environment, and the command that made it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -40,16 +40,26 @@ def page(
     environment: Mapping[str, str],
     question: str = "",
 ) -> str:
-    """Build the page, which opens without network or server; ``tables`` by kind, ``plots`` with their SVG text."""
+    """Return the page as HTML that needs no network and no server.
+
+    Args:
+        sweep: the name of the sweep, the page's heading.
+        entries: all planned runs.
+        tables: the tables by kind, a key of KINDS; kinds without tables get no section.
+        plots: the plots with their SVG.
+        command: the command that makes the report again.
+        environment: facts about software and hardware.
+        question: what an ablation asks, printed below the heading.
+    """
     scored = sum(not entry.code for entry in entries)
-    worlds = sorted({entry.data or "data" for entry in entries if entry.synthetic})
-    banner = f'<p class="banner">{escape(", ".join(worlds))}: synthetic data</p>' if worlds else ""
-    asked = f"<p>{escape(question)}</p>" if question else ""
+    synthetic = sorted({entry.data or "data" for entry in entries if entry.synthetic})
+    banner = f'<p class="banner">{escape(", ".join(synthetic))}: synthetic data</p>' if synthetic else ""
+    subtitle = f"<p>{escape(question)}</p>" if question else ""
     style = files("bench.report").joinpath("report.css").read_text(encoding="utf-8")
     sections = [
         *(
-            (KINDS[kind], "".join(f"<h3>{escape(t.title)}</h3>{html(t)}" for t in found))
-            for kind, found in tables.items()
+            (KINDS[kind], "".join(f"<h3>{escape(t.title)}</h3>{html(t)}" for t in of_kind))
+            for kind, of_kind in tables.items()
         ),
         ("Plots", "".join(_plot(plot, svg) for plot, svg in plots.items())),
         ("Failures", _failures(entries)),
@@ -62,7 +72,7 @@ def page(
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(sweep)}: vlpet-bench</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>\n<body>'
-        f"<h1>{escape(sweep)}</h1>{asked}{banner}"
+        f"<h1>{escape(sweep)}</h1>{subtitle}{banner}"
         f"<p>{scored} of {len(entries)} planned runs have all their scores.</p>"
         f"<nav>{links}</nav>{body}<script>{SORT}</script></body></html>\n"
     )
@@ -80,7 +90,7 @@ def _plot(plot: Plot, svg: str) -> str:
 
 
 def inline_svg(svg: str, key: str) -> str:
-    """An SVG file's text as an element of a page: no prologue, metadata or namespaces; ids begin with ``key``."""
+    """Turn an SVG file's text into an element of a page: no prologue, metadata or namespaces; ``key`` prefixes ids."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'\bid="', f'id="{key}-', svg)
@@ -88,7 +98,7 @@ def inline_svg(svg: str, key: str) -> str:
 
 
 def _failures(entries: Sequence[RunEntry]) -> str:
-    """Every planned run that lacks a score, with its cause and the tasks it concerns."""
+    """List every planned run that lacks a score, with the causes and the tasks concerned."""
     rows = []
     for entry in entries:
         without = [cell for cell in entry.cells if cell.code]

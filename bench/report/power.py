@@ -1,17 +1,17 @@
-"""How many seeds a comparison needs: the power of the tables' own test of a difference, from stored variances."""
+"""How many seeds a comparison needs: the power of the test that marks differences in tables, from stored variances."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
 
-from bench.report.differences import AVERAGE, ablations, layout
-from bench.report.paired_statistics import APART, Difference, over_seeds
+from bench.report.differences import AVERAGE, ablations, score_matrix
+from bench.report.paired_statistics import SIGNIFICANCE, Difference, with_seed_variance
 from bench.report.results import task_order
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
-from bench.report.table import groups, methods_of
+from bench.report.table import entries_by_label, group_entries
 
 ENDLESS = 1e6  # degrees of freedom
 QUANTILES = (np.arange(1000) + 0.5) / 1000
@@ -20,43 +20,50 @@ POWER = 0.8
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How much a difference of two rows varies, in the unit of the scores.
+class DifferenceVariance:
+    """How much the difference of two rows varies, in the squared unit of the scores.
 
-    ``seed`` is the variance from one pair of seeds to the next; ``examples`` the variance that stays however many seeds
-    there are, because the examples of the test set were drawn once (0 where it is not known), estimated from ``count``
-    of them; ``rows`` the rows that are compared with the base, which share the estimate.
+    Attributes:
+        seed: the variance from one pair of runs to the next.
+        example: the variance that stays however many seeds there are, because the examples of the test set were drawn
+            once, estimated from ``examples`` of them (0 where it is not known).
+        rows: the number of rows that are compared with the base; they share the estimate of ``seed``.
     """
 
     seed: float
-    examples: float = 0.0
-    count: int = 0
+    example: float = 0.0
+    examples: int = 0
     rows: int = 1
 
     def power(self, gap: float, seeds: int) -> float:
-        """Return the probability that the table marks a difference of ``gap`` with so many seeds, at least.
+        """Return a lower bound of the probability that the table marks a difference of ``gap`` with so many seeds.
 
-        The test is Student's two-sided one at APART over the number of rows, the first step of Holm's correction; its
-        statistic then has the noncentral distribution.
+        The test is Student's two-sided one at SIGNIFICANCE over the number of rows, the first step of Holm's
+        correction; its statistic then follows the noncentral t distribution.
         """
         from scipy import stats
 
-        found = Difference(gap, seeds, self.seed / seeds, self.rows * (seeds - 1), self.count, self.examples)
-        variance, freedom = found.variance, found.satterthwaite
+        difference = Difference(gap, seeds, self.seed / seeds, self.rows * (seeds - 1), self.examples, self.example)
+        variance, freedom = difference.variance, difference.satterthwaite
         if not variance:
             return float(gap != 0)
-        far = abs(gap) / sqrt(variance)
-        critical = float(stats.t.ppf(1 - APART / self.rows / 2, freedom))
-        # A normal variate over an independent root mean square: the mean over quantiles of the latter is exact enough,
-        # and finite where scipy's noncentral t is not.
+        noncentrality = abs(gap) / sqrt(variance)
+        critical = float(stats.t.ppf(1 - SIGNIFICANCE / self.rows / 2, freedom))
+        # The statistic is a normal variate over an independent root mean square. The mean over quantiles of the latter
+        # is accurate enough, and finite where scipy's noncentral t is not.
         scatter = np.sqrt(stats.chi2.ppf(QUANTILES, freedom) / freedom) if freedom < ENDLESS else np.ones(1)
-        return float(np.mean(stats.norm.sf(critical * scatter - far) + stats.norm.cdf(-critical * scatter - far)))
+        above = stats.norm.sf(critical * scatter - noncentrality)
+        below = stats.norm.cdf(-critical * scatter - noncentrality)
+        return float(np.mean(above + below))
 
-    def seeds(self, gap: float, power: float = POWER) -> int | None:
-        """Return the fewest seeds (at least two) that find a difference of ``gap`` with that power, None if none do."""
+    def seeds_needed(self, gap: float, power: float = POWER) -> int | None:
+        """Return the fewest seeds (at least two) that find a difference of ``gap`` with that power.
+
+        None where even MOST seeds do not.
+        """
         return next((seeds for seeds in range(2, MOST + 1) if self.power(gap, seeds) >= power), None)
 
-    def gap(self, seeds: int, power: float = POWER) -> float | None:
+    def detectable_gap(self, seeds: int, power: float = POWER) -> float | None:
         """Return the smallest difference that so many seeds find with that power; None for one seed."""
         from scipy import optimize
 
@@ -70,48 +77,51 @@ class Spread:
 
 @dataclass(frozen=True)
 class PowerPlan:
-    """The spreads of one comparison by task (AVERAGE among them), and where they come from."""
+    """The variances of one comparison by task, AVERAGE among them, and ``source``, which says where they come from."""
 
     backbone: str
     suite: str
     base: str
-    spreads: dict[str, Spread]
+    variances: dict[str, DifferenceVariance]
     source: str
 
 
-def plans(entries: Sequence[RunEntry], others: Sequence[RunEntry]) -> list[PowerPlan]:
-    """Return the spreads of every comparison among the planned entries.
+def power_plans(entries: Sequence[RunEntry], others: Sequence[RunEntry]) -> list[PowerPlan]:
+    """Return the variances of every comparison among the planned entries.
 
-    They come from the scores by row and seed of the entries themselves, or, where fewer than two rows or seeds have
-    scores, from ``others``: all records of the results folder; those on the same backbone and suite are taken.
+    They are estimated from the scores by row and seed of the entries themselves. Where fewer than two rows or seeds
+    have scores, they are estimated from ``others``, all records of the results folder, as far as these are on the same
+    backbone and suite and not limited.
     """
-    found = []
-    for group in groups(entries, "backbone", "suite", "base"):
+    power = []
+    for group in group_entries(entries, "backbone", "suite", "base"):
         first = group[0]
-        like = [e for e in others if (e.backbone, e.suite) == (first.backbone, first.suite) and not e.limited]
-        spreads, source = _spreads(group), "the runs of this plan"
-        if not spreads:
-            spreads, source = _spreads(like), "all runs on this backbone and suite"
-        rows = max(1, len(methods_of(group)) - 1)
-        spreads = {key: Spread(s.seed, s.examples, s.count, rows) for key, s in spreads.items()}
-        found.append(PowerPlan(first.backbone, first.suite, first.base, spreads, source if spreads else "nothing"))
-    return found
+        similar = [e for e in others if (e.backbone, e.suite) == (first.backbone, first.suite) and not e.limited]
+        variances, source = _variances(group), "the runs of this plan"
+        if not variances:
+            variances, source = _variances(similar), "all runs on this backbone and suite"
+        rows = max(1, len(entries_by_label(group)) - 1)
+        variances = {key: replace(variance, rows=rows) for key, variance in variances.items()}
+        power.append(PowerPlan(first.backbone, first.suite, first.base, variances, source if variances else "nothing"))
+    return power
 
 
-def _spreads(entries: Sequence[RunEntry]) -> dict[str, Spread]:
-    """The spreads by task of rows that share their seeds; empty where there are too few."""
+def _variances(entries: Sequence[RunEntry]) -> dict[str, DifferenceVariance]:
+    """The variances by task from rows that share their seeds; empty where there are too few rows or seeds."""
     if not entries:
         return {}
-    rows = list(methods_of(entries).values())
+    rows = list(entries_by_label(entries).values())
     rows = [row for row in rows if len({entry.seed for entry in row}) > 1] or rows[:1]
-    differences = [cell.found for ablation in ablations(entries) for cell in ablation.cells]
-    found = {}
+    compared = [cell.differences for ablation in ablations(entries) for cell in ablation.cells]
+    variances = {}
     for key in [*task_order(entries), AVERAGE]:
         widest = max(rows, key=lambda row: sum(entry.average is not None for entry in row))
-        whole = over_seeds(Difference(0.0, 1), layout(widest, [row for row in rows if row is not widest], key))
-        if whole.by_seed is None:
+        scores = score_matrix(widest, [row for row in rows if row is not widest], key)
+        seed_variance = with_seed_variance(Difference(0.0, 1), scores).seed_variance
+        if seed_variance is None:
             continue
-        parts = [cell[key] for cell in differences if key in cell and cell[key].by_example is not None]
-        examples = mean([part.by_example or 0.0 for part in parts]) if parts else 0.0
-        found[key] = Spread(whole.by_seed, examples, min((part.examples for part in parts), default=0))
-    return found
+        parts = [cell[key] for cell in compared if key in cell and cell[key].example_variance is not None]
+        example_variance = mean([part.example_variance or 0.0 for part in parts]) if parts else 0.0
+        examples = min((part.examples for part in parts), default=0)
+        variances[key] = DifferenceVariance(seed_variance, example_variance, examples)
+    return variances

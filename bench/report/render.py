@@ -1,4 +1,8 @@
-"""A table as Markdown, LaTeX, plain text, CSV or HTML: pure functions of the same frozen cells."""
+"""A table as Markdown, LaTeX, plain text, CSV or HTML: pure functions of the same frozen table.
+
+Every format but the plain text for terminals carries the run ids behind each row: Markdown and LaTeX as comments, CSV
+as its last column, HTML as the attribute ``data-runs`` of the row and as the title of its head.
+"""
 
 import csv
 import io
@@ -12,18 +16,26 @@ PAGE = 45  # rows of a LaTeX table that fit on a page
 
 
 def markdown(table: Table) -> str:
-    """GitHub Markdown with right-aligned numbers; the spread is a subscript."""
+    """Return the table as GitHub Markdown with right-aligned numbers; the spread is a subscript."""
     head = ["Method", *(column.title for column in table.columns)]
     lines = [f"### {table.title}", "", _md_row(head), _md_row([":--"] + ["--:"] * len(table.columns))]
-    for family, rows in by_families(table):
+    for family, rows in rows_by_family(table):
         lines += [_md_row([f"**{family}**"] + [""] * len(table.columns))] * bool(family)
         lines += [_md_row([_md_label(row), *(_md_value(value, row.reference) for value in row.values)]) for row in rows]
-    lines += ["", table.caption, *(f"\n{note}" for note in table.notes), ""]
+    lines += ["", table.caption, *(f"\n{note}" for note in table.notes), "", *_md_runs(table), ""]
     return "\n".join(lines)
 
 
-def by_families(table: Table) -> list[tuple[str, list[TableRow]]]:
-    """The rows under the heads of their families; all under one empty head where the table is short."""
+def _md_runs(table: Table) -> list[str]:
+    """The lines of a comment that lists the runs of every row; no label or id may end the comment early."""
+    rows = [f"{row.label}: {' '.join(row.run_ids)}".replace("-->", "-- >") for row in table.rows]
+    return ["<!-- runs", *rows, "-->"]
+
+
+def rows_by_family(table: Table) -> list[tuple[str, list[TableRow]]]:
+    """Return the rows under the names of their families, or all under "" where the table has no such heads."""
+    if not table.family_heads:
+        return [("", list(table.rows))]
     return [(family, list(rows)) for family, rows in groupby(table.rows, key=lambda row: row.family)]
 
 
@@ -37,7 +49,7 @@ def _md_label(row: TableRow) -> str:
 
 
 def _md_value(value: Value, reference: bool) -> str:
-    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[value.place].format(value.text)
+    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[value.rank].format(value.text)
     spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
     return (f"*{text}*" if reference and not value.failed else text) + spread + value.marks
 
@@ -61,10 +73,10 @@ LATEX_SPECIAL = {
 }
 
 
-def tex(text: str) -> str:
+def escape_latex(text: str) -> str:
     r"""Escape text for LaTeX.
 
-    >>> tex("50% of a_b ×")
+    >>> escape_latex("50% of a_b ×")
     '50\\% of a\\_b $\\times$'
     """
     return "".join(LATEX_SPECIAL.get(sign, sign) for sign in text)
@@ -74,7 +86,7 @@ ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
 
 
 def latex(table: Table, command: str) -> str:
-    r"""A ``table*`` float with booktabs rules, headed by the command and the run ids that it was made from.
+    r"""Return the table as a ``table*`` float with booktabs rules, headed by the command and the run ids of each row.
 
     Rows that fill more than a page go on in further floats. Needs ``\usepackage{booktabs,xcolor}``.
     """
@@ -83,26 +95,27 @@ def latex(table: Table, command: str) -> str:
 
 
 def _float(table: Table, command: str, part: int) -> str:
-    head = ["Method"] + [tex(column.title) + ARROWS[column.better] for column in table.columns]
-    spread = [any(row.values[at].spread for row in table.rows) for at in range(len(table.columns))]
+    head = ["Method"] + [escape_latex(column.title) + ARROWS[column.better] for column in table.columns]
+    with_spread = [any(row.values[at].spread for row in table.rows) for at in range(len(table.columns))]
+    caption = table.title + ", continued." if part else " ".join([table.caption, *table.notes])
     lines = [
         f"% made by: {command}",
         r"% needs: \usepackage{booktabs,xcolor}",
-        *(f"% run: {run_id}" for run_id in table.run_ids),
+        *(f"% runs of {row.label}: {' '.join(row.run_ids)}" for row in table.rows),
         r"\begin{table*}[t]",
         r"\centering",
-        rf"\caption{{{tex(table.title + ', continued.' if part else ' '.join([table.caption, *table.notes]))}}}",
+        rf"\caption{{{escape_latex(caption)}}}",
         rf"\label{{tab:{table.key}{f'-{part + 1}' if part else ''}}}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(head) + r" \\",
         r"\midrule",
     ]
-    for at, (family, rows) in enumerate(by_families(table)):
+    for at, (family, rows) in enumerate(rows_by_family(table)):
         lines += [r"\midrule"] * bool(family and at)
-        lines += [rf"\multicolumn{{{len(head)}}}{{l}}{{\textit{{{tex(family)}}}}} \\"] * bool(family)
+        lines += [rf"\multicolumn{{{len(head)}}}{{l}}{{\textit{{{escape_latex(family)}}}}} \\"] * bool(family)
         for row, after in zip(rows, [*rows[1:], None], strict=True):
-            lines.append(" & ".join([_tex_label(row), *_tex_values(row, spread)]) + r" \\")
+            lines.append(" & ".join([_tex_label(row), *_tex_values(row, with_spread)]) + r" \\")
             if row.reference and after and not after.reference:
                 lines.append(r"\midrule")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
@@ -113,36 +126,36 @@ def _grey(text: str) -> str:
 
 
 def _tex_label(row: TableRow) -> str:
-    return _grey(tex(row.label)) if row.reference else tex(row.label)
+    return _grey(escape_latex(row.label)) if row.reference else escape_latex(row.label)
 
 
-def _tex_values(row: TableRow, spread: list[bool]) -> list[str]:
-    return [_tex_value(value, row.reference, spread[at]) for at, value in enumerate(row.values)]
+def _tex_values(row: TableRow, with_spread: list[bool]) -> list[str]:
+    return [_tex_value(value, row.reference, with_spread[at]) for at, value in enumerate(row.values)]
 
 
 def _tex_value(value: Value, reference: bool, pad: bool) -> str:
-    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.place].format(tex(value.text))
+    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.rank].format(escape_latex(value.text))
     if value.spread:
         text += rf"$_{{\pm {value.spread}}}$"
-    elif pad and value.mean is not None:  # keeps the points of a column in line
+    elif pad and value.mean is not None:  # keeps the decimal points of the column aligned
         text += r"\phantom{$_{\pm 0.00}$}"
     text = _grey(text) if reference and not value.failed else text
-    return text + tex(value.marks)
+    return text + escape_latex(value.marks)
 
 
-def text(table: Table) -> str:
-    """Aligned plain text for a terminal: ``*`` marks the best and ``°`` the second best value."""
+def plain_text(table: Table) -> str:
+    """Return the table as aligned plain text for a terminal: ``*`` marks the best, ``°`` the second best value."""
     head = ["method", *(column.title for column in table.columns)]
     body = [[row.label, *(_plain(value) for value in row.values)] for row in table.rows]
     widths = [max(len(line[at]) for line in [head, *body]) for at in range(len(head))]
     rule = "─" * (sum(widths) + 2 * len(widths) - 2)
     lines = [table.title, rule, _text_row(head, widths), rule]
-    rows = iter(body)
-    for family, members in by_families(table):
-        lines += [f"· {family}"] * bool(family) + [_text_row(next(rows), widths) for _ in members]
+    text_rows = iter(body)
+    for family, rows in rows_by_family(table):
+        lines += [f"· {family}"] * bool(family) + [_text_row(next(text_rows), widths) for _ in rows]
     lines.append(rule)
-    marks = {value.place for row in table.rows for value in row.values}
-    legend = [name for place, name in ((1, "* best"), (2, "° second best")) if place in marks]
+    ranks = {value.rank for row in table.rows for value in row.values}
+    legend = [name for rank, name in ((1, "* best"), (2, "° second best")) if rank in ranks]
     return "\n".join([*lines, *([", ".join(legend)] if legend else []), *table.notes, ""])
 
 
@@ -155,40 +168,41 @@ def _text_row(cells: list[str], widths: list[int]) -> str:
 
 def _plain(value: Value) -> str:
     spread = f"±{value.spread}" if value.spread else ""
-    return f"{value.text}{spread}{value.marks}{' *°'[value.place]}" if not value.failed else f"{value.text} "
+    return f"{value.text}{spread}{value.marks}{' *°'[value.rank]}" if not value.failed else f"{value.text} "
 
 
 def csv_text(table: Table) -> str:
-    """The unrounded values behind a table: per column its mean (or code), sample std, number of seeds and place; of
-    differences the interval's ends and the marks."""
+    """Return the unrounded values behind a table as CSV, one row per method.
+
+    Every column of the table becomes four: mean (or code), sample standard deviation, number of seeds and rank. A table
+    of differences has the interval's ends and the marks instead. The last column, ``run_ids``, lists the runs behind
+    the row, separated by spaces.
+    """
     intervals = any(value.interval for row in table.rows for value in row.values)
     suffixes = ("", "_low", "_high", "_n", "_marks") if intervals else ("", "_std", "_n", "_place")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", *(column.key + suffix for column in table.columns for suffix in suffixes)])
+    writer.writerow(["method", *(column.key + suffix for column in table.columns for suffix in suffixes), "run_ids"])
     for row in table.rows:
-        writer.writerow([row.label, *(field for value in row.values for field in _csv_fields(value, intervals))])
+        fields = [field for value in row.values for field in _csv_fields(value, intervals)]
+        writer.writerow([row.label, *fields, " ".join(row.run_ids)])
     return out.getvalue()
 
 
 def _csv_fields(value: Value, intervals: bool) -> tuple[str | float, ...]:
-    shown = value.text if value.mean is None else value.mean
+    number = value.text if value.mean is None else value.mean
     if intervals:
-        return shown, *(value.interval or ("", "")), value.n, value.marks
-    return shown, "" if value.std is None else value.std, value.n, value.place or ""
+        return number, *(value.interval or ("", "")), value.n, value.marks
+    return number, "" if value.std is None else value.std, value.n, value.rank or ""
 
 
 def html(table: Table) -> str:
-    """A ``<figure>`` with a sortable table: every cell carries its unrounded value."""
+    """Return the table as a ``<figure>`` with a sortable table, whose cells carry their unrounded values."""
     head = "".join(f'<th scope="col">{escape(column.title)}</th>' for column in table.columns)
     body = "\n".join(
         f'<tr class="family"><th colspan="{len(table.columns) + 1}">{escape(family)}</th></tr>\n' * bool(family)
-        + "\n".join(
-            f'<tr{" class=reference" if row.reference else ""}><th scope="row">{escape(row.label)}</th>'
-            f"{''.join(_html_value(value) for value in row.values)}</tr>"
-            for row in rows
-        )
-        for family, rows in by_families(table)
+        + "\n".join(_html_row(row) for row in rows)
+        for family, rows in rows_by_family(table)
     )
     notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
     return (
@@ -199,10 +213,19 @@ def html(table: Table) -> str:
     )
 
 
+def _html_row(row: TableRow) -> str:
+    run_ids = escape(" ".join(row.run_ids))
+    return (
+        f'<tr{" class=reference" if row.reference else ""} data-runs="{run_ids}">'
+        f'<th scope="row" title="runs: {run_ids}">{escape(row.label)}</th>'
+        f"{''.join(_html_value(value) for value in row.values)}</tr>"
+    )
+
+
 def _html_value(value: Value) -> str:
     if value.failed:
         return f'<td class="failed">{escape(value.text)}</td>'
-    shown = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[value.place].format(escape(value.text))
+    number = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[value.rank].format(escape(value.text))
     spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
     sort = "" if value.mean is None else f' data-value="{value.mean!r}"'
-    return f"<td{sort}>{shown}{spread}{value.marks}</td>"
+    return f"<td{sort}>{number}{spread}{value.marks}</td>"

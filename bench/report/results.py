@@ -1,52 +1,82 @@
 """The results table in the form of the papers: methods by tasks, with trainable share and average."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.report.run_entries import RunEntry, ScoreCell
 from bench.report.table import (
+    LONG,
     Column,
-    Draft,
+    DraftValue,
     Table,
-    build,
+    entries_by_label,
     failure_notes,
-    groups,
+    group_entries,
     is_reference,
-    methods_of,
+    ranked_rows,
     seeds_phrase,
     slug,
     title_of,
 )
 
-METRICS = {"accuracy": ("Acc.", "accuracy in %"), "CIDEr": ("CIDEr", "CIDEr × 100")}
+METRICS = {"accuracy": ("Acc.", "accuracy in %"), "CIDEr": ("CIDEr", "CIDEr × 100")}  # in a column title, in a caption
 
 
-def results_tables(entries: Sequence[RunEntry]) -> list[Table]:
-    """One table per backbone and suite; rows in sweep order, task columns in the official order, then their average."""
-    return [_results(group) for group in groups(entries, "backbone", "suite")]
+@dataclass(frozen=True)
+class TaskHeading:
+    """What a table says of one of its task columns: label, metric, and the split that was scored ("" if unknown)."""
+
+    task: str
+    label: str
+    metric: str
+    split: str
+
+    @property
+    def title(self) -> str:
+        """The title of the column, as in "VQAv2 Acc."."""
+        return f"{self.label} {METRICS.get(self.metric, (self.metric, ''))[0]}".strip()
+
+    @property
+    def unit(self) -> str:
+        """The unit of the scores, as in "accuracy in %"; the metric's name where it is not one of METRICS."""
+        return METRICS.get(self.metric, ("", self.metric))[1]
+
+
+def task_headings(entries: Sequence[RunEntry]) -> list[TaskHeading]:
+    """Return the headings of the entries' tasks, in the order of the planned task lists.
+
+    Every list is in the order of its suite. The longest come first, so that runs on a few tasks each do not rearrange
+    the columns of the runs on all of them.
+    """
+    by_task: dict[str, list[ScoreCell]] = {}
+    for entry in sorted(entries, key=lambda entry: -len(entry.cells)):
+        for cell in entry.cells:
+            by_task.setdefault(cell.task, []).append(cell)
+    return [TaskHeading(task, cells[0].label, cells[0].metric, _split(cells)) for task, cells in by_task.items()]
 
 
 def task_order(entries: Sequence[RunEntry]) -> list[str]:
-    """The planned tasks of these entries, in the official order of their suite."""
-    from bench import suites
-
-    planned = {cell.task for entry in entries for cell in entry.cells}
-    return [task.name for task in suites.get(entries[0].suite).tasks if task.name in planned]
+    """Return the names of the entries' tasks in the order of their columns."""
+    return [heading.task for heading in task_headings(entries)]
 
 
-def task_title(task: str) -> str:
-    """Column title of a task: its label and metric, as in "VQAv2 Acc."."""
-    from bench import tasks
+def _split(cells: Sequence[ScoreCell]) -> str:
+    """The split of a column: that of the scores, or where there are none that of the plan."""
+    splits = [cell.split for cell in cells if cell.score is not None] or [cell.split for cell in cells]
+    return splits[-1]
 
-    found = tasks.get(task)
-    return f"{found.label} {METRICS.get(found.metric, (found.metric, ''))[0]}"
+
+def results_tables(entries: Sequence[RunEntry]) -> list[Table]:
+    """Return one table per backbone and suite; rows are in the order of the sweep, and an average follows the tasks."""
+    return [_results(group) for group in group_entries(entries, "backbone", "suite")]
 
 
 def _results(entries: Sequence[RunEntry]) -> Table:
-    by_label = methods_of(entries)
-    names = task_order(entries)
+    by_label = entries_by_label(entries)
+    headings = task_headings(entries)
     columns = [Column("percent", "Trainable (%)")]
-    columns += [Column(name, task_title(name), better=+1) for name in names]
-    if len(names) > 1:
+    columns += [Column(heading.task, heading.title, better=+1) for heading in headings]
+    if len(headings) > 1:
         columns.append(Column("average", "Avg.", better=+1))
     drafts = {label: [_draft(seeds, column.key) for column in columns] for label, seeds in by_label.items()}
     references = {label for label, seeds in by_label.items() if is_reference(seeds)}
@@ -56,49 +86,40 @@ def _results(entries: Sequence[RunEntry]) -> Table:
     return Table(
         key=slug("results", entries[0].backbone, entries[0].suite),
         title=title_of(entries),
-        caption=_caption(entries, by_label, names),
+        caption=_caption(entries, by_label, headings),
         columns=tuple(columns),
-        rows=build(by_label, drafts, columns),
+        rows=ranked_rows(by_label, drafts, columns),
         notes=tuple(notes),
-        run_ids=tuple(entry.run_id for entry in entries),
+        family_heads=len(by_label) > LONG,
     )
 
 
-def _draft(seeds: Sequence[RunEntry], key: str) -> Draft:
+def _draft(seeds: Sequence[RunEntry], key: str) -> DraftValue:
     limited = any(entry.limited for entry in seeds)
     if key == "percent":
         shares = tuple(entry.measured["percent"] for entry in seeds if "percent" in entry.measured)
         codes = () if shares else tuple(entry.code for entry in seeds if entry.code)
-        return Draft(shares[:1], codes, digits=2)
+        return DraftValue(shares[:1], codes, digits=2)
     if key == "average":
         averages = tuple(entry.average for entry in seeds if entry.average is not None)
-        return Draft(averages, tuple(entry.code for entry in seeds if entry.average is None), 2, limited)
+        return DraftValue(averages, tuple(entry.code for entry in seeds if entry.average is None), 2, limited)
     cells = [cell for entry in seeds for cell in entry.cells if cell.task == key]
     scores = tuple(cell.score for cell in cells if cell.score is not None)
-    return Draft(scores, tuple(cell.code for cell in cells if cell.code), 2, limited)
+    return DraftValue(scores, tuple(cell.code for cell in cells if cell.code), 2, limited)
 
 
-def _caption(entries: Sequence[RunEntry], by_label: dict[str, list[RunEntry]], names: Sequence[str]) -> str:
-    from bench import tasks
-
-    cells = [cell for entry in entries for cell in entry.cells]
-    units = dict.fromkeys(METRICS.get(metric, ("", metric))[1] for metric in (tasks.get(name).metric for name in names))
+def _caption(entries: Sequence[RunEntry], by_label: dict[str, list[RunEntry]], headings: Sequence[TaskHeading]) -> str:
+    units = "; ".join(dict.fromkeys(heading.unit for heading in headings if heading.unit))
+    facts = [units[:1].upper() + units[1:], _splits_phrase(headings), seeds_phrase(by_label)]
     return (
-        f"{title_of(entries)}. {_capital('; '.join(units))}; {_splits(cells, names)}; {seeds_phrase(by_label)}. "
+        f"{title_of(entries)}. {'; '.join(fact for fact in facts if fact)}. "
         "Best in bold, second best underlined, decided on unrounded means; equal means share the mark."
     )
 
 
-def _splits(cells: Sequence[ScoreCell], names: Sequence[str]) -> str:
-    """The split of every column: one word if they agree, else per task."""
-    from bench import tasks
-
-    split = {name: tasks.get(name).report_split for name in names}
-    split |= {cell.task: cell.split for cell in cells if cell.split}
-    if len(set(split.values())) == 1:
-        return f"{split[names[0]]} split"
-    return ", ".join(f"{tasks.get(name).label} {split[name]}" for name in names) + " split"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _splits_phrase(headings: Sequence[TaskHeading]) -> str:
+    """Name the split of the columns: once if they agree, else per task; "" where no split is known."""
+    splits = {heading.split for heading in headings}
+    if len(splits) == 1:
+        return f"{headings[0].split} split" if headings[0].split else ""
+    return ", ".join(f"{heading.label} {heading.split or 'unknown'}" for heading in headings) + " split"

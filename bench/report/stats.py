@@ -1,13 +1,15 @@
-"""The few statistics that the tables print."""
+"""Means, standard deviations and ranks as the tables print them."""
 
 from collections.abc import Sequence
 from math import sqrt
 
-DECIMALS = 9  # means closer than this are equal: sums of the same scores in another order must tie
+DECIMALS = (
+    9  # means that agree to so many decimals tie, because sums of equal scores differ by their order of summation
+)
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean; the values' unit. Raises ZeroDivisionError on no values.
+    """Return the arithmetic mean. Raises ZeroDivisionError on an empty sequence.
 
     >>> mean([64.0, 66.0])
     65.0
@@ -16,7 +18,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def sample_std(values: Sequence[float]) -> float | None:
-    """Sample standard deviation (ddof 1), or None for fewer than two values: one run says nothing about spread.
+    """Return the sample standard deviation (ddof 1), or None for fewer than two values.
 
     >>> sample_std([64.0, 66.0])
     1.4142135623730951
@@ -27,13 +29,13 @@ def sample_std(values: Sequence[float]) -> float | None:
     return sqrt(sum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
-def places(means: Sequence[float | None], better: int) -> list[int]:
-    """Place of each mean among the distinct means: 1 best, 2 second best, 0 the rest.
+def rank_marks(means: Sequence[float | None], better: int) -> list[int]:
+    """Return the rank of each mean among the distinct means: 1 best, 2 second best, 0 all others.
 
     ``better`` is +1 where more is better, -1 where less is, 0 where nothing is ranked; None takes no part. Equal means
-    share a place. A place is only worth a mark in company: best among at least two, second among at least three.
+    share a rank. Best is only marked among at least two means, second best among at least three.
 
-    >>> places([70.0, 72.0, None, 72.0, 69.0], better=+1)
+    >>> rank_marks([70.0, 72.0, None, 72.0, 69.0], better=+1)
     [2, 1, 0, 1, 0]
     """
     rounded = [None if value is None else round(value, DECIMALS) for value in means]

@@ -1,17 +1,17 @@
-"""What a table is: frozen cells with their marks, still free of any output format."""
+"""What a table is: columns, rows and values with their marks, independent of any output format."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.report.families import by_family, family_name
+from bench.report.families import sort_key
 from bench.report.run_entries import RunEntry
-from bench.report.stats import mean, places, sample_std
+from bench.report.stats import mean, rank_marks, sample_std
 
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
 FEWER, LIMITED = "†", "‡"
-LONG = 20  # rows of a table; more of them stand by family
+LONG = 20  # rows of a table; a longer one is sorted by family
 ABSENT = "n/a"  # not planned, or a figure that the device does not have; never a failure
 
 
@@ -26,14 +26,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Value:
-    """One number of a table, rounded for print, with its spread over seeds, or the code that stands in its place.
+    """One value of a table as it is printed, with the unrounded numbers behind it.
 
-    A difference has the half of its interval in the place of the spread, and the interval's ends.
+    Attributes:
+        text: the rounded number, or the code that stands in its place (then ``failed`` is set).
+        spread: what is printed after ±: the sample standard deviation over seeds, or of a difference half of its
+            interval; "" where there is none.
+        rank: 1 for the best and 2 for the second best value of the column, 0 for all others.
+        marks: signs that notes explain, such as FEWER and LIMITED.
+        mean, std, n: unrounded mean and sample standard deviation over ``n`` seeds.
+        interval: the lower and upper end of a difference's interval.
     """
 
     text: str
     spread: str = ""
-    place: int = 0
+    rank: int = 0
     marks: str = ""
     failed: bool = False
     mean: float | None = None
@@ -44,18 +51,24 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One method; ``reference`` rows are set apart and take no part in the ranking; ``family`` heads rows of a kind."""
+    """One method with its family and the runs that its values were computed from.
+
+    ``reference`` rows are set apart and take no part in the ranking.
+    """
 
     label: str
-    method: str
+    family: str
     values: tuple[Value, ...]
+    run_ids: tuple[str, ...]
     reference: bool = False
-    family: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with all that a reader needs to judge it: caption, notes, and the runs it was made from."""
+    """A table with all that a reader needs to judge it: caption, notes, and for each row the runs behind it.
+
+    Where ``family_heads`` is set, rows of a family stand together under the family's name.
+    """
 
     key: str
     title: str
@@ -63,12 +76,12 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
-    run_ids: tuple[str, ...]
+    family_heads: bool = False
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A value before its column is ranked: the numbers of the seeds, the codes of the seeds without one."""
+class DraftValue:
+    """A value before its column is ranked: the numbers of the seeds, and the codes of the seeds without one."""
 
     numbers: tuple[float, ...]
     codes: tuple[str, ...]
@@ -76,28 +89,33 @@ class Draft:
     limited: bool = False
 
 
-def methods_of(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
-    """Entries by row label, in the order of the plan, and of many by family; the seeds of a method share a row.
+def entries_by_label(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
+    """Group entries into rows by label: the seeds of a method share a row, whose label is marked if a run is limited.
 
-    The label of a row with a limited run is marked.
+    Rows keep the order of the plan; more than LONG rows are sorted by family.
     """
-    by_label: dict[str, list[RunEntry]] = {}
+    rows: dict[str, list[RunEntry]] = {}
     for entry in entries:
-        by_label.setdefault(entry.label, []).append(entry)
-    by_label = {f"{label} {LIMITED}" if any(e.limited for e in row) else label: row for label, row in by_label.items()}
-    if len(by_label) > LONG:
-        return dict(sorted(by_label.items(), key=lambda row: by_family(row[1][0].method)))
-    return by_label
+        rows.setdefault(entry.label, []).append(entry)
+    marked = {f"{label} {LIMITED}" if any(e.limited for e in row) else label: row for label, row in rows.items()}
+    if len(marked) > LONG:
+        return dict(sorted(marked.items(), key=lambda row: sort_key(row[1][0].family)))
+    return marked
 
 
-def groups(entries: Sequence[RunEntry], *keys: str) -> list[list[RunEntry]]:
-    """Split entries by the named attributes, keeping the order in which each group first appears."""
+def group_entries(entries: Sequence[RunEntry], *attributes: str) -> list[list[RunEntry]]:
+    """Split entries by the values of the named attributes; groups keep the order in which they first appear."""
 
     def key(entry: RunEntry) -> tuple[str, ...]:
-        return tuple(getattr(entry, name) or "" for name in keys)
+        return tuple(getattr(entry, name) or "" for name in attributes)
 
-    first = {found: place for place, found in reversed(list(enumerate(map(key, entries))))}
-    return [list(group) for _, group in groupby(sorted(entries, key=lambda entry: first[key(entry)]), key=key)]
+    first_index = {value: index for index, value in reversed(list(enumerate(map(key, entries))))}
+    return [list(group) for _, group in groupby(sorted(entries, key=lambda entry: first_index[key(entry)]), key=key)]
+
+
+def run_ids_of(entries: Iterable[RunEntry]) -> tuple[str, ...]:
+    """Return the ids of the entries' runs in their order."""
+    return tuple(entry.run_id for entry in entries)
 
 
 def is_reference(entries: Sequence[RunEntry]) -> bool:
@@ -105,40 +123,40 @@ def is_reference(entries: Sequence[RunEntry]) -> bool:
     return all(entry.label == REFERENCE for entry in entries)
 
 
-def build(
-    by_label: dict[str, list[RunEntry]], drafts: dict[str, list[Draft]], columns: Sequence[Column]
+def ranked_rows(
+    by_label: dict[str, list[RunEntry]], drafts: dict[str, list[DraftValue]], columns: Sequence[Column]
 ) -> tuple[TableRow, ...]:
-    """Rank each column over the unrounded means of the rows that may be ranked, and write the values out."""
+    """Rank each column by the unrounded means of the rows that may be ranked, and write the values out."""
     labels = list(drafts)
     references = {label for label in labels if is_reference(by_label[label])}
     ranks = [
-        places([_rankable(drafts[label][at], label in references) for label in labels], column.better)
+        rank_marks([_rankable(drafts[label][at], label in references) for label in labels], column.better)
         for at, column in enumerate(columns)
     ]
     return tuple(
         TableRow(
             label=label,
-            method=by_label[label][0].method,
+            family=by_label[label][0].family,
             values=tuple(_value(draft, ranks[at][row]) for at, draft in enumerate(drafts[label])),
+            run_ids=run_ids_of(by_label[label]),
             reference=label in references,
-            family=family_name(by_label[label][0].method) if len(labels) > LONG else "",
         )
         for row, label in enumerate(labels)
     )
 
 
-def _rankable(draft: Draft, reference: bool) -> float | None:
+def _rankable(draft: DraftValue, reference: bool) -> float | None:
     return mean(draft.numbers) if draft.numbers and not draft.limited and not reference else None
 
 
-def _value(draft: Draft, place: int) -> Value:
+def _value(draft: DraftValue, rank: int) -> Value:
     if not draft.numbers:
-        return Value(_one_code(draft.codes), failed=bool(draft.codes))
+        return Value(_most_frequent_code(draft.codes), failed=bool(draft.codes))
     centre, std = mean(draft.numbers), sample_std(draft.numbers)
     return Value(
         text=f"{centre:,.{draft.digits}f}",
         spread="" if std is None else f"{std:.{draft.digits}f}",
-        place=place,
+        rank=rank,
         marks=(FEWER if draft.codes else "") + (LIMITED if draft.limited else ""),
         mean=centre,
         std=std,
@@ -146,13 +164,13 @@ def _value(draft: Draft, place: int) -> Value:
     )
 
 
-def _one_code(codes: Sequence[str]) -> str:
-    """The code of all seeds, or the most frequent one if they failed differently (the notes count them all)."""
+def _most_frequent_code(codes: Sequence[str]) -> str:
+    """The code that most seeds have (the notes count all of them), ABSENT if there is none."""
     return Counter(codes).most_common(1)[0][0] if codes else ABSENT
 
 
 def failure_notes(by_label: dict[str, list[RunEntry]]) -> list[str]:
-    """Count the planned cells without a score, by code, and name the rows that average fewer seeds than planned."""
+    """Count the planned cells without a score by code, and name the rows that average fewer seeds than planned."""
     cells = [cell for entries in by_label.values() for entry in entries for cell in entry.cells]
     codes = Counter(cell.code for cell in cells if cell.code)
     notes = []
@@ -168,7 +186,7 @@ def failure_notes(by_label: dict[str, list[RunEntry]]) -> list[str]:
 
 
 def _seeds_done(entries: Sequence[RunEntry]) -> str:
-    """How many seeds have scores, if only some have: "2 of 3 (1 OOM)"."""
+    """Say how many seeds have scores, as in "2 of 3 (1 OOM)"; "" where all or none have."""
     codes = Counter(entry.code for entry in entries if entry.code)
     scored = any(cell.score is not None for entry in entries for cell in entry.cells)
     if not codes or not scored or len(entries) == 1:
@@ -178,7 +196,7 @@ def _seeds_done(entries: Sequence[RunEntry]) -> str:
 
 
 def slug(*parts: str) -> str:
-    """A key that can serve as file name, label and id.
+    """Join words to a key that can serve as a file name, a LaTeX label and an HTML id.
 
     >>> slug("cost", "facebook/bart-base", "A100 80 GB")
     'cost-facebook-bart-base-A100-80-GB'
@@ -187,14 +205,14 @@ def slug(*parts: str) -> str:
 
 
 def title_of(entries: Sequence[RunEntry]) -> str:
-    """Backbone and suite, and the plain word where the data is synthetic."""
-    worlds = sorted({entry.data or "data" for entry in entries if entry.synthetic})
-    note = f" ({', '.join(worlds)}: synthetic data)" if worlds else ""
+    """Return backbone and suite as a title, with a remark where the data is synthetic."""
+    synthetic = sorted({entry.data or "data" for entry in entries if entry.synthetic})
+    note = f" ({', '.join(synthetic)}: synthetic data)" if synthetic else ""
     return f"{entries[0].backbone}, {entries[0].suite}{note}"
 
 
 def seeds_phrase(by_label: dict[str, list[RunEntry]]) -> str:
-    """How many seeds a value rests on: "1 seed", "mean and sample standard deviation over 3 seeds"."""
+    """Say for a caption how many seeds a value rests on, and what its subscript is."""
     most = max(len(entries) for entries in by_label.values())
     if most == 1:
         return "one seed, so no spread"

@@ -1,4 +1,4 @@
-"""What tuning gave each method: how many configurations it was given, its best, and the best of k at equal k."""
+"""What tuning gave each method: how many configurations were tried, the best one, and the best of k at equal k."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,24 @@ import pandas as pd
 
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
-from bench.report.table import Column, Table, TableRow, Value, groups, methods_of, slug, title_of
+from bench.report.table import (
+    Column,
+    Table,
+    TableRow,
+    Value,
+    entries_by_label,
+    group_entries,
+    run_ids_of,
+    slug,
+    title_of,
+)
 
 
 def expected_best(scores: Sequence[float], k: int) -> float:
     """Return the expected maximum of ``k`` of the scores, drawn without replacement.
 
-    The i-th smallest of n is the maximum of C(i-1, k-1) of the C(n, k) subsets; with replacement it would be the
-    estimator of Dodge et al. (Show Your Work, EMNLP 2019), which is biased low.
+    The i-th smallest of n scores is the maximum of C(i-1, k-1) of the C(n, k) subsets. Drawn with replacement it would
+    be the estimator of Dodge et al. (Show Your Work, EMNLP 2019), which is biased low.
 
     >>> expected_best([1.0, 2.0, 4.0], 1), expected_best([1.0, 2.0, 4.0], 2), expected_best([4.0, 1.0, 2.0], 3)
     (2.3333333333333335, 3.3333333333333335, 4.0)
@@ -25,8 +35,14 @@ def expected_best(scores: Sequence[float], k: int) -> float:
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """One method on one backbone and suite: the average over tasks and seeds of every configuration it was given."""
+class TunedMethod:
+    """One method on one backbone and suite with the runs of all its configurations.
+
+    Attributes:
+        method: the label of the default configuration, the one that all others change.
+        scores: by label of the configuration, its average over tasks and seeds, where there is one.
+        tried: how many configurations were tried, those that failed included.
+    """
 
     method: str
     entries: tuple[RunEntry, ...]
@@ -39,30 +55,30 @@ class Tuned:
         return max(self.scores, key=lambda label: self.scores[label])
 
 
-def tuned(entries: Sequence[RunEntry]) -> list[list[Tuned]]:
-    """Return the methods that were tuned, those on the same backbone and suite together.
+def tuned_methods(entries: Sequence[RunEntry]) -> list[list[TunedMethod]]:
+    """Return the methods that were tuned and have a score, in one list per backbone and suite.
 
-    A configuration that failed counts as tried and has no score; one that the method does not offer does not count.
+    A configuration that failed counts as tried but has no score; one that the method does not offer does not count.
     """
-    found = []
-    for group in groups([entry for entry in entries if entry.base], "backbone", "suite"):
+    per_suite = []
+    for group in group_entries([entry for entry in entries if entry.base], "backbone", "suite"):
         methods = []
-        for members in groups(group, "base"):
-            rows = methods_of(members)
+        for members in group_entries(group, "base"):
+            rows = entries_by_label(members)
             averages = {label: [e.average for e in row if e.average is not None] for label, row in rows.items()}
             tried = sum(any(entry.code != "unsupported" for entry in row) for row in rows.values())
             scores = {label: mean(values) for label, values in averages.items() if values}
-            methods.append(Tuned(members[0].base, tuple(members), scores, tried))
-        found.append([method for method in methods if method.scores])
-    return [methods for methods in found if methods]
+            methods.append(TunedMethod(members[0].base, tuple(members), scores, tried))
+        per_suite.append([method for method in methods if method.scores])
+    return [methods for methods in per_suite if methods]
 
 
 def tuning_tables(entries: Sequence[RunEntry]) -> list[Table]:
     """Return one table per backbone and suite: methods by their default, expected best of k, and best score."""
-    return [_table(methods) for methods in tuned(entries)]
+    return [_table(methods) for methods in tuned_methods(entries)]
 
 
-def _table(methods: Sequence[Tuned]) -> Table:
+def _table(methods: Sequence[TunedMethod]) -> Table:
     first = methods[0].entries[0]
     equal = min(len(method.scores) for method in methods)
     budgets = [k for k in (2, 4, 8, 16, 32, 64) if k < equal] + [equal] * (equal > 1)
@@ -77,7 +93,7 @@ def _table(methods: Sequence[Tuned]) -> Table:
         values += [_value(default), *(_value(expected_best(scores, k)) for k in budgets)]
         settings = "the default" if method.best == method.method else method.best.removeprefix(f"{method.method},")
         values += [_value(max(scores)), Value(settings.replace(",", ", "))]
-        rows.append(TableRow(method.method, first.method, tuple(values)))
+        rows.append(TableRow(method.method, method.entries[0].family, tuple(values), run_ids_of(method.entries)))
     title = f"Tuning: {title_of([e for m in methods for e in m.entries])}"
     return Table(
         key=slug("tuning", first.backbone, first.suite),
@@ -89,7 +105,6 @@ def _table(methods: Sequence[Tuned]) -> Table:
             "Best of k: the expected best of k of the configurations, drawn without replacement; "
             f"all methods have {equal} configurations with a score or more, so up to there they compare.",
         ),
-        run_ids=tuple(entry.run_id for method in methods for entry in method.entries),
     )
 
 
@@ -98,11 +113,12 @@ def _value(number: float | None) -> Value:
 
 
 def ledger(df: pd.DataFrame) -> pd.DataFrame:
-    """Return how many configurations each method was given, from the frame of the runs that tune.
+    """Return how many configurations of each method were tried, and in how many runs.
 
-    Seeds of the same settings are one configuration, whatever became of it.
+    ``df`` is the frame of the runs that tune. Seeds of the same settings are one configuration, whether it failed or
+    not.
     """
     rows = df.assign(configuration=df["overrides"] + df["settings"] + df["data"])
     keys = ["backbone", "suite", "method"]
-    found = rows.groupby(keys, sort=False).agg(configurations=("configuration", "nunique"), runs=("run_id", "nunique"))
-    return found.reset_index()
+    per_method = rows.groupby(keys, sort=False)
+    return per_method.agg(configurations=("configuration", "nunique"), runs=("run_id", "nunique")).reset_index()

@@ -1,4 +1,5 @@
-"""The language of ablations: axes, steps in common, named deltas, filters, names. Knows no method and no recipe.
+"""The language of ablations: axes, steps in common, named deltas, filters, names. It knows no method and
+no recipe.
 
 A cell changes some settings of its base. Its name is the base's, then a word for each setting that differs from the
 base's own (``vl-pet-large,rank=24,heads=2``), or for each delta (``vl-pet-large,-gate``); the same on every machine.
@@ -71,7 +72,7 @@ def solved(point: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_expression(value: Any) -> bool:
-    """Return whether a value is to be computed."""
+    """Return whether a value is an expression, which is computed from the base's settings."""
     return isinstance(value, str) and value.startswith(EXPRESSION)
 
 
@@ -129,7 +130,7 @@ def words(changes: Mapping[str, Any]) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """Part a filter or a name at its commas, but for those inside parentheses.
+    """Split a filter or a name at its commas, except for those inside parentheses.
 
     >>> terms("lora,gate_input=cat(x,h)")
     ['lora', 'gate_input=cat(x,h)']

@@ -1,13 +1,12 @@
 """From a sweep to its cells: which run each is, or why it cannot be had. Nothing is built and nothing is read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import methods
 from bench import backbones, suites, tasks
-from bench.config import Recipe, Run, Settings, recipe_for, recipe_names, recipe_table, resolve, sort_key
+from bench.config import Recipe, Run, Settings, classify_key, recipe_for, recipe_names, recipe_table, resolve
 from bench.errors import UsageError, unknown
 from bench.suites import Suite
 from bench.sweep.axes import NamedCell, grid, is_expression, names_in, solved, stay, words, written
@@ -16,27 +15,26 @@ from methods.core.errors import MethodError
 
 PLACES = ("method", "tasks", "data", "recipe")  # axes that are neither a recipe field nor an option
 LISTS = {"seed": "seeds", "suite": "suites", "backbone": "backbones"}  # fields of a run that are no axis
-SortKey = Callable[[str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Change:
     """What a cell changes of its base: values on the axes, or the settings of a delta, whose word names it.
 
-    ``homes`` says of each key that is no place whether it is a recipe field or an option, and its plain name.
+    ``kinds`` says of each key, other than PLACES, whether it is a recipe field or an option, and its plain name.
     """
 
     values: Mapping[str, Any]
     word: str = ""
-    homes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    kinds: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def settings(self, values: Mapping[str, Any]) -> Settings:
         """Return those of the change's values that are recipe fields and options, once they are computed."""
-        sorted_values: dict[str, dict[str, Any]] = {"recipe": {}, "options": {}}
-        for key, (kind, name) in self.homes.items():
+        classified: dict[str, dict[str, Any]] = {"recipe": {}, "options": {}}
+        for key, (kind, name) in self.kinds.items():
             if key in values:
-                sorted_values[kind][name] = values[key]
-        return Settings(**sorted_values)
+                classified[kind][name] = values[key]
+        return Settings(**classified)
 
 
 BASE = Change({})
@@ -90,7 +88,7 @@ def _suites(sweep: Sweep) -> list[Suite]:
 
 
 class _Layers:
-    """The settings of a sweep, checked and sorted once into recipe fields and options, the later the stronger."""
+    """The settings of a sweep, checked and classified once, the later the stronger."""
 
     def __init__(self, sweep: Sweep, variants: Sequence[Variant]) -> None:
         self.sweep = sweep
@@ -123,18 +121,17 @@ class _Layers:
 
 
 def _checked(settings: Mapping[str, Any], method_names: Sequence[str]) -> Settings:
-    """Sort settings, and check the values of the options in every method that has them."""
-    sorted_settings = Settings.sort(settings, method_names)
-    for key, value in sorted_settings.options.items():
+    """Classify settings, and check the values of the options in every method that has them."""
+    classified = Settings.classify(settings, method_names)
+    for key, value in classified.options.items():
         for entry in (methods.get(name).entry for name in method_names):
             if key in entry.types:
                 entry.check(key, value)
-    return sorted_settings
+    return classified
 
 
 def _changes(sweep: Sweep, method_names: Sequence[str]) -> Iterator[Change]:
-    """Yield the changes that a sweep makes to every base, checked and sorted."""
-    sort = partial(sort_key, method_names=method_names)
+    """Yield the changes that a sweep makes to every base, checked and classified."""
     named = deltas(sweep) if sweep.drop or sweep.add else {}
     for sign, wanted, kind in (("-", sweep.drop, "drop"), ("+", sweep.add, "add")):
         for item in wanted:
@@ -144,30 +141,30 @@ def _changes(sweep: Sweep, method_names: Sequence[str]) -> Iterator[Change]:
                 if name not in named or not getattr(named[name], kind):
                     raise unknown(f"delta to {kind}", name, [n for n, d in named.items() if getattr(d, kind)])
                 values |= getattr(named[name], kind)
-            yield _change(values, method_names, sort, "".join(sign + name for name in parts))
+            yield _change(values, method_names, "".join(sign + name for name in parts))
     if sweep.axes:
         for values in grid(sweep.axes, sweep.steps):
-            yield _change(values, method_names, sort)
+            yield _change(values, method_names)
 
 
-def _change(values: Mapping[str, Any], method_names: Sequence[str], sort: SortKey, word: str = "") -> Change:
+def _change(values: Mapping[str, Any], method_names: Sequence[str], word: str = "") -> Change:
     """Check the names of a change, and the literal values: one that no method takes is an error."""
     for key in set(LISTS) & set(values):
         raise UsageError(f"axis {key!r}: a difference is made within one {key}; write {LISTS[key]} = [...] instead")
-    homes = {key: sort(key) for key in values if key not in PLACES}
+    kinds = {key: classify_key(key, method_names) for key in values if key not in PLACES}
     entries = [methods.get(name).entry for name in method_names]
     names = {*Recipe.options(), *(key for entry in entries for key in entry.types)}
     for key, value in values.items():
         if is_expression(value):
             for name in sorted(names_in(value) - names - {"method", "backbone", "suite"} - set(values)):
                 raise unknown(f"name in {key} = {value!r}", name, sorted(names))
-        elif key in homes and homes[key][0] == "options":
-            option = homes[key][1]
+        elif key in kinds and kinds[key][0] == "options":
+            option = kinds[key][1]
             offering = [entry for entry in entries if option in entry.types]
             faults = [fault for entry in offering if (fault := _fault(entry, option, value))]
             if faults and len(faults) == len(offering):
                 raise faults[0]
-    return Change(values, word, homes)
+    return Change(values, word, kinds)
 
 
 def _fault(entry: Any, key: str, value: Any) -> MethodError | None:

@@ -1,4 +1,4 @@
-"""A sweep: what a person asks, and the cells that follow from it."""
+"""The schema of a sweep file, and of the cells that a sweep is expanded to."""
 
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Plot = Literal["curve", "heatmap", "bars"]
 
 
 class Variant(FrozenModel):
-    """A method with settings of its own, under a label of its own."""
+    """A method with further settings, which tables list under a label."""
 
     label: str
     method: str
@@ -72,13 +72,13 @@ class Sweep(FrozenModel):
 
     @property
     def is_ablation(self) -> bool:
-        """Whether the sweep asks for differences to a base."""
+        """Whether the sweep reports differences to a base."""
         return bool(self.axes or self.drop or self.add)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned cell: a run, or the reason why this combination cannot be had.
+    """One planned cell: a run, or the reason why there is none for this combination.
 
     ``base`` is the label of the cell that its difference refers to, "" where the sweep asks for none; ``point`` its
     values on the sweep's axes.

@@ -89,7 +89,7 @@ def _suggested(trial: Any, key: str, among: Any) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    """Three digits are enough for a setting, and can be typed."""
+    """Round a number to three significant digits, which are enough for a setting and can be typed."""
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 

@@ -31,7 +31,7 @@ class JsonRecord:
         return value
 
     def items(self, key: str) -> Iterator["JsonRecord"]:
-        """Yield the objects of a list-valued key."""
+        """Yield the objects in the list under a key."""
         for index, item in enumerate(self.get(key, list)):
             yield JsonRecord(item, self.file, f"{self.place}, {key}[{index}]")
 
@@ -94,8 +94,10 @@ def soft_label(record: JsonRecord) -> tuple[tuple[str, float], ...]:
 
 
 def answer_tables(folder: Path) -> None:
-    """Check that the answer vocabularies beside the questions are each other's inverse; the generative tasks do not use
-    them otherwise."""
+    """Check that the two answer vocabularies beside the questions are the inverse of each other.
+
+    The tasks generate their answers and use the vocabularies for nothing else.
+    """
     to_label = json_object(folder / "trainval_ans2label.json").content
     file = folder / "trainval_label2ans.json"
     to_answer = load_json(file)

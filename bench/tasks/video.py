@@ -33,8 +33,11 @@ def spoken(record: JsonRecord, transcripts: dict[str, str], source: str) -> str:
 def read_choices(
     root: Path, split: str, *, task: str, source: str, files: dict[str, tuple[str, ...]], choices: int
 ) -> list[Example]:
-    """Read a multiple-choice task: transcript, question, time span, choices; transcripts come first and push the rest
-    out (quirk SUBS-TRUNC)."""
+    """Read a multiple-choice task: transcript, question, time span, choices.
+
+    The transcript comes first, so that a long one pushes the question and choices out of the source limit (quirk
+    SUBS-TRUNC).
+    """
     transcripts = subtitles(root, source)
     examples: dict[tuple[str, str], Example] = {}
     for name in files[split]:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from methods.core.contracts import Penalty, UpdateListener
-from methods.core.errors import MethodError
+from methods.core.errors import MethodError, summarise_names
 from methods.core.peft_export import export_own, write
 from methods.core.placement import Placement
 from methods.core.spec import Spec
@@ -152,9 +151,9 @@ class Handle:
             if name in tensors and tensors[name].shape != trained[name].shape
         ]
         faults = [
-            *_abbreviated("missing", [name for name in trained if name not in tensors]),
-            *_abbreviated("left over", [name for name in tensors if name not in trained]),
-            *_abbreviated("of another shape", shapes),
+            *summarise_names("missing", [name for name in trained if name not in tensors], limit=4),
+            *summarise_names("left over", [name for name in tensors if name not in trained], limit=4),
+            *summarise_names("of another shape", shapes, limit=4),
         ]
         if faults:
             raise MethodError(f"{path} does not fit the attached method: {'; '.join(faults)}")
@@ -214,10 +213,3 @@ class Handle:
 
     def _spec(self) -> str:
         return json.dumps(self.spec.data(), sort_keys=True)
-
-
-def _abbreviated(what: str, names: list[Any], most: int = 4) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return [f"{len(names)} {what}: {', '.join(names[:most])}{more}"]

@@ -259,3 +259,10 @@ def _module_port(site: str, index: int, module: Any, layer: nn.Module | None = N
 
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.LayerNorm | T5LayerNorm)
+
+
+# Further names of T5's modules, which official checkpoints repeat (bench/official/tensor_names.py).
+T5_FEED_FORWARD_LINEARS = {"up": "wi", "out": "wo"}
+"""HF's name of the Linears of T5's FFN without a gate, by point of a site."""
+T5_NORM_MODULE, T5_STACK_NORM_MODULE = "layer_norm", "final_layer_norm"
+"""HF's name of the norm in a sub-layer of T5, and of that at the end of a stack."""

@@ -1,6 +1,7 @@
-"""A real Slurm on one machine: controller, virtual nodes with fake GPUs, accounting. For tests and try-outs.
+"""A real Slurm on one machine, for tests and try-outs: controller, virtual nodes with fake GPUs, accounting.
 
-Everything is in one folder: configuration, keys, sockets, spool, database, logs. Nothing of the system's own Slurm is
-read or written, ports and sockets are the cluster's own, so several clusters can stand side by side, each in a folder.
-Only root can run it, and only Debian's packages of Slurm 22.05 were tried. Standard library only.
+A cluster is one folder with its configuration, keys, sockets, spool, database and logs. It has ports and sockets of its
+own and neither reads nor writes anything of a Slurm that the system has, so that several clusters can run at the same
+time. Only root can start one. It has been tried with Debian's packages of Slurm 22.05 only. The package needs nothing
+but the standard library.
 """

@@ -1,4 +1,4 @@
-"""The folder of a cluster: Slurm's configuration as templates, ports, key, fake GPUs."""
+"""The files of a cluster (configuration from templates, key, fake GPUs) and its ports."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from pathlib import Path
 from dev_cluster.cluster import Cluster, ClusterError
 
 MOST_NODES = 64
-LONGEST_FOLDER = 67  # characters; a socket has at most 107, and FOLDER/spool/node64/node64_JOB.STEP is one
+LONGEST_FOLDER = 67  # characters; a socket's path has at most 107, and one is FOLDER/spool/node64/node64_JOB.STEP
 WIPED = ("etc", "run", "munge", "spool", "state", "db", "dev", "log")
-PORTS = range(17000, 31000, 100)  # where a cluster's ports may begin
+PORTS = range(17000, 31000, 100)  # possible first ports of a cluster
 
 SLURM = """\
 # Written by slurm/dev-cluster; the next `up` writes it again.
@@ -69,7 +69,7 @@ PartitionName=main Nodes=ALL Default=YES PriorityTier=10 PreemptMode=OFF DefMemP
 PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 DefMemPerCPU=1000 DefaultTime=60
 """
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=4000 Gres=gpu:2"
-# A GPU must be a device: a link to one will do.
+# Slurm requires that a GPU's file is a device; a link to one is accepted.
 GRES = """\
 AutoDetect=off
 NodeName=node[1-{count}] Name=gpu File={folder}/dev/gpu[0-1]
@@ -91,11 +91,11 @@ StorageLoc=slurm_acct_db
 """
 
 
-def check(folder: Path, count: int) -> None:
-    """Refuse what cannot become a cluster.
+def check_folder(folder: Path, count: int) -> None:
+    """Check that a folder can become a cluster of ``count`` nodes.
 
     Raises:
-        ClusterError: too many nodes, a path that Slurm cannot hold, or a folder with something else in it.
+        ClusterError: there are too many nodes, Slurm cannot handle the path, or the folder contains something else.
     """
     if not 1 <= count <= MOST_NODES:
         raise ClusterError(f"{count} nodes; expected 1 to {MOST_NODES}")
@@ -105,13 +105,13 @@ def check(folder: Path, count: int) -> None:
         )
     if set(str(folder)) & set(" \t#\"'\\,[]%=()"):
         raise ClusterError(f"{folder}: has a character that Slurm's files cannot hold; choose another --dir")
-    strange = {item.name for item in folder.iterdir()} - {"lock"} if folder.exists() else set()
-    if strange and not (folder / "cluster.json").exists():
+    foreign = {item.name for item in folder.iterdir()} - {"lock"} if folder.exists() else set()
+    if foreign and not (folder / "cluster.json").exists():
         raise ClusterError(f"{folder} holds something else than a cluster; choose another --dir")
 
 
-def write(cluster: Cluster) -> None:
-    """Write the folder of a new cluster. Nothing of an earlier one in it is kept."""
+def write_files(cluster: Cluster) -> None:
+    """Write the files of a new cluster; those of an earlier one in the same folder are deleted."""
     folder = Path(cluster.folder)
     (folder / "cluster.json").write_text(json.dumps(asdict(cluster)), encoding="utf-8")
     for name in WIPED:
@@ -119,51 +119,52 @@ def write(cluster: Cluster) -> None:
         (folder / name).mkdir()
     for gpu in ("gpu0", "gpu1"):
         (folder / "dev" / gpu).symlink_to("/dev/null")
-    words = asdict(cluster) | host_settings() | {"accounting_port": cluster.port + 1}
-    words["first_job"] = 1 + int(time.time() * 10) % 60_000_000
+    values = asdict(cluster) | host_values() | {"accounting_port": cluster.port + 1}
+    values["first_job"] = 1 + int(time.time() * 10) % 60_000_000
     ports = enumerate(cluster.nodes, start=cluster.port + 2)
-    words["nodes"] = "\n".join(NODE.format_map(words | {"name": name, "port": port}) for port, name in ports)
-    (folder / "etc" / "slurm.conf").write_text(SLURM.format_map(words), encoding="utf-8")
-    (folder / "etc" / "gres.conf").write_text(GRES.format_map(words), encoding="utf-8")
-    for file, content in (("etc/slurmdbd.conf", SLURMDBD.format_map(words).encode()), ("munge/key", os.urandom(128))):
-        (folder / file).touch(mode=0o600)  # the daemons mind who else can read these
+    values["nodes"] = "\n".join(NODE.format_map(values | {"name": name, "port": port}) for port, name in ports)
+    (folder / "etc" / "slurm.conf").write_text(SLURM.format_map(values), encoding="utf-8")
+    (folder / "etc" / "gres.conf").write_text(GRES.format_map(values), encoding="utf-8")
+    for file, content in (("etc/slurmdbd.conf", SLURMDBD.format_map(values).encode()), ("munge/key", os.urandom(128))):
+        (folder / file).touch(mode=0o600)  # the daemons refuse files that others can read
         (folder / file).write_bytes(content)
 
 
-def host_settings() -> dict[str, str]:
-    """Return what the configuration says of this host.
+def host_values() -> dict[str, str]:
+    """Return the values of the templates that depend on this host.
 
-    Slurm listens on the address of the host's name or on all addresses. So the ports are on the loopback interface only
-    where the name leads to 127.0.0.1; elsewhere they are open, and the cluster's key alone protects them.
+    Slurm listens on the address of the host's name or on all addresses. Where the name resolves to 127.0.0.1 the ports
+    are therefore closed to other machines; elsewhere they are open, and only the cluster's key protects them.
     """
     try:
-        inside = socket.gethostbyname(platform.node()) == "127.0.0.1"
+        resolves_to_loopback = socket.gethostbyname(platform.node()) == "127.0.0.1"
     except OSError:
-        inside = False
-    listen = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny" if inside else ""
+        resolves_to_loopback = False
+    listen = "CommunicationParameters=NoCtldInAddrAny,NoInAddrAny" if resolves_to_loopback else ""
     return {"host": platform.node().partition(".")[0], "listen": listen}
 
 
 @contextmanager
 def free_ports(folder: Path, count: int) -> Iterator[int]:
-    """Yield the first of ``count`` free ports in a row, which nobody else is given while the context lasts.
+    """Yield the first of ``count`` consecutive free ports, which no other cluster gets while the context is open.
 
-    Daemons started within it hold them afterwards.
+    Daemons that are started in the context hold the ports afterwards.
 
     Raises:
-        ClusterError: there are none.
+        ClusterError: there are no such ports.
     """
-    begin = zlib.crc32(str(folder).encode()) % len(PORTS)  # every folder looks at another place first
+    begin = zlib.crc32(str(folder).encode()) % len(PORTS)  # folders begin to look at different places
     for first in [*PORTS[begin:], *PORTS[:begin]]:
         with socket.socket(socket.AF_UNIX) as claim:
-            if available(claim, first, count):
+            if claim_ports(claim, first, count):
                 yield first
                 return
     raise ClusterError(f"no {count} free ports in a row between {PORTS.start} and {PORTS.stop}")
 
 
-def available(claim: socket.socket, first: int, count: int) -> bool:
-    """Claim a place among the ports, by a name that one process of the machine can have, and see if nobody listens."""
+def claim_ports(claim: socket.socket, first: int, count: int) -> bool:
+    """Claim ports by binding ``claim`` to a name that only one process of the machine can have; return whether this
+    worked and nobody listens on them."""
     try:
         claim.bind(f"\0dev-cluster-{first}")
         for port in range(first, first + count):

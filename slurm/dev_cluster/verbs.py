@@ -1,4 +1,4 @@
-"""The verbs of ``slurm/dev-cluster`` and its command line."""
+"""The verbs of slurm/dev-cluster, and its command line."""
 
 import argparse
 import fcntl
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dev_cluster import files
-from dev_cluster.cluster import Cluster, ClusterError, load_cluster, require_cluster, search_path
+from dev_cluster.cluster import Cluster, ClusterError, read_cluster, require_cluster, search_path
 from dev_cluster.daemons import node_states, start_accounting, start_controller, start_munge, start_nodes
 from dev_cluster.processes import cut_power, daemon_pid, stop
 
@@ -36,15 +36,15 @@ VERBS = {
 
 
 def install() -> None:
-    """Install Debian's packages, and start none of their services."""
-    if not missing():
+    """Install Debian's packages without starting any of their services."""
+    if not missing_programs():
         print("all there")
         return
     if shutil.which("apt-get") is None:
-        raise ClusterError(f"no apt-get here; install what has these programs: {', '.join(missing())}")
+        raise ClusterError(f"no apt-get here; install what has these programs: {', '.join(missing_programs())}")
     policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:  # what keeps packages from starting services; many images of containers have one
+    temporary = not policy.exists()
+    if temporary:  # this file keeps packages from starting services; many container images have one
         policy.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
         policy.chmod(0o755)
     try:
@@ -53,42 +53,48 @@ def install() -> None:
             if subprocess.run(["apt-get", "--quiet", *words], env=quiet, check=False).returncode:
                 raise ClusterError(f"apt-get {words[0]} failed")
     finally:
-        if ours:
+        if temporary:
             policy.unlink()
-    if missing():
-        raise ClusterError(f"installed, but still missing: {', '.join(missing())}")
+    if missing_programs():
+        raise ClusterError(f"installed, but still missing: {', '.join(missing_programs())}")
 
 
-def missing() -> list[str]:
+def missing_programs() -> list[str]:
     """Return the programs that are not installed."""
     return [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
 
 
 def up(folder: Path, count: int | None) -> None:
-    """Start a cluster, or those of its daemons that do not run, and wait until it is ready."""
-    if missing():
-        raise ClusterError(f"not installed: {', '.join(missing())}; `{sys.argv[0]} install` does it")
+    """Make a cluster of ``count`` nodes, or start those of its daemons that do not run, and wait until it is ready.
+
+    ``count`` is None for the number of nodes of the existing cluster, or 4.
+
+    Raises:
+        ClusterError: programs are missing, the folder cannot be used, or a daemon does not start.
+    """
+    if missing_programs():
+        raise ClusterError(f"not installed: {', '.join(missing_programs())}; `{sys.argv[0]} install` does it")
     began = time.monotonic()
-    cluster = load_cluster(folder)
+    cluster = read_cluster(folder)
     if cluster and any(daemon_pid(cluster, daemon) for daemon in cluster.daemons):
         if count not in (None, cluster.count):
             raise ClusterError(f"{folder} has a cluster of {cluster.count} nodes running; take it `down` first")
         start(cluster)
     else:
-        wanted = count if count is not None else cluster.count if cluster else 4
-        files.check(folder, wanted)
+        nodes = count if count is not None else cluster.count if cluster else 4
+        files.check_folder(folder, nodes)
         if cluster:
             down(cluster)  # jobs may have outlived their daemons
-        with files.free_ports(folder, wanted + 2) as port:
-            cluster = Cluster(str(folder), wanted, port)
-            files.write(cluster)
+        with files.free_ports(folder, nodes + 2) as port:
+            cluster = Cluster(str(folder), nodes, port)
+            files.write_files(cluster)
             start(cluster)
     print(f"{cluster.count} nodes are up after {time.monotonic() - began:.1f} s; to use them:", file=sys.stderr)
     print(environment(cluster))
 
 
 def start(cluster: Cluster) -> None:
-    """Start the daemons that do not run, in order."""
+    """Start those daemons of a cluster that do not run."""
     start_munge(cluster)
     start_accounting(cluster)
     start_controller(cluster)
@@ -106,26 +112,29 @@ def down(cluster: Cluster) -> None:
 
 
 def status(cluster: Cluster) -> bool:
-    """Print the state of every daemon; return whether all of them run."""
+    """Print the state of all daemons; return whether all of them run."""
     pids = {daemon: daemon_pid(cluster, daemon) for daemon in cluster.daemons}
     states = node_states(cluster) if pids["slurmctld"] else {}
     for daemon, pid in pids.items():
-        state = states.get(daemon.removeprefix("slurmd-"), "")
-        print(f"{daemon:15} {f'pid {pid}' if pid else 'not running':15} {state}".rstrip())
+        node_state = states.get(daemon.removeprefix("slurmd-"), "")
+        print(f"{daemon:15} {f'pid {pid}' if pid else 'not running':15} {node_state}".rstrip())
     print(f"ports {cluster.port} to {cluster.port + 1 + cluster.count}, logs in {cluster.folder}/log")
     return all(pids.values())
 
 
 def kill_node(cluster: Cluster, node: str) -> None:
-    """Cut the power of a node: all its processes die at once. The controller is told; it would notice after 25 s."""
+    """Kill all processes of a node at once, as when its power fails.
+
+    The controller is informed, because it would take 25 s to notice.
+    """
     cut_power(cluster, [node])
-    answer = cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=kill-node")
-    if answer.returncode:
-        raise ClusterError(f"{node} is dead, but the controller cannot be told: {answer.stderr.strip()}")
+    update = cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=kill-node")
+    if update.returncode:
+        raise ClusterError(f"{node} is dead, but the controller cannot be told: {update.stderr.strip()}")
 
 
 def restart_controller(cluster: Cluster, kill: bool) -> None:
-    """Stop the controller and start it again with the queue it has saved; ``kill`` gives it no time to save it."""
+    """Stop the controller and start it again with the queue that it has saved; with ``kill`` it cannot save it."""
     stop(cluster, "slurmctld", signal.SIGKILL if kill else signal.SIGTERM)
     start_controller(cluster)
 
@@ -136,13 +145,17 @@ def environment(cluster: Cluster) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    place.add_argument("--dir", type=Path, help="the cluster's folder (.dev-cluster in the checkout)")
+    """Build the parser of the command line; ``--dir`` may stand before or after the verb."""
+    folder_option = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    folder_option.add_argument("--dir", type=Path, help="the cluster's folder (.dev-cluster in the checkout)")
     top = argparse.ArgumentParser(
-        prog="dev-cluster", description="A real Slurm on this machine. Needs root.", parents=[place]
+        prog="dev-cluster", description="A real Slurm on this machine. Needs root.", parents=[folder_option]
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verb = {name: verbs.add_parser(name, help=text, description=text, parents=[place]) for name, text in VERBS.items()}
+    verb = {
+        name: verbs.add_parser(name, help=text, description=text, parents=[folder_option])
+        for name, text in VERBS.items()
+    }
     verb["up"].add_argument("nodes", nargs="?", type=int, metavar="N", help="nodes of 4 CPUs, 4 GB, 2 fake GPUs (4)")
     verb["kill-node"].add_argument("node", metavar="NAME")
     verb["start-node"].add_argument("node", metavar="NAME")
@@ -152,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Execute the command line; return 0, or 1 if it failed or, for ``status``, if a daemon does not run."""
+    """Run the command line; return 0, or 1 if the verb failed or, for ``status``, if not all of the cluster runs."""
     arguments = parser().parse_args()
     folder = getattr(arguments, "dir", CHECKOUT / ".dev-cluster").resolve()
     try:
@@ -168,8 +181,8 @@ def main() -> int:
             return 0 if status(require_cluster(folder)) else 1
         if arguments.verb != "up":
             require_cluster(folder)
-        with folder_lock(folder):
-            change(folder, arguments)
+        with exclusive(folder):
+            apply(folder, arguments)
     except ClusterError as problem:
         print(f"dev-cluster: {problem}", file=sys.stderr)
         return 1
@@ -177,8 +190,8 @@ def main() -> int:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time change the cluster of a folder."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, so that one process at a time changes its cluster."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w", encoding="utf-8")
@@ -189,8 +202,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def change(folder: Path, arguments: argparse.Namespace) -> None:
-    """Execute a verb that starts or stops something."""
+def apply(folder: Path, arguments: argparse.Namespace) -> None:
+    """Carry out a verb that starts or stops something."""
     if arguments.verb == "up":
         up(folder, arguments.nodes)
         return

@@ -45,8 +45,8 @@ def test_published_sizes_on_meta(name: str, rows: int, d: int, layers: int) -> N
 )
 def test_published_sizes_of_the_projector(name: str, feat_dim: int, wanted: int) -> None:
     model = backbones.build(name, feat_dim=feat_dim, device="meta")
-    own = dict(model.visual_embedding.named_parameters())
-    assert sum(p.numel() for n, p in own.items() if "obj_order" not in n) == wanted
+    projector_parameters = dict(model.visual_embedding.named_parameters())
+    assert sum(p.numel() for n, p in projector_parameters.items() if "obj_order" not in n) == wanted
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("bart-base", 139_420_416), ("t5-base", 222_903_552)])
@@ -86,12 +86,12 @@ def test_a_folder_of_save_pretrained_is_read(family: str, spare: int, tmp_path: 
 @families
 def test_new_rows_do_not_depend_on_the_global_generator(family: str, tmp_path: Path) -> None:
     folder, lm = saved(tmp_path / "checkpoint", family)
-    found = []
+    new_rows = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         model = backbones.build(str(folder), feat_dim=tiny.F, seed=5)
-        found.append(model.lm.get_input_embeddings().weight[lm.config.vocab_size :])
-    assert torch.equal(*found)
+        new_rows.append(model.lm.get_input_embeddings().weight[lm.config.vocab_size :])
+    assert torch.equal(*new_rows)
 
 
 @families
@@ -181,5 +181,5 @@ def test_weights_that_are_missing_are_told(tmp_path: Path) -> None:
 def test_names_and_light_package() -> None:
     assert backbones.names()[:2] == ["mini-bart", "mini-t5"]
     assert {"bart-base", "t5-base"} <= set(backbones.names())
-    with pytest.raises(AttributeError, match="no attribute 'bild'"):
+    with pytest.raises(AttributeError, match="attribute bild"):
         backbones.bild

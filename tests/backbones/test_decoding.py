@@ -22,23 +22,23 @@ def repeats(ids: list[int], size: int) -> set[int]:
 @torch.no_grad()
 def greedy(model: Any, ids: Tensor, feats: Tensor, length: int, no_repeat: int) -> list[int]:
     """Decode one example word by word, without a cache: nothing forced, nothing else blocked."""
-    said = [model.lm.config.decoder_start_token_id]
-    while len(said) < length and said[1:][-1:] != [model.lm.config.eos_token_id]:
-        logits = model(ids, feats, decoder_input_ids=torch.tensor([said])).logits[0, -1].clone()
+    decoded = [model.lm.config.decoder_start_token_id]
+    while len(decoded) < length and decoded[1:][-1:] != [model.lm.config.eos_token_id]:
+        logits = model(ids, feats, decoder_input_ids=torch.tensor([decoded])).logits[0, -1].clone()
         if no_repeat:
-            logits[list(repeats(said, no_repeat))] = -torch.inf
-        said.append(int(logits.argmax()))
-    return said
+            logits[list(repeats(decoded, no_repeat))] = -torch.inf
+        decoded.append(int(logits.argmax()))
+    return decoded
 
 
 @families
 def test_greedy_generation_is_stepping_by_hand(family: str) -> None:
     """BART blocks repeated 3-grams, T5 does not; nothing is forced at the first or the last place."""
-    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family, rows=3), tiny.seen(rows=3)
+    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family, rows=3), tiny.features(rows=3)
     ids[1, 4:] = model.lm.config.pad_token_id
-    found = model.generate(ids, feats, **backbones.generation_arguments(model, 1, 20)).tolist()
+    generated = model.generate(ids, feats, **backbones.generation_arguments(model, 1, 20)).tolist()
     stepped = [greedy(model, ids[i : i + 1], feats[i : i + 1], 20, 3 if family == "bart" else 0) for i in range(3)]
-    assert [row[: len(step)] for row, step in zip(found, stepped, strict=True)] == stepped
+    assert [row[: len(step)] for row, step in zip(generated, stepped, strict=True)] == stepped
     assert max(map(len, stepped)) == 20  # so the last place was reached, and not forced
     free = [greedy(model, ids[i : i + 1], feats[i : i + 1], 20, 0) for i in range(3)]
     assert (free == stepped) == (family == "t5")  # the blocking made a difference
@@ -47,7 +47,7 @@ def test_greedy_generation_is_stepping_by_hand(family: str) -> None:
 @families
 def test_the_checkpoints_own_generation_settings_are_overridden(family: str) -> None:
     """Published checkpoints carry some of these (bart-base: both forced tokens, beams, n-grams)."""
-    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family), tiny.features()
     wanted = [
         model.generate(ids, feats, **backbones.generation_arguments(model, beams, 20)).tolist() for beams in (1, 3)
     ]
@@ -65,29 +65,29 @@ def test_the_checkpoints_own_generation_settings_are_overridden(family: str) -> 
     }.items():
         setattr(given, name, value)
     torch.manual_seed(1)
-    found = [
+    generated = [
         model.generate(ids, feats, **backbones.generation_arguments(model, beams, 20)).tolist() for beams in (1, 3)
     ]
-    assert found == wanted
+    assert generated == wanted
 
 
 @pytest.mark.parametrize(
     ("family", "beams", "ends"), [("bart", 1, None), ("bart", 5, 2), ("t5", 1, None), ("t5", 5, None)]
 )
 def test_only_bart_with_beams_is_forced_to_end(family: str, beams: int, ends: int | None) -> None:
-    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family), tiny.features()
     arguments = backbones.generation_arguments(model, beams, 20)
     assert (arguments["forced_eos_token_id"], arguments["forced_bos_token_id"]) == (ends, None)
     assert (arguments["num_beams"], arguments["max_length"], arguments["do_sample"]) == (beams, 20, False)
-    found = model.generate(ids, feats, **arguments)
-    assert found.shape[1] <= 20
+    generated = model.generate(ids, feats, **arguments)
+    assert generated.shape[1] <= 20
     if ends:
-        assert all(ends in row[1:] for row in found.tolist())
+        assert all(ends in row[1:] for row in generated.tolist())
 
 
 def test_beams_weigh_short_and_long_answers_like_the_official_decoder() -> None:
     """By the number of tokens with the start but without the end: an end at once counts 1, after a word 2."""
-    model, ids, feats = tiny.model("bart"), tiny.text("bart", rows=1), tiny.seen(rows=1)
+    model, ids, feats = tiny.model("bart"), tiny.text("bart", rows=1), tiny.features(rows=1)
     start, end = model.lm.config.decoder_start_token_id, model.lm.config.eos_token_id
     bias, winners = model.lm.final_logits_bias, set()
     for strength in torch.linspace(-1, 6, 29):
@@ -97,15 +97,15 @@ def test_beams_weigh_short_and_long_answers_like_the_official_decoder() -> None:
         scores = {(start, word, end): float(first[word]) / 2 for word in range(tiny.WORDS) if word != end}
         scores[start, end] = float(first[end]) / 1
         best = max(scores, key=scores.__getitem__)
-        found = model.generate(ids, feats, **backbones.generation_arguments(model, tiny.WORDS, 3))[0].tolist()
-        assert tuple(found) == best
+        generated = model.generate(ids, feats, **backbones.generation_arguments(model, tiny.WORDS, 3))[0].tolist()
+        assert tuple(generated) == best
         winners.add(len(best))
     assert winners == {2, 3}
 
 
 @families
 def test_generation_sees_text_and_images_of_its_own_example(family: str) -> None:
-    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family, rows=3), tiny.seen(rows=3)
+    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family, rows=3), tiny.features(rows=3)
     arguments = backbones.generation_arguments(model, 3, 12)
     together = model.generate(ids, feats, **arguments).tolist()
     for i in range(3):
@@ -116,41 +116,43 @@ def test_generation_sees_text_and_images_of_its_own_example(family: str) -> None
 
 @families
 def test_the_decision_compares_two_words_at_the_first_answer_place(family: str) -> None:
-    model, ids, feats = tiny.model(family), tiny.text(family, rows=8), tiny.seen(rows=8, images=2)
+    model, ids, feats = tiny.model(family), tiny.text(family, rows=8), tiny.features(rows=8, images=2)
     config = model.lm.config
-    told = SimpleNamespace(first_id={"true": 11, "false": 12}.__getitem__)
+    tokenizer = SimpleNamespace(first_token_id={"true": 11, "false": 12}.__getitem__)
     prompt = [config.decoder_start_token_id, config.bos_token_id] if family == "bart" else [0]
     logits = model(ids, feats, decoder_input_ids=torch.tensor([prompt] * 8)).logits[:, -1]
-    decided = backbones.decide(model, told, ids, feats, task="nlvr")
+    decided = backbones.decide(model, tokenizer, ids, feats, task="nlvr")
     assert decided == ["true" if t > f else "false" for t, f in zip(logits[:, 11], logits[:, 12], strict=True)]
-    swapped = SimpleNamespace(first_id={"true": 12, "false": 11}.__getitem__)
+    swapped = SimpleNamespace(first_token_id={"true": 12, "false": 11}.__getitem__)
     assert backbones.decide(model, swapped, ids, feats, task="nlvr") == [
         "false" if d == "true" else "true" for d in decided
     ]
-    tie = SimpleNamespace(first_id={"true": 11, "false": 11}.__getitem__)
+    tie = SimpleNamespace(first_token_id={"true": 11, "false": 11}.__getitem__)
     assert backbones.decide(model, tie, ids, feats, task="nlvr") == ["false"] * 8  # a tie is false
 
 
 @families
 def test_the_decision_matches_what_training_on_the_word_teaches(family: str) -> None:
     """The place that is compared is the one whose label is the word."""
-    model, ids, feats = tiny.model(family), tiny.text(family, rows=1), tiny.seen(rows=1, images=2)
+    model, ids, feats = tiny.model(family), tiny.text(family, rows=1), tiny.features(rows=1, images=2)
     config = model.lm.config
     labels = [config.bos_token_id, 11, config.eos_token_id] if family == "bart" else [11, config.eos_token_id]
     logits = model(ids, feats, labels=torch.tensor([labels])).logits[0]
     place = labels.index(11)
-    here, there = logits[place], logits[1 - place]
-    differ = (here[:, None] > here) & (there[:, None] < there)  # two words whose order is another at the other place
+    at_place, elsewhere = logits[place], logits[1 - place]
+    differ = (at_place[:, None] > at_place) & (
+        elsewhere[:, None] < elsewhere
+    )  # two words whose order is another at the other place
     yes, no = differ.nonzero()[0].tolist()
-    told = SimpleNamespace(first_id={"true": yes, "false": no}.__getitem__)
-    assert backbones.decide(model, told, ids, feats, task="nlvr") == ["true"]
+    tokenizer = SimpleNamespace(first_token_id={"true": yes, "false": no}.__getitem__)
+    assert backbones.decide(model, tokenizer, ids, feats, task="nlvr") == ["true"]
 
 
 @families
 def test_the_task_that_runs_is_known_to_methods(family: str) -> None:
     from methods.core import context
 
-    model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features()
     running: list[str | None] = []
     layer = next(m for m in model.lm.get_decoder().modules() if isinstance(m, torch.nn.Linear))
     layer.register_forward_hook(lambda *_: running.append(context.current_task()))

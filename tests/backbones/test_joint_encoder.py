@@ -26,15 +26,15 @@ def test_without_visual_tokens_it_is_the_language_models_own_encoder(family: str
     torch.testing.assert_close(states[mask.bool()], theirs[mask.bool()], **CLOSE)
     labels = tiny.text(family, length=3)
     ours = model(ids, torch.zeros(2, 0, tiny.F), labels=labels)
-    whole = model.lm(input_ids=ids, attention_mask=mask, labels=labels)
-    torch.testing.assert_close(ours.logits, whole.logits, **CLOSE)
-    torch.testing.assert_close(ours.loss, whole.loss, **CLOSE)
+    plain = model.lm(input_ids=ids, attention_mask=mask, labels=labels)
+    torch.testing.assert_close(ours.logits, plain.logits, **CLOSE)
+    torch.testing.assert_close(ours.loss, plain.loss, **CLOSE)
 
 
 @families
 def test_padding_changes_nothing(family: str) -> None:
     """An example alone, and beside a longer one, with labels of other lengths."""
-    model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features()
     pad = model.lm.config.pad_token_id
     alone = model(ids[:1, :3], feats[:1], labels=torch.tensor([[7, 8]]))
     padded = ids.clone()
@@ -51,7 +51,7 @@ def test_padding_changes_nothing(family: str) -> None:
 @families
 def test_every_visual_token_is_attended_zero_rows_too(family: str) -> None:
     """Padded frames are not masked, in the encoder and in the decoder."""
-    model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features()
     feats[:, 6:] = 0
     _, mask = model.encode(ids, feats)
     assert mask.tolist() == [[1] * 15] * 2
@@ -61,7 +61,7 @@ def test_every_visual_token_is_attended_zero_rows_too(family: str) -> None:
 @families
 def test_visual_tokens_have_no_positions_but_their_order_embedding(family: str) -> None:
     """With the order embedding zeroed, shuffled visual tokens give shuffled states and leave the text's alone."""
-    model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features()
     shuffle = torch.randperm(9, generator=torch.Generator().manual_seed(3))
     before = model(ids, feats[:, shuffle]).encoder_last_hidden_state
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_visual_tokens_have_no_positions_but_their_order_embedding(family: str) 
 
 
 def test_bart_gives_positions_and_the_embedding_norm_to_text_only() -> None:
-    model, ids, feats = tiny.model("bart"), tiny.text("bart"), tiny.seen()
+    model, ids, feats = tiny.model("bart"), tiny.text("bart"), tiny.features()
     lengths = []
     encoder = model.lm.get_encoder()
     encoder.layernorm_embedding.register_forward_hook(lambda module, args, out: lengths.append(out.shape[1]))
@@ -84,7 +84,7 @@ def test_bart_gives_positions_and_the_embedding_norm_to_text_only() -> None:
 
 
 def test_t5_bias_acts_between_text_tokens_only() -> None:
-    model, ids, feats = tiny.model("t5"), tiny.text("t5"), tiny.seen()
+    model, ids, feats = tiny.model("t5"), tiny.text("t5"), tiny.features()
     encoder = model.lm.get_encoder()
     biases: list[Tensor] = []
     for block in encoder.block:
@@ -103,14 +103,14 @@ def test_t5_bias_acts_between_text_tokens_only() -> None:
 
 @families
 def test_the_decoder_is_fed_the_shifted_labels(family: str) -> None:
-    model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features()
     config = model.lm.config
     labels = torch.tensor([[7, 8, 9], [10, 11, -100]])
     shifted = torch.tensor([[config.decoder_start_token_id, 7, 8], [config.decoder_start_token_id, 10, 11]])
-    told = model(ids, feats, labels=labels)
-    assert torch.equal(told.logits, model(ids, feats, decoder_input_ids=shifted).logits)
-    by_token = F.cross_entropy(told.logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=-100)
-    torch.testing.assert_close(told.loss, by_token.sum() / 5)
+    output = model(ids, feats, labels=labels)
+    assert torch.equal(output.logits, model(ids, feats, decoder_input_ids=shifted).logits)
+    by_token = F.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=-100)
+    torch.testing.assert_close(output.loss, by_token.sum() / 5)
     assert model(ids, feats).loss is None
     assert model(ids, feats).logits.shape == (2, 1, tiny.WORDS)
 
@@ -153,7 +153,7 @@ def test_a_grid_that_is_no_square_is_an_error() -> None:
 @families
 def test_the_embedding_is_the_sum_of_four(family: str) -> None:
     """Each branch computed by hand; order rows count from the end of the word embedding, for each image anew."""
-    model, feats, boxes = tiny.model(family), tiny.seen(images=2), torch.rand(2, 2, 9, 4)
+    model, feats, boxes = tiny.model(family), tiny.features(images=2), torch.rand(2, 2, 9, 4)
     part, words = model.visual_embedding, model.lm.get_input_embeddings().weight
     x1, x2, y1, y2 = boxes.unbind(-1)  # read in this order, whatever was stored
     places = torch.cat([boxes, ((x2 - x1) * (y2 - y1))[..., None]], -1)
@@ -176,20 +176,20 @@ def test_the_embedding_is_the_sum_of_four(family: str) -> None:
 
 @families
 def test_no_boxes_are_boxes_of_zeros(family: str) -> None:
-    model, ids, feats = tiny.model(family, n_boxes=4), tiny.text(family), tiny.seen(images=2)
+    model, ids, feats = tiny.model(family, n_boxes=4), tiny.text(family), tiny.features(images=2)
     assert torch.equal(model(ids, feats).logits, model(ids, feats, boxes=torch.zeros(2, 2, 9, 4)).logits)
     assert model(ids, feats).encoder_last_hidden_state.shape == (2, 6 + 2 * 4, 32)
 
 
 @families
 def test_images_of_a_pair_are_told_apart(family: str) -> None:
-    model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen(images=2)
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features(images=2)
     assert not torch.allclose(model(ids, feats).logits, model(ids, feats.flip(1)).logits, atol=1e-5)
 
 
 @families
 def test_gradients_reach_the_projector(family: str) -> None:
-    model, ids, feats = tiny.model(family), tiny.text(family), tiny.seen(images=2)
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features(images=2)
     model.lm.requires_grad_(False)
     model(ids, feats, labels=tiny.text(family, length=3)).loss.backward()
     for name, parameter in model.visual_embedding.named_parameters():
@@ -206,7 +206,7 @@ def test_gradients_reach_the_projector(family: str) -> None:
 def test_half_precision_runs_forward_and_backward(family: str, precision: str) -> None:
     from bench import device
 
-    model, ids, feats = tiny.model(family).train(), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family).train(), tiny.text(family), tiny.features()
     ids[1, 4:] = model.lm.config.pad_token_id
     model.set_dropout(0.0)
     labels = tiny.text(family, length=3)
@@ -222,7 +222,7 @@ def test_half_precision_runs_forward_and_backward(family: str, precision: str) -
 
 @families
 def test_dropout_of_zero_is_none_and_more_is_felt_everywhere(family: str) -> None:
-    model, ids, feats = tiny.model(family).train(), tiny.text(family), tiny.seen()
+    model, ids, feats = tiny.model(family).train(), tiny.text(family), tiny.features()
 
     def twice() -> tuple[Tensor, Tensor]:
         return model(ids, feats).logits, model(ids, feats).logits
@@ -233,13 +233,13 @@ def test_dropout_of_zero_is_none_and_more_is_felt_everywhere(family: str) -> Non
     assert torch.equal(model.eval()(ids, feats).logits, model.train()(ids, feats).logits)
     model.set_dropout(0.4)
     assert not torch.equal(*twice())
-    found = {
+    rates = {
         (type(module).__name__, name): getattr(module, name)
         for module in model.modules()
         for name in ("dropout", "activation_dropout", "p")
         if isinstance(getattr(module, name, None), float)
     }
-    assert found and set(found.values()) == {0.4}
+    assert rates and set(rates.values()) == {0.4}
 
 
 @families
@@ -249,6 +249,6 @@ def test_the_joint_sequence_is_dropped_before_the_first_layer(family: str) -> No
     encoder, entering = model.lm.get_encoder(), []
     first = encoder.layers[0] if family == "bart" else encoder.block[0]
     first.register_forward_pre_hook(lambda module, args: entering.append(args[0]))
-    model.encode(tiny.text(family), tiny.seen())
+    model.encode(tiny.text(family), tiny.features())
     for part in (entering[0][:, :6], entering[0][:, 6:]):
         assert 0.3 < float((part == 0).float().mean()) < 0.7

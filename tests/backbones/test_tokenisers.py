@@ -27,7 +27,7 @@ def family(name: str) -> Any:
 
 
 def made(name: str) -> Tokenizer:
-    return Tokenizer.of(TRAINERS[f"mini-{name}"](SENTENCES), family(name))
+    return Tokenizer.wrap(TRAINERS[f"mini-{name}"](SENTENCES), family(name))
 
 
 def of_words(words: list[str], specials: dict[str, str], ends: str) -> PreTrainedTokenizerFast:
@@ -44,7 +44,7 @@ def of_words(words: list[str], specials: dict[str, str], ends: str) -> PreTraine
 def published_bart() -> Tokenizer:
     words = ["<s>", "<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(4, 50264)), "<mask>"]
     specials = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return Tokenizer.of(of_words(words, specials, "<s> $A </s>"), family("bart"))
+    return Tokenizer.wrap(of_words(words, specials, "<s> $A </s>"), family("bart"))
 
 
 @pytest.fixture(scope="module")
@@ -52,38 +52,38 @@ def published_t5() -> Tokenizer:
     words = ["<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(3, 32000))]
     hf = of_words(words, {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}, "$A </s>")
     hf.add_tokens([f"<extra_id_{i}>" for i in reversed(range(100))], special_tokens=True)
-    return Tokenizer.of(hf, family("t5"))
+    return Tokenizer.wrap(hf, family("t5"))
 
 
 def ids(text: Tokenizer, *tokens: str) -> list[int]:
-    return text.hf.convert_tokens_to_ids(list(tokens))
+    return text.hf_tokenizer.convert_tokens_to_ids(list(tokens))
 
 
 def test_bart_ids_are_the_official_ones(published_bart: Tokenizer) -> None:
-    found = ids(published_bart, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
-    assert found == [50265, 50364, 50365, 50464]
+    token_ids = ids(published_bart, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
+    assert token_ids == [50265, 50364, 50365, 50464]
     assert ids(published_bart, "<vis_extra_id_7>") == [50457]
-    assert (published_bart.vocab_size, published_bart.pad, published_bart.eos) == (50465, 1, 2)
+    assert (published_bart.vocab_size, published_bart.pad_id, published_bart.eos_id) == (50465, 1, 2)
 
 
 def test_t5_ids_are_the_official_ones(published_t5: Tokenizer) -> None:
-    found = ids(published_t5, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
-    assert found == [32000, 32099, 32100, 32199]
-    assert (published_t5.vocab_size, published_t5.pad, published_t5.eos) == (32200, 0, 1)
+    token_ids = ids(published_t5, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
+    assert token_ids == [32000, 32099, 32100, 32199]
+    assert (published_t5.vocab_size, published_t5.pad_id, published_t5.eos_id) == (32200, 0, 1)
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_the_last_rows_are_those_of_the_visual_tokens(name: str) -> None:
     text = made(name)
     assert ids(text, *(f"<vis_extra_id_{k}>" for k in range(100))) == [text.vocab_size - 1 - k for k in range(100)]
-    assert Tokenizer.of(text.hf, family(name)).vocab_size == text.vocab_size  # nothing is added twice
+    assert Tokenizer.wrap(text.hf_tokenizer, family(name)).vocab_size == text.vocab_size  # nothing is added twice
 
 
 def test_another_layout_is_an_error() -> None:
     hf = TRAINERS["mini-bart"](SENTENCES)
     hf.add_tokens(["<vis_extra_id_0>"], special_tokens=True)
     with pytest.raises(UsageError, match="other tokeniser layout"):
-        Tokenizer.of(hf, family("bart"))
+        Tokenizer.wrap(hf, family("bart"))
 
 
 def test_the_empty_caption_input() -> None:
@@ -94,7 +94,7 @@ def test_the_empty_caption_input() -> None:
 def test_bart_keeps_a_trailing_space_as_a_token_and_t5_drops_it() -> None:
     bart, t5 = made("bart"), made("t5")
     with_space, without = bart.encode("caption: ", None), bart.encode("caption:", None)
-    assert with_space == [*without[:-1], bart.pieces(" ")[0], 2]
+    assert with_space == [*without[:-1], bart.encode_bare(" ")[0], 2]
     assert bart.encode("is  it", None) != bart.encode("is it", None)
     assert t5.encode(" caption:  ", None) == t5.encode("caption:", None)
     assert t5.encode("is \n it", None) == t5.encode("is it", None)
@@ -103,33 +103,33 @@ def test_bart_keeps_a_trailing_space_as_a_token_and_t5_drops_it() -> None:
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_a_limit_cuts_on_the_right_and_keeps_the_ends(name: str) -> None:
     text = made(name)
-    whole = text.encode(SENTENCES[2], None)
-    assert len(whole) > 12
-    assert text.encode(SENTENCES[2], 12) == [*whole[:11], text.eos]
-    assert text.encode(SENTENCES[2], 600) == whole
-    assert text.encode(SENTENCES[2], None) == whole  # a limit does not stick
-    assert (whole[0] == 0) == (name == "bart")
+    complete = text.encode(SENTENCES[2], None)
+    assert len(complete) > 12
+    assert text.encode(SENTENCES[2], 12) == [*complete[:11], text.eos_id]
+    assert text.encode(SENTENCES[2], 600) == complete
+    assert text.encode(SENTENCES[2], None) == complete  # a limit does not stick
+    assert (complete[0] == 0) == (name == "bart")
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_the_first_id_of_a_word_is_what_training_on_it_teaches_first(name: str) -> None:
     text = made(name)
     target = text.encode("true", None)
-    assert text.first_id("true") == target[1 if name == "bart" else 0]
-    assert text.first_id("true") != text.first_id("false")
+    assert text.first_token_id("true") == target[1 if name == "bart" else 0]
+    assert text.first_token_id("true") != text.first_token_id("false")
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_decoding_skips_special_tokens_the_added_ones_too(name: str) -> None:
     text = made(name)
-    said = text.encode("is it red", None)
+    words = text.encode("is it red", None)
     extra = ids(text, "<extra_id_3>", "<vis_extra_id_99>", "<vis_extra_id_0>")
-    assert text.decode([*said, *extra, text.pad, text.pad]) == "is it red"
-    assert text.decode([text.eos, *said]) == "is it red"
+    assert text.decode([*words, *extra, text.pad_id, text.pad_id]) == "is it red"
+    assert text.decode([text.eos_id, *words]) == "is it red"
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("sentence", "wanted"),
     [
         ("is it red ?", "is it red?"),
         ("yes , it is .", "yes, it is."),
@@ -141,9 +141,9 @@ def test_decoding_skips_special_tokens_the_added_ones_too(name: str) -> None:
         ("a0", "a0"),
     ],
 )
-def test_clean_up(said: str, wanted: str) -> None:
+def test_clean_up(sentence: str, wanted: str) -> None:
     text = made("bart")
-    assert text.decode(text.encode(said, None)) == wanted
+    assert text.decode(text.encode(sentence, None)) == wanted
 
 
 def test_decoding_does_not_strip() -> None:

@@ -45,7 +45,7 @@ def text(family: str, rows: int = 2, length: int = 6) -> Tensor:
     return torch.randint(5, WORDS - 20, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
-def seen(rows: int = 2, count: int = 9, images: int = 1) -> Tensor:
+def features(rows: int = 2, count: int = 9, images: int = 1) -> Tensor:
     """Random features."""
     shape = (rows, count, F) if images == 1 else (rows, images, count, F)
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))

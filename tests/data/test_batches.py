@@ -25,7 +25,7 @@ PAD = 1
 class Letters:
     """A tokeniser of letters: 0, one id per letter, 2."""
 
-    pad = PAD
+    pad_id = PAD
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()

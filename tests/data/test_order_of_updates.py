@@ -20,7 +20,7 @@ NAMES = tasks.names("image-text")
 class Letters:
     """A tokeniser of letters."""
 
-    pad = 1
+    pad_id = 1
 
     def encode(self, text: str, limit: int | None) -> list[int]:
         return [0, *map(ord, text), 2][:limit]

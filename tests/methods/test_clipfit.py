@@ -50,7 +50,9 @@ def test_clipfit_gives_t5_the_bias_it_lacks():
 
 def mean_states(built, ids: Tensor) -> Tensor:
     """Mean encoder states of every example's text alone."""
-    states, mask = built._family.join(built.lm.get_encoder(), ids, (ids != 1).long(), torch.zeros(len(ids), 0, 32))
+    states, mask = built.backbone_family.encode_joint(
+        built.lm.get_encoder(), ids, (ids != 1).long(), torch.zeros(len(ids), 0, 32)
+    )
     return torch.stack([states[i, : int(mask[i].sum())].mean(0) for i in range(len(ids))])
 
 

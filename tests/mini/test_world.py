@@ -31,17 +31,17 @@ def test_simple_questions_are_answered_by_the_description(seed: int) -> None:
     rng = Random(seed)
     scene = draw_scene(rng)
     question, answer, _ = say.simple_question(scene, rng)
-    seen = [p.split()[:2] for p in say.phrases(scene) if not p.startswith("empty")]
+    described = [p.split()[:2] for p in say.phrases(scene) if not p.startswith("empty")]
     words = question.rstrip("?").split()
     if question.startswith("what color"):
-        assert [c for c, s in seen if s == words[-1]] == [answer]
+        assert [c for c, s in described if s == words[-1]] == [answer]
     elif question.startswith("what shape"):
-        assert [s for c, s in seen if c == words[-1]] == [answer]
+        assert [s for c, s in described if c == words[-1]] == [answer]
     elif question.startswith("how many"):
-        assert str(sum(s == words[2].removesuffix("s") for _, s in seen)) == answer
+        assert str(sum(s == words[2].removesuffix("s") for _, s in described)) == answer
     else:
-        said = [w for w in words[3:] if w != "object"]
-        assert any(set(said) <= set(names) for names in seen) == (answer == "yes")
+        named = [w for w in words[3:] if w != "object"]
+        assert any(set(named) <= set(names) for names in described) == (answer == "yes")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -49,16 +49,16 @@ def test_spatial_answers_hold(seed: int) -> None:
     rng = Random(seed)
     scene = draw_scene(rng)
     question, answer, _ = say.spatial_question(scene, rng)
-    where = {t.name: divmod(t.cell, 3) for t in scene.things}
+    cells = {t.name: divmod(t.cell, 3) for t in scene.things}
     if question.startswith("where"):
-        assert CELLS.index(answer) == next(3 * r + c for n, (r, c) in where.items() if n in question)
+        assert CELLS.index(answer) == next(3 * r + c for n, (r, c) in cells.items() if n in question)
     elif question.startswith("is the"):
-        first, second = sorted((n for n in where if n in question), key=question.index)
-        (r1, c1), (r2, c2) = where[first], where[second]
+        first, second = sorted((n for n in cells if n in question), key=question.index)
+        (r1, c1), (r2, c2) = cells[first], cells[second]
         truth = {"left of": c1 < c2, "right of": c1 > c2, "above": r1 < r2, "below": r1 > r2}
         assert truth[next(k for k in truth if k in question)] == (answer == "yes")
     else:
-        assert any(answer in n.split() for n in where)
+        assert any(answer in n.split() for n in cells)
 
 
 def test_statements_are_balanced_and_not_given_away_by_their_kind() -> None:
@@ -84,9 +84,9 @@ def test_of_the_choices_only_the_right_one_occurs_in_the_clip(seed: int) -> None
     rng = Random(seed)
     clip = draw_clip(rng, rng.choice(("tv", "how2")))
     _, choices, right, event = say.choice_question(clip, rng, 5)
-    shown = {word for index in range(len(clip.events)) for word in clip.words(index)}
+    occurring = {word for index in range(len(clip.events)) for word in clip.words(index)}
     assert len(set(choices)) == 5
-    assert set(choices) & shown == {choices[right]}
+    assert set(choices) & occurring == {choices[right]}
     assert choices[right] in clip.words(event)
     assert MIN_FRAMES <= clip.frames <= MAX_FRAMES
 
@@ -99,14 +99,14 @@ def test_phrases_cover_every_cell_in_reading_order() -> None:
 def test_the_best_linear_map_reads_features_in_part_only() -> None:
     """The claim of the features' docstring, by least squares on one half of the things and a look at the other."""
     camera, rng = Camera(0), Random(0)
-    seen, truth = [], []
+    samples, truth = [], []
     for _ in range(900):
         scene = draw_scene(rng)
         features = camera.scene(scene)
         for thing in scene.things:
-            seen.append(features[thing.cell])
+            samples.append(features[thing.cell])
             truth.append((thing.colour, thing.shape, thing.cell))
-    x, y = np.hstack([np.stack(seen), np.ones((len(seen), 1))]), np.array(truth)
+    x, y = np.hstack([np.stack(samples), np.ones((len(samples), 1))]), np.array(truth)
     half = len(x) // 2
     right = np.ones(len(x) - half, dtype=bool)
     for column, size in enumerate((len(COLOURS), len(SHAPES), len(CELLS))):

@@ -83,8 +83,8 @@ class Official(dict):
         for task in official.TASKS[1:]:
             name = f"{holder}.{task}{tail}"
             if shared:
-                same = [known for known in self if known == first or known.startswith(f"{first}.")]
-                self |= {known.replace(first, name): self[known] for known in same}
+                same = [existing for existing in self if existing == first or existing.startswith(f"{first}.")]
+                self |= {existing.replace(first, name): self[existing] for existing in same}
             else:
                 build(name)
 
@@ -210,8 +210,8 @@ class Official(dict):
                 self.add(f"{stack}.side_gate_params.{i}", 1)
                 self.linear(f"{stack}.side_downsamples.{i}", D, D // factor)
             for name in [name for name in self if name.startswith(f"{stack}.block.")]:
-                whole = name.endswith("relative_attention_bias.weight")
-                shape = self[name].shape if whole else [width // factor for width in self[name].shape]
+                keeps_shape = name.endswith("relative_attention_bias.weight")
+                shape = self[name].shape if keeps_shape else [width // factor for width in self[name].shape]
                 self.add(name.replace(".block.", ".side_block."), *shape)
         self.linear("side_final_upsample", D // factor, D)
 
@@ -221,10 +221,10 @@ class Official(dict):
             if ("_embedding" not in name or ".1.weight" in name) and name != "shared.weight":
                 self.add(name.replace(".weight", ".bias"), len(self[name]))
 
-    def train(self, *parts, where=""):
+    def train(self, *parts, within=""):
         """The official rule: every parameter with one of these in its name."""
         buffers = {"final_logits_bias"}
-        self.trained |= {n for n in self if where in n and any(p in n for p in parts)} - buffers
+        self.trained |= {n for n in self if within in n and any(p in n for p in parts)} - buffers
 
     def count(self):
         return sum({self[name].data_ptr(): self[name].numel() for name in self.trained}.values())
@@ -270,7 +270,7 @@ def case(family, method, **sizes):
     if size:
         sd.gates(size)
         sd.values(phm=2 if kind == "compacter" else 0)
-        sd.train("layer_norm", "layernorm", where="encoder.")
+        sd.train("layer_norm", "layernorm", within="encoder.")
     elif (base in adapters or kind == "hyperformer") and family == "bart":
         sd.train("layer_norm", "layernorm")
     return sd

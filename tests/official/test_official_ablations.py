@@ -18,7 +18,7 @@ def bare(gate="large"):
     sd.multihead()
     if gate is not None:
         sd.gates(gate)
-    sd.train("layer_norm", "layernorm", where="encoder.")
+    sd.train("layer_norm", "layernorm", within="encoder.")
     return sd
 
 
@@ -54,7 +54,7 @@ def test_where_the_decoder_has_its_adapters(controller):
     for i in range(2):
         sd.adapter(f"model.decoder.layers.{i}.{controller}", RV)
     loaded = sd.read("vl-pet-large")
-    assert loaded.chosen.overrides.get("decoder", "value") == placement
+    assert loaded.method.overrides.get("decoder", "value") == placement
     assert loaded.handle.count().trainable == sd.count()
     module = loaded.model.pet[f"dec_1_{key}"]
     u = X if "value" in placement and placement != "key-value" else H
@@ -83,7 +83,7 @@ def test_vectors_in_the_decoder(name, width, key, placement):
     for i in range(2):
         sd.add(f"model.decoder.layers.{i}.{name}", width)
     loaded = sd.read("vl-pet-large")
-    assert loaded.chosen.overrides["decoder"] == placement
+    assert loaded.method.overrides["decoder"] == placement
     h = torch.randn(2, 5, width)
     torch.testing.assert_close(loaded.model.pet[f"dec_1_{key}"](h, h), h * sd[f"{LAYER}.{name}"])
 

@@ -40,14 +40,14 @@ def golden(request, shared):
     facts = SimpleNamespace(**json.loads(path.with_suffix(".json").read_text()))
     with np.load(path.with_suffix(".npz")) as file:
         arrays = {name: torch.tensor(file[name]) for name in file.files}
-    found = Golden(facts, arrays, None)
-    found.model = official.load(
-        {name: value.numpy() for name, value in found.state_dict().items()},
+    golden = Golden(facts, arrays, None)
+    golden.model = official.load(
+        {name: value.numpy() for name, value in golden.state_dict().items()},
         backbone=CONFIGS[facts.backbone](**facts.base_config),
         method=request.param,
         feat_dim=facts.feat_dim,
     )
-    return found
+    return golden
 
 
 @pytest.mark.parametrize("batch", ["main", "nlvr", "ds", "nlvr_ds"])
@@ -115,7 +115,7 @@ def test_gradients_and_the_trained_set_are_the_official_ones(golden, batch, pref
 def test_generation_gives_the_official_ids(golden, beams, wanted):
     ids = golden.out(f"main/{wanted}")
     forced = golden.facts.base_config["eos_token_id"] if golden.facts.backbone == "bart" and beams > 1 else None
-    found = golden.model.generate(
+    result = golden.model.generate(
         **golden.batch("main", labels=False),
         num_beams=beams,
         max_length=ids.shape[1],
@@ -123,16 +123,16 @@ def test_generation_gives_the_official_ids(golden, beams, wanted):
         forced_bos_token_id=None,
         forced_eos_token_id=forced,
     )
-    assert found.shape == ids.shape
+    assert result.shape == ids.shape
     compared = slice(None, None if beams > 1 else -1)  # whether greedy search forces an end depends on the version
-    assert torch.equal(found[:, compared], ids[:, compared])
+    assert torch.equal(result[:, compared], ids[:, compared])
 
 
 def test_decoder_steps_have_the_official_logits(golden):
     ids = golden.out("main/greedy_ids")
     with torch.no_grad():
-        found = golden.model(**golden.batch("main", labels=False), decoder_input_ids=ids[:, :-1]).logits
-    torch.testing.assert_close(found, golden.out("main/greedy_step_logits"), rtol=0, atol=5e-5)
+        result = golden.model(**golden.batch("main", labels=False), decoder_input_ids=ids[:, :-1]).logits
+    torch.testing.assert_close(result, golden.out("main/greedy_step_logits"), rtol=0, atol=5e-5)
 
 
 def test_true_or_false_is_decided_as_officially(golden):
@@ -142,5 +142,5 @@ def test_true_or_false_is_decided_as_officially(golden):
     prompt = torch.tensor([start] * len(batch["input_ids"]))
     with torch.no_grad():
         logits = golden.model(**batch, decoder_input_ids=prompt, task="nlvr").logits[:, -1]
-    found = logits[:, golden.facts.true_id] > logits[:, golden.facts.false_id]
-    assert found.long().tolist() == golden.out("nlvr_pred").tolist()
+    result = logits[:, golden.facts.true_id] > logits[:, golden.facts.false_id]
+    assert result.long().tolist() == golden.out("nlvr_pred").tolist()

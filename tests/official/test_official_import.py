@@ -72,14 +72,16 @@ def test_a_run_directory_has_the_checkpoint_s_model(made, tmp_path, feats):
     assert bring(made, tmp_path / "run") == 0
     config = TINY[sd.family](**MORE[sd.family])
     wanted = official.load(dict(sd), backbone=config, method=method, feat_dim=feats)
-    found = kept_weights.load(tmp_path / "run", feat_dim=feats)
-    assert found.state_dict().keys() == wanted.state_dict().keys()
-    assert not [name for name, value in wanted.state_dict().items() if not torch.equal(found.state_dict()[name], value)]
+    loaded = kept_weights.load(tmp_path / "run", feat_dim=feats)
+    assert loaded.state_dict().keys() == wanted.state_dict().keys()
+    assert not [
+        name for name, value in wanted.state_dict().items() if not torch.equal(loaded.state_dict()[name], value)
+    ]
     trained = [name for name, p in wanted.named_parameters() if p.requires_grad]
-    assert [name for name, p in found.named_parameters() if p.requires_grad] == trained
+    assert [name for name, p in loaded.named_parameters() if p.requires_grad] == trained
     batch = {"input_ids": torch.tensor([[5, 6, 2]]), "vis_feats": torch.randn(1, 4, feats), "task": "gqa"}
     with torch.no_grad():
-        torch.testing.assert_close(found(**batch).logits, wanted(**batch).logits)
+        torch.testing.assert_close(loaded(**batch).logits, wanted(**batch).logits)
 
 
 @pytest.mark.parametrize("made", [("bart", "vl-pet-large"), ("t5", "vl-adapter-multiple")], indirect=True)
@@ -134,9 +136,9 @@ def test_an_imported_run_is_evaluated(made, tmp_path, tiny_root, feats, capsys):
 def test_files_that_are_no_official_checkpoint(made, tmp_path, capsys, write, reason):
     write(made[3])
     assert bring(made, tmp_path / "run") == 2
-    said = capsys.readouterr().err
-    assert reason in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert reason in message
+    assert message.count("\n") == 1
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob(".run*"))
 

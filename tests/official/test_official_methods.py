@@ -29,7 +29,7 @@ from official_dicts import (
 
 from bench import official
 from bench.errors import UsageError
-from bench.official.method_names import called
+from bench.official.method_names import resolve_official_name
 from methods.core import context
 
 SIZED = [f"vl-pet-{size}" for size in ("small", "middleX", "middleY", "large")]
@@ -59,9 +59,9 @@ def test_every_method_loads_and_trains_the_official_set(family, method):
 @pytest.mark.parametrize("method", [m for m in PER_TASK if m != "hyperformer"])
 def test_whether_tasks_share_is_read_off_the_tensors(method):
     base = re.sub("-(multiple|half-down|half-up)$", "", method)
-    for asked in (base, method):
-        assert case("bart", method).read(asked).chosen.name == method
-        assert case("bart", base).read(asked).chosen.name == base
+    for requested in (base, method):
+        assert case("bart", method).read(requested).method.name == method
+        assert case("bart", base).read(requested).method.name == base
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_whether_tasks_share_is_read_off_the_tensors(method):
     ],
 )
 def test_official_names_of_methods(written, meant):
-    assert called(written).name == meant
+    assert resolve_official_name(written).name == meant
 
 
 def inputs():
@@ -123,18 +123,18 @@ def test_heads_are_put_together(arrange):
     x, h = inputs()
     down, up = (f"model.encoder.layers.0.attn_adapter_multihead_{side}" for side in ("down", "up"))
     middle = [dense(sd, down, h)] if arrange == "up" else [dense(sd, f"{down}.{i}", h) for i in range(4)]
-    seen = [act(m) for m in middle] if arrange == "pair" else [act(torch.cat(middle, -1))] * 4
-    hhat = h + torch.cat([dense(sd, f"{up}.{i}", seen[i]) for i in range(4)], -1)
+    head_inputs = [act(m) for m in middle] if arrange == "pair" else [act(torch.cat(middle, -1))] * 4
+    hhat = h + torch.cat([dense(sd, f"{up}.{i}", head_inputs[i]) for i in range(4)], -1)
     factor = 1 + sd["model.encoder.layers.0.encoder_attn_adapter_gating_middle_ia3_add"]
     torch.testing.assert_close(model.pet["enc_0_sa_out"](x, h), factor * hhat)
 
 
 def test_dense_tensors_under_compacter_are_what_the_released_trainer_builds():
     sd = case("bart", "vl-adapter+vl-pet-large")
-    found = sd.load("compacter+vl-pet-large").state_dict()
+    tensors = sd.load("compacter+vl-pet-large").state_dict()
     wanted = sd.load("vl-adapter+vl-pet-large").state_dict()
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert tensors.keys() == wanted.keys()
+    assert all(torch.equal(tensors[name], wanted[name]) for name in wanted)
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -159,9 +159,9 @@ def prompt_of(sd, task):
 def test_prompts_stand_in_front_of_the_text(family, method):
     sd = case(family, method)
     model = sd.load("prompt")
-    seen = {}
+    captured = {}
     first = model.lm.get_encoder().get_submodule("layers.0" if family == "bart" else "block.0")
-    first.register_forward_pre_hook(lambda module, args: seen.update(args=args))
+    first.register_forward_pre_hook(lambda module, args: captured.update(args=args))
     words = torch.tensor([[5, 6, 2]])
     for task in ("vqa", "caption"):
         with torch.no_grad():
@@ -175,7 +175,7 @@ def test_prompts_stand_in_front_of_the_text(family, method):
         if family == "bart":
             norm = "model.encoder.layernorm_embedding"
             wanted = F.layer_norm(wanted, [D], sd[f"{norm}.weight"], sd[f"{norm}.bias"])
-        states, mask = seen["args"][:2]
+        states, mask = captured["args"][:2]
         torch.testing.assert_close(states[0, : PROMPT + 3], wanted)
         assert states.shape[1] == mask.shape[-1] == PROMPT + 3 + 4
         assert not mask.any(), "everything is attended to"
@@ -321,10 +321,10 @@ def test_t5_with_biases_adds_them_to_every_norm():
         "encoder.visual_embedding.feat_embedding.1": "visual_embedding.feat_embedding.1",
         "encoder.visual_embedding.absolute_vis_pos_embedding.1": "visual_embedding.absolute_vis_pos_embedding.1",
     }
-    for there, here in norms.items():
+    for theirs, ours in norms.items():
         normed = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
-        wanted = normed * sd[f"{there}.weight"] + sd[f"{there}.bias"]
-        torch.testing.assert_close(model.get_submodule(here)(x), wanted)
+        wanted = normed * sd[f"{theirs}.weight"] + sd[f"{theirs}.bias"]
+        torch.testing.assert_close(model.get_submodule(ours)(x), wanted)
 
 
 def test_t5_feed_forward_has_both_biases_and_its_norm_one():

@@ -57,8 +57,8 @@ def rung(sd, stack, i, u, b):
 def reference(sd, ids, visual, targets):
     """The logits of LST's official code."""
     text, count = sd["shared.weight"][ids], visual.shape[1]
-    seen = (ids != CONFIG.pad_token_id).float()
-    mask = (1 - seen)[:, None, None] * HIDDEN
+    token_mask = (ids != CONFIG.pad_token_id).float()
+    mask = (1 - token_mask)[:, None, None] * HIDDEN
     joint = F.pad(mask, (0, count))
     bias = relative(sd, "encoder.block.0", ids.shape[1], both_ways=True) + mask
     side_bias = F.pad(relative(sd, "encoder.side_block.0", ids.shape[1], both_ways=True), (0, count, 0, count)) + joint
@@ -89,15 +89,15 @@ def test_the_forward_pass_is_the_written_out_one():
     feats = torch.randn(2, 4, FEATS)
     with torch.no_grad():
         visual = model.visual_embedding(feats)
-        found = model(ids, feats, decoder_input_ids=targets).logits
-        torch.testing.assert_close(found, reference(sd, ids, visual, targets))
+        logits = model(ids, feats, decoder_input_ids=targets).logits
+        torch.testing.assert_close(logits, reference(sd, ids, visual, targets))
 
         written = torch.zeros(2, 1, dtype=torch.long)
         for _ in range(4):
             following = reference(sd, ids, visual, written)[:, -1].argmax(-1, keepdim=True)
             written = torch.cat([written, following], dim=1)
-    said = model.generate(ids, feats, max_length=5, do_sample=False, num_beams=1)
-    assert torch.equal(said, written[:, : said.shape[1]])
+    generated = model.generate(ids, feats, max_length=5, do_sample=False, num_beams=1)
+    assert torch.equal(generated, written[:, : generated.shape[1]])
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -105,5 +105,5 @@ def test_the_reduction_is_read_off(factor):
     sd = case("t5", "projector-only")
     sd.side(factor)
     loaded = sd.read("lst")
-    assert loaded.chosen.options(methods.Shape.of(CONFIG))["reduction"] == factor
+    assert loaded.method.options(methods.Shape.of(CONFIG))["reduction"] == factor
     assert loaded.handle.count().trainable == sd.count()

@@ -23,7 +23,23 @@ METHODS = {
 LEVELS = {"vqa": (52, 67), "gqa": (43, 57), "nlvr": (51, 74), "caption": (95, 122)} | {
     "tvqa": (60, 76), "how2qa": (65, 75), "tvc": (30, 46), "yc2c": (90, 152)
 }  # fmt: skip
+FAMILIES = {
+    **{"full": "reference", "projector-only": "reference", "lora": "low rank", "peft:dora": "low rank"},
+    **{"adapter": "adapter", "vl-adapter": "adapter", "compacter": "adapter", "lst": "side network"},
+    **{"vl-pet-small": "VL-PET", "vl-pet-middleX": "VL-PET", "vl-pet-large": "VL-PET"},
+    **{"vl-adapter+vl-pet-large": "enhanced", "bitfit": "scale and bias", "ia3": "scale and bias", "prompt": "prompt"},
+}
+LABELS = {"vqa": "VQAv2", "gqa": "GQA", "nlvr": "NLVR2", "caption": "COCO Cap."} | {
+    "tvqa": "TVQA", "how2qa": "How2QA", "tvc": "TVC", "yc2c": "YC2C"
+}  # fmt: skip
 MIB = 2**20
+
+
+def headings(suite: str) -> dict[str, dict[str, str]]:
+    """What a plan says of the columns of its tasks."""
+    metrics = {task: "CIDEr" if task in ("caption", "tvc", "yc2c") else "accuracy" for task in SUITES[suite]}
+    splits = dict.fromkeys(SUITES[suite], "test" if suite == "image-text" else "validation")
+    return {"task_labels": {task: LABELS[task] for task in metrics}, "metrics": metrics, "splits": splits}
 
 
 def many_methods(count: int) -> dict[str, tuple[float, float, int]]:
@@ -76,6 +92,8 @@ def sweep(
                     {
                         **{"run_id": run_id, "method": label.split("[")[0], "label": label, "backbone": backbone},
                         **{"suite": suite, "seed": seed, "status": status, "cause": cause, "tasks": SUITES[suite]},
+                        "family": FAMILIES.get(label.split("[")[0], "other"),
+                        **headings(suite),
                     }
                 )
                 if status == "missing":
@@ -86,6 +104,7 @@ def sweep(
                     **{
                         "run_id": run_id,
                         "method": label.split("[")[0],
+                        "family": FAMILIES.get(label.split("[")[0], "other"),
                         "label": label,
                         "backbone": backbone,
                         "suite": suite,
@@ -114,27 +133,25 @@ def sweep(
                 for task in SUITES[suite]:
                     low, high = LEVELS[task]
                     score = low + (high - low) * quality + draw.gauss(0, 0.4)
-                    metric = "CIDEr" if task in ("caption", "tvc", "yc2c") else "accuracy"
-                    split = "test" if suite == "image-text" else "validation"
-                    rows.append(
-                        {**common, "task": task, "split": split, "metric": metric, "score": None if cause else score}
-                    )
+                    labels, metrics, splits = (by_task[task] for by_task in headings(suite).values())
+                    facts = {"task_label": labels, "metric": metrics, "split": splits}
+                    rows.append({**common, "task": task, **facts, "score": None if cause else score})
     return pd.DataFrame(rows), plan
 
 
 def curves(plan: Sequence[Mapping], steps: int = 400) -> dict[str, pd.DataFrame]:
     """A falling, noisy loss for every run that has finished."""
-    found = {}
+    by_run = {}
     for cell in plan:
         if cell["status"] != "done":
             continue
         draw = random.Random(zlib.crc32(cell["run_id"].encode()))
         floor, pace = draw.uniform(0.4, 1.2), draw.uniform(30, 90)
         loss = [floor + 3.5 * 2.718 ** (-step / pace) + draw.gauss(0, 0.12) for step in range(1, steps + 1)]
-        found[cell["run_id"]] = pd.DataFrame(
+        by_run[cell["run_id"]] = pd.DataFrame(
             {"step": range(1, steps + 1), "loss": loss, "lr": 1e-3, "seconds": [0.05 * step for step in range(steps)]}
         )
-    return found
+    return by_run
 
 
 def ablation(
@@ -170,7 +187,8 @@ def ablation(
                 {
                     **{"run_id": run_id, "method": base, "label": label, "backbone": "mini-bart", "seed": seed},
                     **{"suite": "image-text", "status": status, "cause": None, "tasks": list(tasks)},
-                    **{"base": base, "point": dict(point), "plot": plot},
+                    **{"family": FAMILIES[base], "base": base, "point": dict(point), "plot": plot},
+                    **headings("image-text"),
                 }
             )
             if status == "missing":
@@ -178,7 +196,7 @@ def ablation(
             for task in tasks:
                 scores = hardness[task] + change[task] + draw.normal(0, noise[0]) + draw.normal(0, noise[1], examples)
                 each.setdefault(run_id, {})[task] = pd.Series(scores, index=[f"e{i}" for i in range(examples)])
-                own = {
+                run_facts = {
                     "run_id": run_id,
                     "label": label,
                     "method": base,
@@ -186,5 +204,5 @@ def ablation(
                     "task": task,
                     "percent": 4.0 + at,
                 }
-                rows.append({**common, **own, "score": scores.mean()})
+                rows.append({**common, **run_facts, "score": scores.mean()})
     return pd.DataFrame(rows), plan, each

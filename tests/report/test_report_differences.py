@@ -13,21 +13,27 @@ from test_report_plots import written
 
 from bench.report import paired_statistics, render
 from bench.report.differences import ablations, difference_tables
-from bench.report.paired_statistics import Difference, average, difference, holm, over_seeds
+from bench.report.paired_statistics import (
+    Difference,
+    average_difference,
+    holm,
+    paired_difference,
+    with_seed_variance,
+)
 from bench.report.plots import draw_all
 from bench.report.run_entries import join
 
 RANKS = [{"rank": 12}, {"rank": 4}, {"rank": 24}, {"rank": 48}]
 
 
-def table(*fake):
-    [found] = difference_tables(join(*fake))
-    return found
+def difference_table(*fake):
+    [table] = difference_tables(join(*fake))
+    return table
 
 
-def value(found, label, column):
-    at = [c.key for c in found.columns].index(column)
-    return next(row for row in found.rows if row.label == label).values[at]
+def value(table, label, column):
+    at = [c.key for c in table.columns].index(column)
+    return next(row for row in table.rows if row.label == label).values[at]
 
 
 def test_examples_in_the_documentation_hold():
@@ -36,55 +42,57 @@ def test_examples_in_the_documentation_hold():
 
 def test_a_difference_is_the_mean_over_pairs_of_seeds():
     df, plan, each = fakes.ablation(RANKS, [0, -3, 1, 2])
-    found = table(df, plan, each)
-    assert [row.label for row in found.rows] == ["vl-pet-large", *(f"vl-pet-large,rank={r}" for r in (4, 24, 48))]
+    table = difference_table(df, plan, each)
+    assert [row.label for row in table.rows] == ["vl-pet-large", *(f"vl-pet-large,rank={r}" for r in (4, 24, 48))]
     scores = df.set_index(["label", "task", "seed"])["score"]
-    for row in found.rows[1:]:
+    for row in table.rows[1:]:
         gaps = scores[row.label].unstack("task") - scores["vl-pet-large"].unstack("task")
-        assert value(found, row.label, "vqa").mean == pytest.approx(gaps["vqa"].mean())
-        assert value(found, row.label, "average").mean == pytest.approx(gaps.mean(axis=None))
-    base = found.rows[0]
+        assert value(table, row.label, "vqa").mean == pytest.approx(gaps["vqa"].mean())
+        assert value(table, row.label, "average").mean == pytest.approx(gaps.mean(axis=None))
+    base = table.rows[0]
     assert base.reference and base.values[1].mean == pytest.approx(scores["vl-pet-large"]["vqa"].mean())
     assert base.values[1].spread == ""  # beside differences with intervals it would be read as one
 
 
 def test_seeds_without_a_partner_take_no_part():
     df, plan, each = fakes.ablation(RANKS[:3], [0, -3, 1], missing=["vl-pet-large/2"])
-    found = value(table(df, plan, each), "vl-pet-large,rank=4", "vqa")
+    cell = value(difference_table(df, plan, each), "vl-pet-large,rank=4", "vqa")
     scores = df.set_index(["label", "task", "seed"])["score"]
     gaps = scores["vl-pet-large,rank=4"]["vqa"] - scores["vl-pet-large"]["vqa"]
-    assert found.n == 2 and found.mean == pytest.approx(gaps.dropna().mean())
-    assert "†" in found.marks
+    assert cell.n == 2 and cell.mean == pytest.approx(gaps.dropna().mean())
+    assert "†" in cell.marks
 
 
 def test_the_order_of_examples_is_of_no_account():
     df, plan, each = fakes.ablation(RANKS[:2], [0, -3])
     mixed = {run: {task: s.sample(frac=1, random_state=1) for task, s in tasks.items()} for run, tasks in each.items()}
-    spreads = [value(table(df, plan, e), "vl-pet-large,rank=4", "vqa").spread for e in (each, {**each, **mixed})]
+    spreads = [
+        value(difference_table(df, plan, e), "vl-pet-large,rank=4", "vqa").spread for e in (each, {**each, **mixed})
+    ]
     assert spreads[0] == spreads[1] != ""
 
 
 def test_pairing_over_examples_is_sharper_than_without_and_one_seed_says_what_it_lacks():
     fake = fakes.ablation(RANKS[:2], [0, -3], seeds=(1,))
-    found = table(*fake)
-    assert float(value(found, "vl-pet-large,rank=4", "vqa").spread) < 2.5
-    assert "one seed: how much another seed would change is not in it" in found.notes[0]
-    bare = table(fake[0], fake[1])
+    table = difference_table(*fake)
+    assert float(value(table, "vl-pet-large,rank=4", "vqa").spread) < 2.5
+    assert "one seed: how much another seed would change is not in it" in table.notes[0]
+    bare = difference_table(fake[0], fake[1])
     assert value(bare, "vl-pet-large,rank=4", "vqa").spread == "" and "nothing is known" in bare.notes[0]
 
 
 def test_marks_are_for_what_can_be_told_apart():
-    found = table(*fakes.ablation(RANKS, [0, -9, 9, 0], noise=(0.2, 2.0)))
-    marks = [value(found, f"vl-pet-large,rank={rank}", "average").marks for rank in (4, 24, 48)]
+    table = difference_table(*fakes.ablation(RANKS, [0, -9, 9, 0], noise=(0.2, 2.0)))
+    marks = [value(table, f"vl-pet-large,rank={rank}", "average").marks for rank in (4, 24, 48)]
     assert marks == ["↓", "↑", ""]
-    for text in (render.markdown(found), render.text(found), render.html(found)):
+    for text in (render.markdown(table), render.plain_text(table), render.html(table)):
         assert "↓" in text and "↑" in text
-    assert r"$\downarrow$" in render.latex(found, "cmd")
+    assert r"$\downarrow$" in render.latex(table, "cmd")
 
 
 def test_numbers_behind_the_table_have_the_interval():
-    found = table(*fakes.ablation(RANKS[:2], [0, -3]))
-    base, row = csv.DictReader(io.StringIO(render.csv_text(found)))
+    table = difference_table(*fakes.ablation(RANKS[:2], [0, -3]))
+    base, row = csv.DictReader(io.StringIO(render.csv_text(table)))
     low, high, mean = (float(row[f"vqa{end}"]) for end in ("_low", "_high", ""))
     assert low < mean < high and mean - low == pytest.approx(high - mean)
     assert base["vqa_low"] == ""
@@ -92,9 +100,9 @@ def test_numbers_behind_the_table_have_the_interval():
 
 def test_two_bases_have_a_table_each():
     one, two = fakes.ablation(RANKS[:2], [0, 1]), fakes.ablation(RANKS[:2], [0, 2], base="vl-pet-small")
-    found = difference_tables(join(pd.concat([one[0], two[0]]), one[1] + two[1]))
-    assert [t.rows[0].label for t in found] == ["vl-pet-large", "vl-pet-small"]
-    assert len({t.key for t in found}) == 2
+    tables = difference_tables(join(pd.concat([one[0], two[0]]), one[1] + two[1]))
+    assert [t.rows[0].label for t in tables] == ["vl-pet-large", "vl-pet-small"]
+    assert len({t.key for t in tables}) == 2
 
 
 def test_a_sweep_without_axes_has_no_differences():
@@ -104,35 +112,35 @@ def test_a_sweep_without_axes_has_no_differences():
 def test_an_unsupported_cell_keeps_its_row_with_the_code():
     df, plan, each = fakes.ablation(RANKS[:2], [0, 1])
     odd = {**plan[-1], "run_id": "odd", "label": "vl-pet-large,rank=7", "status": "failed", "cause": "unsupported"}
-    found = table(df, [*plan, odd], each)
-    assert value(found, "vl-pet-large,rank=7", "vqa").text == "unsupported"
+    table = difference_table(df, [*plan, odd], each)
+    assert value(table, "vl-pet-large,rank=7", "vqa").text == "unsupported"
 
 
 def test_a_limited_run_is_marked_in_every_column():
     df, plan, each = fakes.ablation(RANKS[:2], [0, 1])
     df.loc[df["label"] == "vl-pet-large,rank=4", "limited"] = True
-    found = table(df, plan, each)
-    assert all("‡" in v.marks for v in found.rows[1].values)
-    assert not any("‡" in v.marks for v in found.rows[0].values)
+    table = difference_table(df, plan, each)
+    assert all("‡" in v.marks for v in table.rows[1].values)
+    assert not any("‡" in v.marks for v in table.rows[0].values)
 
 
 def test_by_hand():
     """Two seeds, three examples; the formulas of the module's documentation written out."""
     gaps = np.array([[1.0, 4.0], [2.0, 1.0], [6.0, 4.0]])
-    found = difference(gaps.mean(axis=0), [pd.Series(gaps[:, s], index=list("abc")) for s in (0, 1)])
+    without_seeds = paired_difference(gaps.mean(axis=0), [pd.Series(gaps[:, s], index=list("abc")) for s in (0, 1)])
     examples = 2 * np.var(gaps.mean(axis=1), ddof=1)
     rest = gaps - gaps.mean(axis=1)[:, None] - gaps.mean(axis=0)[None] + gaps.mean()
-    assert found.by_example == pytest.approx((examples - (rest**2).sum() / 2) / 6)
+    assert without_seeds.example_variance == pytest.approx((examples - (rest**2).sum() / 2) / 6)
     scores = np.array([[60.0, 62.0], [61.0, 66.0], [59.0, 63.0]])
-    whole = over_seeds(found, scores)
+    complete = with_seed_variance(without_seeds, scores)
     rest = scores - scores.mean(axis=1)[:, None] - scores.mean(axis=0)[None] + scores.mean()
-    assert whole.by_seed == pytest.approx(2 * ((rest**2).sum() / 2) / 2) and whole.freedom == 2
-    assert whole.variance == pytest.approx(whole.by_seed + found.by_example)
+    assert complete.seed_variance == pytest.approx(2 * ((rest**2).sum() / 2) / 2) and complete.seed_freedom == 2
+    assert complete.variance == pytest.approx(complete.seed_variance + without_seeds.example_variance)
 
 
 def test_the_average_halves_with_two_tasks_what_examples_make():
-    part = Difference(1.0, 3, examples=50, by_example=4.0)
-    assert average([part, part], [1.0, 1.0, 1.0]).by_example == pytest.approx(2.0)
+    part = Difference(1.0, 3, examples=50, example_variance=4.0)
+    assert average_difference([part, part], [1.0, 1.0, 1.0]).example_variance == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
@@ -144,21 +152,21 @@ def test_intervals_cover_the_truth_as_often_as_they_say(seeds):
         fake = fakes.ablation(
             [{"rank": i} for i in range(5)], effects, seeds=range(seeds), tasks=("vqa",), examples=60, draw=draw
         )
-        [found] = ablations(join(*fake))
+        [compared] = ablations(join(*fake))
         hits += [
-            abs(cell.found["vqa"].mean - effect) <= cell.found["vqa"].half
-            for cell, effect in zip(found.cells, effects[1:], strict=True)
+            abs(cell.differences["vqa"].mean - effect) <= cell.differences["vqa"].half_width
+            for cell, effect in zip(compared.cells, effects[1:], strict=True)
         ]
     assert 0.93 <= np.mean(hits) <= 0.985
 
 
 def test_holm_never_lowers_a_p_value_and_keeps_order():
-    given = [0.04, 0.001, None, 0.5, 0.02]
-    found = holm(given)
-    known = [(p, q) for p, q in zip(given, found, strict=True) if p is not None]
-    assert all(q >= p for p, q in known) and found[2] is None
-    assert [q for _, q in sorted(known)] == sorted(q for _, q in known)
-    assert found[1] == pytest.approx(0.004)
+    p_values = [0.04, 0.001, None, 0.5, 0.02]
+    corrected = holm(p_values)
+    pairs = [(p, q) for p, q in zip(p_values, corrected, strict=True) if p is not None]
+    assert all(q >= p for p, q in pairs) and corrected[2] is None
+    assert [q for _, q in sorted(pairs)] == sorted(q for _, q in pairs)
+    assert corrected[1] == pytest.approx(0.004)
 
 
 GRID = [{"rank": r, "gate": g} for r in (12, 4, 24) for g in ("large", "none", "small")]

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import report_fakes as fakes
 
-from bench.report import compare_with_paper, write
+from bench.report import write
+from bench.report.paper_comparison import compare_with_paper
 
 FAILED = {"lora/image-text/2": "oom", "adapter/image-text/1": "nan"}
 VOID = {"meta", "br", "img", "path", "use", "circle", "rect", "line"}
@@ -116,11 +117,11 @@ PAPER = {"vqa": 65.15, "gqa": 53.66, "nlvr": 72.58, "caption": 115.01}
 
 
 def test_scores_are_set_beside_the_paper(repo):
-    found = compare_with_paper(real(PAPER), repo / "results" / "paper").set_index("task")
-    assert list(found.index) == [*PAPER, "average"]
-    assert found.loc["vqa", "paper"] == 65.15 and found.loc["vqa", "delta"] == pytest.approx(0)
-    assert found.loc["average", "ours"] == pytest.approx(sum(PAPER.values()) / 4)
-    assert found["agrees"].all() and (found["n"] == 3).all()
+    comparison = compare_with_paper(real(PAPER), repo / "results" / "paper").set_index("task")
+    assert list(comparison.index) == [*PAPER, "average"]
+    assert comparison.loc["vqa", "paper"] == 65.15 and comparison.loc["vqa", "delta"] == pytest.approx(0)
+    assert comparison.loc["average", "ours"] == pytest.approx(sum(PAPER.values()) / 4)
+    assert comparison["agrees"].all() and (comparison["n"] == 3).all()
 
 
 def test_a_hub_name_is_the_backbone_it_ends_in(repo):
@@ -140,5 +141,5 @@ def test_what_cannot_be_compared_is_not(repo, changes):
 
 
 def test_part_of_a_suite_has_no_average(repo):
-    found = compare_with_paper(real({"vqa": 65.0, "gqa": 53.0}), repo / "results" / "paper")
-    assert list(found["task"]) == ["vqa", "gqa"]
+    comparison = compare_with_paper(real({"vqa": 65.0, "gqa": 53.0}), repo / "results" / "paper")
+    assert list(comparison["task"]) == ["vqa", "gqa"]

@@ -1,6 +1,7 @@
 """Plots: every label can be read, whatever the number of methods, and the files are fit to print."""
 
-from itertools import combinations, pairwise
+from dataclasses import replace
+from itertools import combinations, groupby, pairwise
 from unittest import mock
 
 import pandas as pd
@@ -8,9 +9,10 @@ import pytest
 import report_fakes as fakes
 from matplotlib.text import Text
 
-from bench.report.figure import COLUMN, PAGE, family_of, svg
-from bench.report.label_placement import spread
+from bench.report.figure import COLUMN, PAGE, family_style, svg_text
+from bench.report.label_placement import spread_apart
 from bench.report.plots import draw_all
+from bench.report.results import results_tables
 from bench.report.run_entries import join
 
 
@@ -26,15 +28,15 @@ def plots(request):
 
 def written(figure) -> list[tuple[str, object]]:
     """Every text that is really drawn (matplotlib also keeps tick labels that it never draws), with its box."""
-    seen, draw_text = {}, Text.draw
+    drawn, draw_text = {}, Text.draw
 
     def note(text, *args, **kwargs):
-        seen[id(text)] = text
+        drawn[id(text)] = text
         return draw_text(text, *args, **kwargs)
 
     with mock.patch.object(Text, "draw", note):
         figure.draw_without_rendering()
-    texts = [text for text in seen.values() if text.get_visible() and text.get_text().strip()]
+    texts = [text for text in drawn.values() if text.get_visible() and text.get_text().strip()]
     return [(text.get_text(), text.get_window_extent().padded(-1)) for text in texts]  # touching is no overlap
 
 
@@ -96,11 +98,11 @@ def test_a_failed_run_is_named_in_its_place():
 
 
 def test_memory_panel_says_which_figure_it_shows():
-    def shown(**options):
+    def words_of(**options):
         return " ".join(text for text, _ in written(draw(**options)["cost"].figure))
 
-    assert "Peak device memory" in shown(gpu=True)
-    assert "no peak of its own" in shown(gpu=False) and "optimizer" in shown(gpu=False)
+    assert "Peak device memory" in words_of(gpu=True)
+    assert "no peak of its own" in words_of(gpu=False) and "optimizer" in words_of(gpu=False)
 
 
 def test_host_memory_stands_in_where_records_have_no_split():
@@ -127,7 +129,7 @@ def test_a_variant_has_the_colour_of_its_method():
     plan = [cell | {"label": name} if cell["method"] == "lora" else cell for cell in plan]
     plots = draw_all(join(df, plan), fakes.curves(plan, 40))
     families = [plot.data.set_index("method")["family"][name] for plot in plots if "family" in plot.data]
-    assert [set(found) if isinstance(found, pd.Series) else {found} for found in families] == [{"low rank"}] * 3
+    assert [set(family) if isinstance(family, pd.Series) else {family} for family in families] == [{"low rank"}] * 3
 
 
 def test_titles_name_synthetic_data():
@@ -137,8 +139,8 @@ def test_titles_name_synthetic_data():
 
 def test_svg_keeps_text_as_text_and_repeats_itself():
     first, again = draw()["tradeoff"], draw()["tradeoff"]
-    assert ">vl-pet-large</text>" in svg(first)
-    assert svg(first) == svg(again)
+    assert ">vl-pet-large</text>" in svg_text(first)
+    assert svg_text(first) == svg_text(again)
 
 
 def test_nothing_to_draw_is_no_plot():
@@ -149,23 +151,25 @@ def test_nothing_to_draw_is_no_plot():
 
 def test_spread_keeps_order_and_distance():
     wanted = [1.0, 1.1, 1.2, 4.0, 4.1]
-    placed = spread(wanted, gap=0.5, low=0.0, high=10.0)
+    placed = spread_apart(wanted, gap=0.5, low=0.0, high=10.0)
     assert placed == sorted(placed)
     assert all(b - a >= 0.5 - 1e-9 for a, b in pairwise(placed))
-    assert spread([9.9, 9.8], gap=1.0, low=0.0, high=10.0) == [10.0, 9.0]
+    assert spread_apart([9.9, 9.8], gap=1.0, low=0.0, high=10.0) == [10.0, 9.0]
 
 
-@pytest.mark.parametrize(
-    ("method", "family"),
-    [
-        ("full", "reference"),
-        ("vl-adapter", "adapter"),
-        ("vl-adapter+vl-pet-small", "enhanced"),
-        ("vl-pet-middleX[gate=none]", "VL-PET"),
-        ("peft:dora", "low rank"),
-        ("lst", "side network"),
-        ("something-new", "other"),
-    ],
-)
-def test_methods_find_their_family(method, family):
-    assert family_of(method).name == family
+def test_a_family_without_a_style_looks_like_other_under_its_own_name():
+    df, plan = fakes.sweep(fakes.many_methods(30), suites=["image-text"], seeds=(1,))
+    new = [cell | {"family": "mixture"} if cell["family"] == "adapter" else cell for cell in plan]
+    plots = {plot.key.split("-")[0]: plot for plot in draw_all(join(df, new), fakes.curves(plan, 40))}
+    for name in ("tradeoff", "curves"):
+        assert "mixture" in [text for text, _ in written(plots[name].figure)]
+    assert family_style("mixture") == replace(family_style("other"), name="mixture")
+    [table] = results_tables(join(df, new))
+    heads = [head for head, _ in groupby(row.family for row in table.rows)]
+    assert len(heads) == len(set(heads)) and heads[-3:] == ["mixture", "VL-PET", "enhanced"]
+
+
+def test_the_family_of_a_run_outside_a_plan_is_that_of_its_record():
+    df, _ = fakes.sweep(suites=["image-text"], seeds=(1,))
+    assert [entry.family for entry in join(df, [])] == [fakes.FAMILIES[method] for method in fakes.METHODS]
+    assert {entry.family for entry in join(df.drop(columns="family"), [])} == {"other"}

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from bench import records
 from bench.report import families, label_placement, render, stats, table_text
+from bench.report.differences import difference_tables
 from bench.report.efficiency import efficiency_tables
 from bench.report.plots import draw_all
 from bench.report.results import results_tables
 from bench.report.run_entries import MEASURED, join
-from bench.report.stats import places, sample_std
+from bench.report.stats import rank_marks, sample_std
 from bench.report.table import Table
 
 FLOATS = st.floats(0, 160, allow_nan=False)
@@ -31,7 +32,7 @@ def results(*sweep: object) -> list[Table]:
 
 
 def cell(table: Table, method: str, column: str):
-    at = [found.key for found in table.columns].index(column)
+    at = [each.key for each in table.columns].index(column)
     return next(row for row in table.rows if row.label == method).values[at]
 
 
@@ -46,12 +47,14 @@ def test_spread_is_the_sample_standard_deviation(values):
 
 @pytest.mark.parametrize("module", [stats, render, label_placement, families])
 def test_examples_in_the_documentation_hold(module):
-    found = doctest.testmod(module)
-    assert found.attempted and not found.failed
+    outcome = doctest.testmod(module)
+    assert outcome.attempted and not outcome.failed
 
 
 def test_the_fakes_have_the_columns_of_real_results():
-    assert set(fakes.sweep()[0].columns) == set(records.COLUMNS) and set(MEASURED) <= set(records.COLUMNS)
+    new = {"family", "task_label"}
+    assert set(fakes.sweep()[0].columns) - new == set(records.COLUMNS) - new
+    assert set(MEASURED) <= set(records.COLUMNS)
 
 
 def test_one_value_has_no_spread():
@@ -60,17 +63,17 @@ def test_one_value_has_no_spread():
 
 @given(st.lists(st.one_of(st.none(), FLOATS), max_size=8), st.sampled_from([1, -1]))
 def test_places_follow_the_distinct_values(means, better):
-    found = places(means, better)
+    ranks = rank_marks(means, better)
     distinct = sorted({round(value, 9) for value in means if value is not None}, reverse=better > 0)
     present = sum(value is not None for value in means)
-    for value, place in zip(means, found, strict=True):
+    for value, mark in zip(means, ranks, strict=True):
         rank = distinct.index(round(value, 9)) + 1 if value is not None else 0
-        assert place == (rank if rank in (1, 2) and present > rank else 0)
+        assert mark == (rank if rank in (1, 2) and present > rank else 0)
 
 
 def test_sums_that_differ_by_rounding_alone_tie():
     assert 0.1 + 0.2 != 0.3
-    assert places([0.1 + 0.2, 0.3, 0.1], better=+1) == [1, 1, 2]
+    assert rank_marks([0.1 + 0.2, 0.3, 0.1], better=+1) == [1, 1, 2]
 
 
 def test_best_and_second_are_decided_on_unrounded_means():
@@ -80,7 +83,7 @@ def test_best_and_second_are_decided_on_unrounded_means():
     [table] = results(df, plan)
     values = [cell(table, method, "vqa") for method in ("lora", "adapter", "vl-adapter")]
     assert [value.text for value in values] == ["70.00"] * 3
-    assert [value.place for value in values] == [0, 2, 1]
+    assert [value.rank for value in values] == [0, 2, 1]
 
 
 def test_ties_share_the_mark():
@@ -88,7 +91,7 @@ def test_ties_share_the_mark():
     for method, score in (("lora", 0.1 + 0.2 + 80), ("adapter", 80.3), ("vl-adapter", 79.0), ("vl-pet-small", 79.0)):
         set_score(df, method, "vqa", score)
     [table] = results(df, plan)
-    marks = [cell(table, method, "vqa").place for method in ("lora", "adapter", "vl-adapter", "vl-pet-small")]
+    marks = [cell(table, method, "vqa").rank for method in ("lora", "adapter", "vl-adapter", "vl-pet-small")]
     assert marks == [1, 1, 2, 2]
     lines = {line.split(" | ")[0].strip("| "): line for line in render.markdown(table).splitlines() if line[:1] == "|"}
     assert "**80.30**" in lines["lora"] and "**80.30**" in lines["adapter"] and "<u>79.00</u>" in lines["vl-adapter"]
@@ -97,7 +100,7 @@ def test_ties_share_the_mark():
 def test_full_is_a_reference_and_never_best():
     [table] = results(*fakes.sweep(suites=["image-text"]))
     full = next(row for row in table.rows if row.label == "full")
-    assert full.reference and all(value.place == 0 for value in full.values)
+    assert full.reference and all(value.rank == 0 for value in full.values)
     assert cell(table, "full", "vqa").mean > cell(table, "vl-pet-large", "vqa").mean  # it would have won
     assert "| *full* |" in render.markdown(table)
     assert r"\textcolor{gray}{\textit{full}}" in render.latex(table, "cmd")
@@ -117,7 +120,7 @@ def test_spread_is_a_subscript_over_seeds_and_absent_for_one():
     assert f"{value.text}<sub>±{value.spread}</sub>" in render.markdown(three)
     assert rf"{value.text}$_{{\pm {value.spread}}}$" in render.latex(three, "cmd")
     assert "3 seeds" in three.caption and "one seed" in one.caption
-    assert "±" not in "".join(fmt(one) for fmt in (render.markdown, render.text, render.html)) + table_text(
+    assert "±" not in "".join(fmt(one) for fmt in (render.markdown, render.plain_text, render.html)) + table_text(
         *fakes.sweep(seeds=(1,))
     )
 
@@ -142,7 +145,7 @@ def test_a_failed_cell_prints_its_cause_in_every_format(cause, code):
     assert re.search(rf"\| lora \| 5.93 \|( {code} \|){{5}}", render.markdown(table))
     assert re.search(rf"lora & 5.93( & {code}){{5}} ", render.latex(table, "cmd"))
     assert render.html(table).count(f'<td class="failed">{code}</td>') == 5
-    assert render.text(table).split("\nlora ")[1].split("\n")[0].split() == ["5.93"] + [code] * 5
+    assert render.plain_text(table).split("\nlora ")[1].split("\n")[0].split() == ["5.93"] + [code] * 5
 
 
 def test_missing_runs_say_so_and_no_cell_is_ever_blank():
@@ -153,10 +156,7 @@ def test_missing_runs_say_so_and_no_cell_is_ever_blank():
     for row in list(csv.reader(io.StringIO(render.csv_text(table))))[1:]:
         assert all(row[1::4])
     assert all(
-        value.text
-        for found in [table, *efficiency_tables(join(df, plan))]
-        for row in found.rows
-        for value in row.values
+        value.text for each in [table, *efficiency_tables(join(df, plan))] for row in each.rows for value in row.values
     )
 
 
@@ -188,7 +188,7 @@ def test_limited_runs_are_marked_and_not_ranked():
     df.loc[df["method"] == "vl-pet-large", "limited"] = True
     [table] = results(df, plan)
     limited = cell(table, "vl-pet-large ‡", "vqa")  # the mark is part of the name, in every format and plot
-    assert limited.marks == "‡" and limited.place == 0
+    assert limited.marks == "‡" and limited.rank == 0
     assert any(note.startswith("‡") for note in table.notes)
     assert all("vl-pet-large ‡" in made for made in (render.markdown(table), render.csv_text(table)))
     assert "vl-pet-large ‡" in [row.label for row in efficiency_tables(join(df, plan))[0].rows]
@@ -198,7 +198,12 @@ def test_synthetic_data_is_named_in_every_table_and_only_there():
     for synthetic in (True, False):
         entries = join(*fakes.sweep(synthetic=synthetic))
         for table in [*results_tables(entries), *efficiency_tables(entries)]:
-            for made in (render.markdown(table), render.latex(table, "cmd"), render.text(table), render.html(table)):
+            for made in (
+                render.markdown(table),
+                render.latex(table, "cmd"),
+                render.plain_text(table),
+                render.html(table),
+            ):
                 assert ("mini: synthetic data" in made) == synthetic
 
 
@@ -221,7 +226,7 @@ def test_time_and_memory_under_different_conditions_share_no_table_and_no_plot(o
     assert len({table.key for table in tables}) == 2
     assert len([plot for plot in draw_all(entries, {}) if plot.key.startswith("cost")]) == 2
     assert all(cell(table, "lora", "step_seconds").n == 1 for table in tables)
-    assert all({value.place for row in table.rows for value in row.values} == {0, 1, 2} for table in tables)
+    assert all({value.rank for row in table.rows for value in row.values} == {0, 1, 2} for table in tables)
 
 
 def test_memory_is_the_device_peak_where_there_is_one():
@@ -263,7 +268,7 @@ def test_latex_has_balanced_braces_and_even_rows(methods):
         for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{", r"\label{tab:"):
             assert command in source
         assert "% made by: python -m bench sweep default" in source
-        assert all(f"% run: {run_id}\n" in source for run_id in table.run_ids)
+        assert all(f"% runs of {row.label}: {' '.join(row.run_ids)}\n" in source for row in table.rows)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on PATH")
@@ -281,7 +286,7 @@ def test_markdown_and_terminal_rows_line_up():
     for table in results_tables(entries):
         rows = [line for line in render.markdown(table).splitlines() if line.startswith("|")]
         assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {len(table.columns) + 2}
-        ruled = render.text(table).split("─\n")
+        ruled = render.plain_text(table).split("─\n")
         assert len({len(line) for line in (ruled[1] + ruled[2]).splitlines() if "─" not in line}) == 1
 
 
@@ -294,6 +299,41 @@ def test_csv_carries_unrounded_values_and_codes():
     assert frame.loc["lora", "vqa_std"] == pytest.approx(scores.std()) and frame.loc["lora", "vqa_n"] == 3
 
 
+def test_every_row_carries_its_runs_in_every_format():
+    label = "vl-pet-large,rank=4"
+    ablation = fakes.ablation([{"rank": rank} for rank in (12, 4)], [0, 1])
+    tables = {"lora": results(*fakes.sweep(suites=["image-text"]))[0], label: difference_tables(join(*ablation))[0]}
+    for name, table in tables.items():
+        ids = {"lora": [f"lora/image-text/{s}" for s in (1, 2, 3)], label: [f"{label}/{s}" for s in (1, 2, 3)]}[name]
+        assert list(next(row for row in table.rows if row.label == name).run_ids) == ids
+        row = next(row for row in csv.reader(io.StringIO(render.csv_text(table))) if row[0] == name)
+        assert row[-1] == " ".join(ids)
+        assert f"\n{name}: {' '.join(ids)}\n" in render.markdown(table).split("<!-- runs")[1].split("-->")[0]
+        words = " ".join(ids)
+        assert f'data-runs="{words}"><th scope="row" title="runs: {words}">{name}</th>' in render.html(table)
+
+
+def test_columns_are_titled_by_the_plan_or_the_records_or_the_task():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    unknown = {key: {} for key in fakes.headings("image-text")}
+    bare = df.drop(columns=["task_label", "metric", "split"])
+    for frame, cells, titles in (
+        (bare, plan, ["VQAv2 Acc.", "COCO Cap. CIDEr"]),
+        (df, [cell | unknown for cell in plan], ["VQAv2 Acc.", "COCO Cap. CIDEr"]),
+        (bare, [cell | unknown for cell in plan], ["vqa", "caption"]),
+    ):
+        [table] = results(frame, cells)
+        assert [table.columns[at].title for at in (1, 4)] == titles
+        assert ("test split" in table.caption) == (titles[0] != "vqa")
+
+
+def test_runs_on_single_tasks_do_not_rearrange_the_columns():
+    df, plan = fakes.sweep(suites=["image-text"], seeds=(1,))
+    plan = [cell | {"tasks": [task]} for cell, task in zip(plan, ("caption", "vqa"), strict=False)] + plan[2:]
+    [table] = results(df, plan)
+    assert [column.key for column in table.columns[1:-1]] == ["vqa", "gqa", "nlvr", "caption"]
+
+
 def test_without_a_plan_every_run_of_the_frame_is_shown():
     df, _ = fakes.sweep(suites=["image-text"], seeds=(1,))
     df.loc[df["method"] == "lora", "label"] = "lora [rank=8]"
@@ -303,21 +343,21 @@ def test_without_a_plan_every_run_of_the_frame_is_shown():
 
 def test_a_long_table_stands_by_family_in_every_format():
     [table] = results(*fakes.sweep(fakes.many_methods(62), suites=["image-text"], seeds=(1,)))
-    kinds = [families.family_name(row.method) for row in table.rows]
-    assert len(table.rows) == 62 and [row.family for row in table.rows] == kinds
+    kinds = [row.family for row in table.rows]
+    assert len(table.rows) == 62 and kinds == [fakes.FAMILIES[row.label.split("[")[0]] for row in table.rows]
     heads = [kind for kind, before in zip(kinds, [None, *kinds], strict=False) if kind != before]
     assert len(heads) == len(set(heads)) > 5  # every family once
     for head in heads:
         assert f"| **{head}** |" in render.markdown(table)
-        assert f"\n· {head}\n" in render.text(table)
+        assert f"\n· {head}\n" in render.plain_text(table)
         assert f'<tr class="family"><th colspan="7">{head}</th></tr>' in render.html(table)
         assert rf"\multicolumn{{7}}{{l}}{{\textit{{{head}}}}}" in render.latex(table, "cmd")
     made = render.latex(table, "cmd")
     assert made.count(r"\begin{table*}") == made.count(r"\end{table*}") == 2  # a page holds 45 rows
     assert made.count(r"\bottomrule") == 2 and "continued" in made
-    assert sum(row.values[-1].place == 1 for row in table.rows) == 1  # ranked as a whole
+    assert sum(row.values[-1].rank == 1 for row in table.rows) == 1  # ranked as a whole
 
 
 def test_a_short_table_has_no_heads():
     [table] = results(*fakes.sweep(suites=["image-text"]))
-    assert "adapter**" not in render.markdown(table) and "·" not in render.text(table)
+    assert "adapter**" not in render.markdown(table) and "·" not in render.plain_text(table)

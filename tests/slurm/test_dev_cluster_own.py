@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dev_cluster import verbs
 from dev_cluster.cluster import Cluster
-from dev_cluster.files import PORTS, check, free_ports, write
+from dev_cluster.files import PORTS, check_folder, free_ports, write_files
 from dev_cluster.processes import daemon_pid
 
 
@@ -19,7 +19,7 @@ from dev_cluster.processes import daemon_pid
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Call the command line as root with everything installed; return the one line with which it refuses."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(verbs, "missing", list)
+    monkeypatch.setattr(verbs, "missing_programs", list)
 
     def refused(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["dev-cluster", *words])
@@ -42,7 +42,7 @@ def test_who_is_not_root_is_told(call: Callable[..., str], monkeypatch: pytest.M
 def test_what_is_not_installed_is_named(
     call: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(verbs, "missing", lambda: ["slurmctld", "munged"])
+    monkeypatch.setattr(verbs, "missing_programs", lambda: ["slurmctld", "munged"])
     assert "not installed: slurmctld, munged; `dev-cluster install`" in call("--dir", str(tmp_path / "c"), "up")
 
 
@@ -79,11 +79,11 @@ def test_a_folder_that_will_not_do_is_left_alone(
 
 
 def test_a_new_cluster_keeps_nothing_of_an_old_one_and_its_secrets_to_itself(place: Path) -> None:
-    write(Cluster(str(place), 2, 17000))
+    write_files(Cluster(str(place), 2, 17000))
     key = (place / "munge" / "key").read_bytes()
     (place / "state" / "job_state").touch()
-    check(place, 3)
-    write(Cluster(str(place), 3, 17000))
+    check_folder(place, 3)
+    write_files(Cluster(str(place), 3, 17000))
     assert not list((place / "state").iterdir())
     assert (place / "munge" / "key").read_bytes() != key
     assert {(place / file).stat().st_mode & 0o077 for file in ("munge/key", "etc/slurmdbd.conf")} == {0}
@@ -109,7 +109,7 @@ def test_ports_are_given_to_one_cluster_at_a_time(place: Path) -> None:
 @pytest.mark.parametrize("named", ["another program", "another cluster"])
 def test_down_spares_a_process_that_has_a_daemons_old_pid(place: Path, named: str) -> None:
     cluster = Cluster(str(place), 1, 17000)
-    write(cluster)
+    write_files(cluster)
     program = place / ("slurmctld" if named == "another cluster" else "other")
     shutil.copy(shutil.which("sleep") or "", program)
     # What tells a daemon of this cluster is its name and the cluster's folder in its arguments or environment.

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import plugins, suites, tasks
+from bench.config import resolve
+from bench.data.roots import locate, why_blocked
 from bench.errors import UsageError
 from bench.tasks.gqa import TASK as GQA
 
@@ -58,6 +60,12 @@ def test_entry_points_are_a_new_task_in_a_new_suite(monkeypatch: pytest.MonkeyPa
     assert tasks.names()[-1] == "audio"  # behind the built-in tasks, whatever its order
     assert suites.get("audio-text").tasks == [AUDIO_TASK]
     assert "audio" not in suites.official_tasks()
+    with pytest.raises(UsageError, match="suite 'audio-text' has no miniature data"):
+        locate("mini", "audio-text", {})
+    assert "no miniature data" in why_blocked("mini", "audio-text", {})
+    run = resolve("mini-bart", "lora", "audio-text", data="mine")
+    assert run.tasks == ("audio",)
+    assert run.content()["suite_version"] == 2
 
 
 @pytest.mark.parametrize(

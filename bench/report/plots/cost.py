@@ -7,11 +7,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.report.efficiency import MIB, conditions_of, memory_key, under
-from bench.report.figure import FAINT, FAMILIES, PAGE, Plot, canvas, family_of
+from bench.report.efficiency import MIB, conditions_of, entries_under, memory_key
+from bench.report.figure import FAINT, PAGE, Plot, canvas, family_style
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
-from bench.report.table import ABSENT, REFERENCE, groups, methods_of, slug, title_of
+from bench.report.table import ABSENT, REFERENCE, entries_by_label, group_entries, run_ids_of, slug, title_of
 
 ORDER = 3
 LINE = 0.165
@@ -19,9 +19,9 @@ PARTS = ("frozen", "trainable", "gradients", "optimizer", "activations")  # froz
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per backbone, suite and conditions under which a run finished."""
-    split = [(group, conditions_of(group)) for group in groups(entries, "backbone", "suite")]
-    return [_draw(under(group, key), key, len(keys) > 1) for group, keys in split for key in keys]
+    """Return one plot per backbone, suite and conditions under which a run finished."""
+    split = [(group, conditions_of(group)) for group in group_entries(entries, "backbone", "suite")]
+    return [_draw(entries_under(group, key), key, len(keys) > 1) for group, keys in split for key in keys]
 
 
 def _draw(entries: Sequence[RunEntry], conditions: str, several: bool) -> Plot:
@@ -30,7 +30,7 @@ def _draw(entries: Sequence[RunEntry], conditions: str, several: bool) -> Plot:
     figure, (time, memory) = canvas(PAGE, 1.15 + LINE * len(numbers), title, ncols=2, sharey=True)
     codes = {
         label: next((entry.code for entry in seeds if entry.code), ABSENT)
-        for label, seeds in methods_of(entries).items()
+        for label, seeds in entries_by_label(entries).items()
     }
     _bars(time, numbers, "step_ms", codes)
     time.set_title("Training step (ms, median)", fontsize=7.5)
@@ -43,9 +43,10 @@ def _draw(entries: Sequence[RunEntry], conditions: str, several: bool) -> Plot:
 
 
 def _numbers(entries: Sequence[RunEntry]) -> pd.DataFrame:
+    """Mean step time (ms) and memory (MiB) of every method over its timed seeds, with the ids of its runs."""
     rows = []
-    for label, seeds in methods_of(entries).items():
-        row: dict[str, object] = {"method": label, "family": family_of(seeds[0].method).name}
+    for label, seeds in entries_by_label(entries).items():
+        row: dict[str, object] = {"method": label, "family": seeds[0].family}
         row["step_ms"] = _mean(seeds, "step_seconds", 1e3)
         row |= {"device_peak_mib": _mean(seeds, "peak_memory_bytes", 1 / MIB)}
         row |= {"host_peak_mib": _mean(seeds, "host_memory_bytes", 1 / MIB)}
@@ -53,7 +54,8 @@ def _numbers(entries: Sequence[RunEntry]) -> pd.DataFrame:
         rows.append(row)
     frame = pd.DataFrame(rows)
     frame = frame.astype({column: float for column in frame.columns if column.endswith(("_ms", "_mib"))})
-    return frame.assign(frozen_mib=frame["weights_mib"] - frame["trainable_mib"])
+    frame = frame.assign(frozen_mib=frame["weights_mib"] - frame["trainable_mib"])
+    return frame.assign(run_ids=[" ".join(run_ids_of(seeds)) for seeds in entries_by_label(entries).values()])
 
 
 def _mean(seeds: Sequence[RunEntry], key: str, scale: float) -> float | None:
@@ -64,7 +66,7 @@ def _mean(seeds: Sequence[RunEntry], key: str, scale: float) -> float | None:
 def _memory(
     figure: Figure, axes: Axes, entries: Sequence[RunEntry], numbers: pd.DataFrame, codes: Mapping[str, str]
 ) -> None:
-    """The best figure there is: device peak, else the analytic split, else the host's resident memory."""
+    """Draw the best figure there is: device peak, else the computed split, else the host's resident memory."""
     if memory_key(entries)[0] == "peak_memory_bytes":
         _bars(axes, numbers, "device_peak_mib", codes)
         axes.set_title("Peak device memory (MiB)", fontsize=7.5)
@@ -79,7 +81,7 @@ def _memory(
 def _bars(axes: Axes, numbers: pd.DataFrame, column: str, codes: Mapping[str, str]) -> None:
     values = numbers[column]
     pairs = zip(numbers["method"], numbers["family"], strict=True)
-    colours = [FAINT if method == REFERENCE else FAMILIES[family].colour for method, family in pairs]
+    colours = [FAINT if method == REFERENCE else family_style(family).colour for method, family in pairs]
     axes.barh(range(len(values)), values.fillna(0.0), height=0.72, color=colours)
     _totals(axes, numbers["method"], values, codes)
 
@@ -103,7 +105,7 @@ def _stack(figure: Figure, axes: Axes, numbers: pd.DataFrame, codes: Mapping[str
 
 
 def _totals(axes: Axes, methods: pd.Series, values: pd.Series, codes: Mapping[str, str]) -> None:
-    """Write each total after its bar, or the code of the run in the place of the bar."""
+    """Write each total after its bar, or in place of the bar the code that says why there is none."""
     for line, (method, value) in enumerate(zip(methods, values, strict=True)):
         if pd.isna(value):
             axes.text(0, line, f" {codes[method]}", va="center", fontsize=6, color="#b02a2a", style="italic")

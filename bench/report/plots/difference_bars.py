@@ -7,19 +7,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.report.differences import DOWN, UP, Ablation, ablations
-from bench.report.figure import FAINT, FAMILIES, INK, PAGE, Plot, canvas
+from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_style
 from bench.report.run_entries import RunEntry
-from bench.report.table import title_of
+from bench.report.table import run_ids_of, title_of
 
 ORDER = 7
 LINE = 0.185  # inches for one cell
 TITLE = 13  # letters of a panel title that fit on a line
-GAIN, LOSS = FAMILIES["adapter"].colour, FAMILIES["enhanced"].colour
+GAIN, LOSS = family_style("adapter").colour, family_style("enhanced").colour
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per base whose cells are neither on a curve nor on a map."""
-    return [_draw(found) for found in ablations(entries) if found.plot == "bars" and any(c.found for c in found.cells)]
+    """Return one plot per base whose cells are neither on a curve nor on a map."""
+    return [_draw(ablation) for ablation in ablations(entries) if ablation.plot == "bars" and ablation.has_differences]
 
 
 def _draw(ablation: Ablation) -> Plot:
@@ -40,50 +40,55 @@ def _draw(ablation: Ablation) -> Plot:
 
 
 def _short(label: str, base: str) -> str:
-    """A cell's name without its base's, which the title has."""
+    """A cell's name without that of its base, which stands in the title."""
     return label.removeprefix(f"{base},")
 
 
 def _panel(axes: Axes, ablation: Ablation, key: str) -> None:
     ends = [0.0]
     for line, cell in enumerate(ablation.cells):
-        found = cell.found.get(key)
-        if found is None:
+        difference = cell.differences.get(key)
+        if difference is None:
             code = next((entry.code for entry in cell.entries if entry.code), "no pair")
             axes.text(0, line, f" {code}", va="center", fontsize=6, color="#b02a2a", style="italic")
             continue
         colour = {UP: GAIN, DOWN: LOSS}.get(cell.mark(key), "#c4c4c4")
-        half = found.half or 0.0
-        axes.barh(line, found.mean, height=0.72, color=colour)
-        axes.plot([found.mean - half, found.mean + half], [line, line], color=INK, linewidth=0.8)
-        ends += [found.mean - half, found.mean + half]
+        half = difference.half_width or 0.0
+        interval = [difference.mean - half, difference.mean + half]
+        axes.barh(line, difference.mean, height=0.72, color=colour)
+        axes.plot(interval, [line, line], color=INK, linewidth=0.8)
+        ends += interval
     axes.axvline(0, color=FAINT, linewidth=0.8)
     low, high = min(ends), max(ends)
-    room = 0.06 * (high - low) or 1.0
-    axes.set_xlim(low - room, high + room)
+    margin = 0.06 * (high - low) or 1.0
+    axes.set_xlim(low - margin, high + margin)
     axes.grid(axis="y", visible=False)
     axes.tick_params(length=0)
     axes.locator_params(axis="x", nbins=3)
 
 
 def differences_frame(ablation: Ablation) -> pd.DataFrame:
-    """Return the numbers behind the plots of an ablation: a row per cell and task, and one per cell for the average."""
+    """Return the numbers behind the plots of an ablation: a row per cell and task, and one per cell for the average.
+
+    The column ``apart`` has the mark of a significant difference, ``at_AXIS`` the cell's value on an axis.
+    """
     rows = []
     for cell in ablation.cells:
         for key in ablation.keys:
-            found = cell.found.get(key)
-            half = found.half if found else None
+            difference = cell.differences.get(key)
+            half = difference.half_width if difference else None
             rows.append(
                 {
                     "cell": cell.label,
                     "task": key,
-                    "difference": found.mean if found else None,
-                    "low": found.mean - half if found and half is not None else None,
-                    "high": found.mean + half if found and half is not None else None,
-                    "seeds": found.seeds if found else 0,
-                    "examples": found.examples if found else 0,
+                    "difference": difference.mean if difference else None,
+                    "low": difference.mean - half if difference and half is not None else None,
+                    "high": difference.mean + half if difference and half is not None else None,
+                    "seeds": difference.seeds if difference else 0,
+                    "examples": difference.examples if difference else 0,
                     "apart": cell.mark(key),
                     **{f"at_{name}": str(value) for name, value in cell.entries[0].point.items()},
+                    "run_ids": " ".join(run_ids_of(cell.entries)),
                 }
             )
     return pd.DataFrame(rows)

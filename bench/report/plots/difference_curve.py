@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from bench.report.differences import Ablation, Compared, ablations
+from bench.report.differences import Ablation, ComparedCell, ablations
 from bench.report.figure import FAINT, INK, PAGE, Plot, canvas
 from bench.report.plots.difference_bars import differences_frame
 from bench.report.run_entries import RunEntry
@@ -18,8 +18,8 @@ COLUMNS = 3  # panels side by side
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per base whose cells lie along an ordered axis."""
-    return [_draw(found) for found in ablations(entries) if found.plot == "curve" and any(c.found for c in found.cells)]
+    """Return one plot per base whose cells lie along an ordered axis."""
+    return [_draw(ablation) for ablation in ablations(entries) if ablation.plot == "curve" and ablation.has_differences]
 
 
 def _draw(ablation: Ablation) -> Plot:
@@ -50,11 +50,11 @@ def _draw(ablation: Ablation) -> Plot:
     return Plot(f"curve-{ablation.slug}", title, alt, figure, differences_frame(ablation))
 
 
-def _lines(ablation: Ablation, axis: str) -> dict[str, list[Compared]]:
-    """Cells by the values of the other axes, but for those that only go in step with the axis of the curve."""
+def _lines(ablation: Ablation, axis: str) -> dict[str, list[ComparedCell]]:
+    """Group the cells into lines by their values on the other axes, ignoring axes that only follow the curve's."""
     points = [entry.point for entry in ablation.entries]
     others = [name for name in ablation.axes if name != axis and not _in_step(points, axis, name)]
-    lines: dict[str, list[Compared]] = {}
+    lines: dict[str, list[ComparedCell]] = {}
     for cell in ablation.cells:
         point = cell.entries[0].point
         name = ", ".join(f"{other}={point.get(other)}" for other in others) or axis
@@ -63,34 +63,36 @@ def _lines(ablation: Ablation, axis: str) -> dict[str, list[Compared]]:
 
 
 def _in_step(points: Sequence[Mapping[str, Any]], axis: str, other: str) -> bool:
+    """Whether every value on ``axis`` goes with a single value on the other axis."""
     pairs = {(point.get(axis), str(point.get(other))) for point in points}
-    return len({at for at, _ in pairs}) == len(pairs)
+    return len({value for value, _ in pairs}) == len(pairs)
 
 
 def _shares(ablation: Ablation, axis: str) -> dict[Any, float]:
     """The trainable share at each value of the axis."""
-    known = [(entry.point.get(axis), entry.measured.get("percent")) for entry in ablation.entries]
-    return {at: share for at, share in known if at is not None and share is not None}
+    pairs = [(entry.point.get(axis), entry.measured.get("percent")) for entry in ablation.entries]
+    return {value: share for value, share in pairs if value is not None and share is not None}
 
 
 def _panel(
     axes: Axes,
-    lines: Mapping[str, Sequence[Compared]],
+    lines: Mapping[str, Sequence[ComparedCell]],
     axis: str,
     values: Sequence[Any],
     key: str,
     origin: int | None,
 ) -> None:
-    """Draw the lines, and the base at its place on the axis; a line of its own goes through it."""
+    """Draw the lines, and the base at ``origin``, its index on the axis; a single line goes through the base."""
     axes.axhline(0, color=FAINT, linewidth=0.8)
     if origin is not None:
         axes.plot(origin, 0, "D", color=INK, markersize=4, label="base", zorder=3)
     for colour, (name, cells) in zip(sns.color_palette("colorblind", len(lines)), lines.items(), strict=True):
         drawn = [(origin, 0.0, 0.0)] if origin is not None and len(lines) == 1 else []
         for cell in cells:
-            if key in cell.found and cell.entries[0].point.get(axis) in values:
-                found = cell.found[key]
-                drawn.append((values.index(cell.entries[0].point[axis]), found.mean, found.half or 0.0))
+            position = cell.entries[0].point.get(axis)
+            if key in cell.differences and position in values:
+                difference = cell.differences[key]
+                drawn.append((values.index(position), difference.mean, difference.half_width or 0.0))
         at, means, halves = zip(*sorted(drawn), strict=True) if drawn else ((), (), ())
         axes.errorbar(
             at, means, yerr=halves, color=colour, marker="o", markersize=3.5, linewidth=1.0, capsize=2, label=name

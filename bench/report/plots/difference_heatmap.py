@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import TwoSlopeNorm, to_hex
 
 from bench.report.differences import Ablation, ablations
-from bench.report.figure import COLUMN, FAINT, INK, PAGE, Plot, canvas, on
+from bench.report.figure import COLUMN, FAINT, INK, PAGE, Plot, canvas, text_colour_on
 from bench.report.plots.difference_bars import differences_frame
 from bench.report.run_entries import RunEntry
 from bench.report.table import LIMITED, title_of
@@ -18,8 +18,10 @@ LINE = 0.36  # inches for one row
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per base whose cells lie on two axes."""
-    return [_draw(f) for f in ablations(entries) if f.plot == "heatmap" and any(c.found for c in f.cells)]
+    """Return one plot per base whose cells lie on two axes."""
+    return [
+        _draw(ablation) for ablation in ablations(entries) if ablation.plot == "heatmap" and ablation.has_differences
+    ]
 
 
 def _draw(ablation: Ablation) -> Plot:
@@ -30,26 +32,26 @@ def _draw(ablation: Ablation) -> Plot:
     figure, (axes, *_) = canvas(width, 1.05 + LINE * len(rows), title)
     values = np.full((len(rows), len(columns)), np.nan)
     texts: dict[tuple[int, int], str] = {}
-    for entries, found, mark in _points(ablation, key):
+    for entries, difference, mark in _points(ablation, key):
         point = entries[0].point
         if point.get(down) not in rows or point.get(across) not in columns:
             continue
         at = rows.index(point[down]), columns.index(point[across])
-        if found is None:
+        if difference is None:
             texts[at] = next((entry.code for entry in entries if entry.code), "")
         else:
-            values[at] = found
-            texts[at] = f"{found:+.2f}{mark}".replace("-", "−") if entries is not ablation.base else "base"
+            values[at] = difference
+            texts[at] = f"{difference:+.2f}{mark}".replace("-", "−") if entries is not ablation.base else "base"
     reach = float(np.nanmax(np.abs(values))) or 1.0
     colours = sns.color_palette("vlag_r", as_cmap=True)
     norm = TwoSlopeNorm(0.0, -reach, reach)
     axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
     for (row, column), text in texts.items():
-        known = not np.isnan(values[row, column])
-        rgb = colours(norm(values[row, column]))[:3] if known else (1, 1, 1)
-        ink = on("#" + "".join(f"{round(255 * part):02x}" for part in rgb)) if known else "#b02a2a"
-        style = "normal" if known else "italic"
-        axes.text(column, row, text, ha="center", va="center", fontsize=6.5 if known else 6, color=ink, style=style)
+        if np.isnan(values[row, column]):  # the code of a failed cell, on white
+            axes.text(column, row, text, ha="center", va="center", fontsize=6, color="#b02a2a", style="italic")
+        else:
+            ink = text_colour_on(to_hex(colours(norm(values[row, column]))))
+            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=ink)
     axes.set_xticks(range(len(columns)), [_written(value) for value in columns])
     axes.set_yticks(range(len(rows)), [_written(value) for value in rows])
     axes.set(xlabel=across, ylabel=down)
@@ -62,12 +64,12 @@ def _draw(ablation: Ablation) -> Plot:
 
 
 def _points(ablation: Ablation, key: str) -> list[tuple[Sequence[RunEntry], float | None, str]]:
-    """Every point with its difference (the base's is 0) and its marks."""
+    """Every point as its runs, their difference (0 for the base, None without one), and its marks."""
     points: list[tuple[Sequence[RunEntry], float | None, str]] = [(ablation.base, 0.0, "")]
     for cell in ablation.cells:
-        found = cell.found.get(key)
+        difference = cell.differences.get(key)
         limited = LIMITED * any(entry.limited for entry in cell.entries)
-        points.append((cell.entries, found.mean if found else None, cell.mark(key) + limited))
+        points.append((cell.entries, difference.mean if difference else None, cell.mark(key) + limited))
     return points
 
 

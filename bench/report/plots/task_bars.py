@@ -6,7 +6,7 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_of, on
+from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_style, text_colour_on
 from bench.report.results import results_tables
 from bench.report.run_entries import RunEntry
 from bench.report.table import Table
@@ -17,7 +17,7 @@ TITLE = 13  # letters of a panel title that fit on a line
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per backbone and suite that has at least one score: the results table, drawn."""
+    """Return one plot per backbone and suite that has at least one score: the results table as bars."""
     return [_draw(table) for table in results_tables(entries) if _has_scores(table)]
 
 
@@ -46,12 +46,13 @@ def _panel(axes: Axes, title: str, table: Table, at: int) -> None:
         if value.mean is None:
             axes.text(0, line, f" {value.text}", va="center", fontsize=6, color="#b02a2a", style="italic")
             continue
-        colour = FAINT if row.reference else family_of(row.method).colour
+        colour = FAINT if row.reference else family_style(row.family).colour
         axes.barh(line, value.mean, height=0.72, color=colour, xerr=value.std, error_kw={"elinewidth": 0.7})
-        weight = "bold" if value.place == 1 else "normal"
+        weight = "bold" if value.rank == 1 else "normal"
         inside = value.mean > 0.5 * high  # a short bar has no room for its number
-        at_x, ink = (0.02 * high, on(colour)) if inside else (value.mean + (value.std or 0) + 0.03 * high, INK)
-        axes.text(at_x, line, value.text + value.marks, va="center", fontsize=6, fontweight=weight, color=ink)
+        x = 0.02 * high if inside else value.mean + (value.std or 0) + 0.03 * high
+        ink = text_colour_on(colour) if inside else INK
+        axes.text(x, line, value.text + value.marks, va="center", fontsize=6, fontweight=weight, color=ink)
     axes.set(xlim=(0, high))
     axes.set_title(fill(title, TITLE), fontsize=7.5)
     axes.grid(axis="y", visible=False)
@@ -68,6 +69,7 @@ def _numbers(table: Table) -> pd.DataFrame:
             "std": value.std,
             "n": value.n,
             "code": value.text,
+            "run_ids": " ".join(row.run_ids),
         }
         for row in table.rows
         for column, value in zip(table.columns[1:], row.values[1:], strict=True)

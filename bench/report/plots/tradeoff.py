@@ -1,6 +1,7 @@
 """Average score against the trainable share, with the line of methods that no cheaper one beats.
 
-Few methods are named beside their points; of many the best are, and all are numbered in a key by family."""
+Up to NAMED methods are named beside their points; of more, only those on the line are, and all are numbered in a key.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import COLUMN, FAINT, FAMILIES, PAGE, Plot, canvas, family_of
+from bench.report.figure import COLUMN, FAINT, PAGE, Plot, canvas, family_style
 from bench.report.label_placement import beside_points
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean, sample_std
-from bench.report.table import groups, methods_of, slug, title_of
+from bench.report.table import entries_by_label, group_entries, run_ids_of, slug, title_of
 
 ORDER = 1
 NAMED = 14  # up to so many methods are named beside their points
@@ -21,28 +22,30 @@ LETTER = 6.5  # font size of names and numbers
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per backbone and suite that has at least one complete average."""
-    found = [(group, _points(group)) for group in groups(entries, "backbone", "suite")]
-    return [_draw(group, points) for group, points in found if not points.empty]
+    """Return one plot per backbone and suite that has at least one complete average."""
+    groups = [(group, _points(group)) for group in group_entries(entries, "backbone", "suite")]
+    return [_draw(group, points) for group, points in groups if not points.empty]
 
 
 def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
-    rows = []
-    for label, seeds in methods_of(entries).items():
+    """Return a row per method: trainable share, average with its spread, and whether no cheaper method beats it."""
+    rows, run_ids = [], []
+    for label, seeds in entries_by_label(entries).items():
         scores = [entry.average for entry in seeds if entry.average is not None]
         shares = [entry.measured["percent"] for entry in seeds if entry.measured.get("percent")]
         if scores and shares:
             row = {
                 "method": label,
-                "family": family_of(seeds[0].method).name,
+                "family": seeds[0].family,
                 "percent": shares[0],
                 "average": mean(scores),
             }
             rows.append({**row, "std": sample_std(scores), "n": len(scores)})
+            run_ids.append(" ".join(run_ids_of(seeds)))
     table = pd.DataFrame(rows, columns=["method", "family", "percent", "average", "std", "n"])
     best_so_far = table.sort_values(["percent", "average"], ascending=[True, False])["average"].cummax()
     table["pareto"] = table["average"] >= best_so_far.reindex(table.index)
-    return table.astype({"std": float})
+    return table.assign(run_ids=run_ids).astype({"std": float})
 
 
 def _draw(entries: Sequence[RunEntry], points: pd.DataFrame) -> Plot:
@@ -55,11 +58,11 @@ def _draw(entries: Sequence[RunEntry], points: pd.DataFrame) -> Plot:
     figure, (axes, *_) = canvas(width, height, title, nrows=1 + numbered, **_ratios(numbered, height, key_lines))
     _frontier(axes, points)
     for family, members in points.groupby("family", sort=False):
-        kind = FAMILIES[str(family)]
+        style = family_style(str(family))
         axes.errorbar(
             *(members["percent"], members["average"]),
             yerr=members["std"].where(members["std"].notna(), 0.0) if members["std"].notna().any() else None,
-            **{"fmt": kind.marker, "color": kind.colour, "markersize": 6.5 if kind.marker == "*" else 4.6},
+            **{"fmt": style.marker, "color": style.colour, "markersize": 6.5 if style.marker == "*" else 4.6},
             **{"elinewidth": 0.8, "capsize": 1.5, "markeredgecolor": "white", "markeredgewidth": 0.4},
             label=str(family),
         )
@@ -90,14 +93,20 @@ def _ratios(numbered: bool, height: float, lines: int) -> dict[str, Any]:
 
 
 def _frontier(axes: Axes, points: pd.DataFrame) -> None:
-    front = points[points["pareto"]].sort_values("percent")
+    frontier = points[points["pareto"]].sort_values("percent")
     axes.plot(
-        front["percent"], front["average"], color=FAINT, linewidth=0.9, linestyle="--", zorder=1, label="Pareto line"
+        frontier["percent"],
+        frontier["average"],
+        color=FAINT,
+        linewidth=0.9,
+        linestyle="--",
+        zorder=1,
+        label="Pareto line",
     )
 
 
 def _key_columns(points: pd.DataFrame) -> int:
-    """As many columns as the longest name leaves room for; a letter is 0.055 in wide, marker and number take six."""
+    """How many columns of the longest name fit; a letter is 0.055 in wide, marker and number take six letters."""
     return max(1, int(PAGE / (0.055 * (points["method"].str.len().max() + 6))))
 
 
@@ -118,12 +127,12 @@ def _key(axes: Axes, rows: Sequence[tuple[int, str, str, bool]], columns: int, l
     axes.set(xlim=(0, columns), ylim=(lines, 0))
     for at, (number, name, family, bold) in enumerate(rows):
         column, line = divmod(at, lines)
-        kind = FAMILIES[family]
+        style = family_style(family)
         if number:
-            axes.plot(column + 0.02, line + 0.5, kind.marker, color=kind.colour, markersize=4, clip_on=False)
+            axes.plot(column + 0.02, line + 0.5, style.marker, color=style.colour, markersize=4, clip_on=False)
         weight = "bold" if bold else "normal"
-        shown = f"{number}  {name}" if number else name
+        words = f"{number}  {name}" if number else name
         text = axes.text(
-            column + 0.06 * bool(number), line + 0.5, shown, fontsize=LETTER, va="center", fontweight=weight
+            column + 0.06 * bool(number), line + 0.5, words, fontsize=LETTER, va="center", fontweight=weight
         )
         text.set_in_layout(False)

@@ -6,52 +6,54 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import FAMILIES, INK, PAGE, Plot, canvas, family_of, shades
-from bench.report.label_placement import pixels_per_unit, spread
+from bench.report.figure import FAMILY_STYLES, INK, PAGE, Plot, canvas, family_style, shades
+from bench.report.label_placement import pixels_per_unit, spread_apart
 from bench.report.run_entries import RunEntry
-from bench.report.table import groups, methods_of, slug, title_of
+from bench.report.table import entries_by_label, group_entries, slug, title_of
 
 ORDER = 4
 BINS = 60  # points of a drawn curve: each is the mean loss of that part of the training
-ROOM = 28  # longest name with which two panels fit side by side; longer ones take the whole width
+TWO_PANELS = 28  # letters of the longest name with which two panels still fit side by side
 LETTER = 6.5  # font size of the names
 
 
 def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """One plot per backbone and suite with at least one curve."""
-    found = [(group, _binned(group, curves)) for group in groups(entries, "backbone", "suite")]
-    return [_draw(group, lines) for group, lines in found if not lines.empty]
+    """Return one plot per backbone and suite with at least one curve."""
+    binned = [(group, _binned(group, curves)) for group in group_entries(entries, "backbone", "suite")]
+    return [_draw(group, lines) for group, lines in binned if not lines.empty]
 
 
 def _binned(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Mean loss per method and part of the training, over seeds."""
     rows = []
-    for label, seeds in methods_of(entries).items():
-        known = [curves[entry.run_id] for entry in seeds if entry.run_id in curves]
-        frame = pd.concat([curve[["step", "loss"]] for curve in known]).dropna() if known else pd.DataFrame()
+    for label, seeds in entries_by_label(entries).items():
+        of_seeds = [curves[entry.run_id][["step", "loss"]] for entry in seeds if entry.run_id in curves]
+        frame = pd.concat(of_seeds).dropna() if of_seeds else pd.DataFrame()
         if frame.empty:
             continue
         edges = np.linspace(0, frame["step"].max(), min(BINS, int(frame["step"].nunique())) + 1).tolist()
         part = pd.cut(frame["step"], edges, labels=False)
         means = frame.groupby(part)[["step", "loss"]].mean()
-        rows.append(means.assign(method=label, family=family_of(seeds[0].method).name))
+        rows.append(means.assign(method=label, family=seeds[0].family))
     lines = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["step", "loss", "method", "family"])
     return lines[["method", "family", "step", "loss"]]
 
 
 def _draw(entries: Sequence[RunEntry], lines: pd.DataFrame) -> Plot:
     title = f"Training loss: {title_of(entries)}"
-    families = [name for name in FAMILIES if name in set(lines["family"])]
+    present = list(dict.fromkeys(lines["family"]))
+    families = [name for name in FAMILY_STYLES if name in present]
+    families += [name for name in present if name not in FAMILY_STYLES]
     most = int(lines.groupby("family")["method"].nunique().max())
     longest = int(lines["method"].str.len().max())
-    columns = min(1 if longest > ROOM else 2, len(families))
+    columns = min(1 if longest > TWO_PANELS else 2, len(families))
     rows = -(-len(families) // columns)
     height = 0.4 + rows * max(1.45, 0.45 + 0.125 * most)
     figure, panels = canvas(PAGE, height, title, nrows=rows, ncols=columns, sharex=True, sharey=True)
     low, high = lines["loss"].min(), np.quantile(lines["loss"], 0.98)
     panels[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     last = lines["step"].max()
-    names = 0.055 * longest / ((PAGE - 0.6) / columns)  # the right part of a panel is theirs; a letter is 0.055 in wide
+    names = 0.055 * longest / ((PAGE - 0.6) / columns)  # share of a panel for the names; a letter is 0.055 in wide
     panels[0].set_xlim(0, last * 1.1 / (1 - names))
     for axes, family in zip(panels, families, strict=False):
         _panel(axes, lines, family)
@@ -82,7 +84,7 @@ def _panel(axes: Axes, lines: pd.DataFrame, family: str) -> None:
 
 
 def _shades(members: pd.DataFrame) -> list:
-    return shades(FAMILIES[members["family"].iloc[0]].colour, members["method"].nunique())
+    return shades(family_style(members["family"].iloc[0]).colour, members["method"].nunique())
 
 
 def _name_ends(axes: Axes, members: pd.DataFrame, last: float, gap: float) -> None:
@@ -90,7 +92,7 @@ def _name_ends(axes: Axes, members: pd.DataFrame, last: float, gap: float) -> No
     ends = members.groupby("method", sort=False).tail(1)
     names, steps, losses = (ends[column].tolist() for column in ("method", "step", "loss"))
     low, high = axes.get_ylim()
-    heights = spread(losses, gap, low + 0.6 * gap, high)
+    heights = spread_apart(losses, gap, low + 0.6 * gap, high)
     for colour, name, step, loss, height in zip(_shades(members), names, steps, losses, heights, strict=True):
         axes.plot([step, last * 1.06], [loss, height], color=colour, linewidth=0.5, clip_on=False)
         axes.text(last * 1.08, height, name, va="center", fontsize=LETTER, color=INK)

@@ -1,0 +1,18 @@
+from .builder import build, family_of, names, shape, tokenizer, version
+from .decode import decide, generation_arguments
+from .model import VLModel, VLOutput
+from .tokenization import Tokenizer
+
+__all__ = [
+    "Tokenizer",
+    "VLModel",
+    "VLOutput",
+    "build",
+    "decide",
+    "family_of",
+    "generation_arguments",
+    "names",
+    "shape",
+    "tokenizer",
+    "version",
+]
