@@ -39,7 +39,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
 
     from bench import report
     from bench.environment import environment
-    from bench.example_scores import example_scores
+    from bench.example_scores import example_scores, missing_hint
     from bench.files import explain_write_errors, read_json_lines
     from bench.records import load_results
     from bench.run_dir import RunDir
@@ -53,6 +53,8 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
     curves = {c["run_id"]: pd.DataFrame(read_json_lines(RunDir(arguments.results, c["run_id"]).curve)) for c in planned}
     examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
+    if sweep.is_ablation and (hint := missing_hint(arguments.results, (c["run_id"] for c in planned))):
+        print(f"note: {hint}", file=sys.stderr)
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
     folder = arguments.reports / sweep.name
     with explain_write_errors(folder, "--reports"):
