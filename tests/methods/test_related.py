@@ -23,11 +23,11 @@ from methods.core import context
 
 
 @pytest.mark.parametrize(("name", "facts"), [
-    ("clipfit distilled", {"in_encoder": True, "wrapped": True}),
-    ("adem-vl", {"in_encoder": False, "wrapped": True}),
-    ("adem-vl encoder", {"in_encoder": True, "wrapped": True}),
-    ("uniadapter", {"in_encoder": False, "wrapped": True}),
-    ("read", {"in_encoder": True, "wrapped": False}),
+    ("clipfit distilled", {"in_encoder": True, "needs_wrapper": True}),
+    ("adem-vl", {"in_encoder": False, "needs_wrapper": True}),
+    ("adem-vl encoder", {"in_encoder": True, "needs_wrapper": True}),
+    ("uniadapter", {"in_encoder": False, "needs_wrapper": True}),
+    ("read", {"in_encoder": True, "needs_wrapper": False}),
 ])  # fmt: skip
 def test_facts(name, facts):
     shape = methods.Shape("bart", d=32, ff=48, heads=4, inner=32, encoder_layers=2, decoder_layers=2, vocab=60)
