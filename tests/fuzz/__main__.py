@@ -77,6 +77,9 @@ def _judged(world: World, case: Case, keep: bool, verbose: bool) -> judge.Verdic
         if keep:
             for step in plan.steps:
                 print(f"in {box.cwd}: python -m bench {' '.join(map(ascii, step.argv))}")
+    except Exception as error:
+        error.add_note(f"in case {case.id}, whose fault is the harness's or the unmutated program's")
+        raise
     finally:
         if not keep:
             box.close()

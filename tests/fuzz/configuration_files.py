@@ -318,7 +318,7 @@ LABELS = (
 
 @mutation("configuration", "harmless error", weight=4)
 def hostile_label(box: Box, rng: random.Random) -> Plan:
-    """A label is text in the terminal, HTML, Markdown, LaTeX, CSV and plots, or is refused when the sweep is planned."""
+    """A label is text in the terminal, HTML, Markdown, LaTeX, CSV and plots, or is refused when it is planned."""
     label = rng.choice(LABELS)
     box.use_results()
     variant = f'[{{label = {json.dumps(label)}, method = "bitfit"}}]'

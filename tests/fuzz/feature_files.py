@@ -19,10 +19,7 @@ from tests.fuzz.world import Box
 def draw(box: Box, rng: random.Random, kind: str = "") -> tuple[Path, Plan]:
     """Copy the root into the box and return one feature file of it, ``.h5`` or ``.npz``."""
     box.use_root()
-    if kind or rng.random() < 0.5:
-        kind = kind or "h5"
-    else:
-        kind = "npz"
+    kind = kind or rng.choice(["h5", "npz"])
     if kind == "h5":
         source = rng.choice(list(layout.GRIDS))
         folder, tasks = box.root / source / layout.FEATURES, layout.GRIDS[source]

@@ -57,8 +57,8 @@ def _plan(path: Path, *commands: list[str], **facts: Any) -> Plan:
 
 def _edited(box: Box, path: Path, edit: Any) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
-    changed = edit(content)
-    box.write(path, json.dumps(content if changed is None else changed))
+    edit(content)
+    box.write(path, json.dumps(content))
 
 
 @mutation("records", weight=5)

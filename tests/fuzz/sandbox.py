@@ -143,7 +143,6 @@ def _open_outputs(step: Step, out: Path, err: Path) -> None:
     os.dup2(os.open(err, flags), 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     encoding = step.stdout if step.stdout not in ("file", "closed pipe") else "utf-8"
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False), encoding=encoding)
-    sys.stderr = sys.__stderr__ = io.TextIOWrapper(
-        open(2, "wb", closefd=False), encoding=encoding, errors="backslashreplace", line_buffering=True
-    )
+    raw_out, raw_err = (io.BufferedWriter(io.FileIO(number, "wb", closefd=False)) for number in (1, 2))
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(raw_out, encoding=encoding)
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(raw_err, encoding, "backslashreplace", line_buffering=True)

@@ -215,17 +215,21 @@ def warm_up(world: World) -> None:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     _warm_transformers()
-    threads = [f for f in os.listdir("/proc/self/task")]
+    threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         print(f"note: {len(threads)} threads are running before the forks", file=sys.stderr)
 
 
 def _warm_transformers() -> None:
     """Load the miniature language model once with the library alone: it compiles a thousand patterns on first use."""
+    from tqdm import tqdm
     from transformers import BartForConditionalGeneration
+    from transformers.utils import logging
 
     import bench
 
     folder = Path(bench.__file__).parent / "mini" / "backbones" / "mini-bart"
+    tqdm.monitor_interval = 0  # its thread would be there before every fork
+    logging.disable_progress_bar()
     with contextlib.suppress(Exception):
         BartForConditionalGeneration.from_pretrained(folder)
