@@ -160,7 +160,7 @@ def soft_label_without_answers(box: Box, rng: random.Random) -> Plan:
     return _edit(box, annotation, rng, "label", {})
 
 
-@mutation("data", weight=2)
+@mutation("data", "error tolerance", weight=2, why="ids may repeat in files joined of pieces; each repetition counts")
 def identical_ids(box: Box, rng: random.Random) -> Plan:
     """The same id for two different records, or for all."""
     field = rng.choice(["question_id", "uid", "qid", "clip_id"])
@@ -175,7 +175,7 @@ def identical_ids(box: Box, rng: random.Random) -> Plan:
     return plan
 
 
-@mutation("data")
+@mutation("data", "error tolerance", why="a description may stand in two clips; each repetition counts")
 def identical_description_ids(box: Box, rng: random.Random) -> Plan:
     annotation = layout.start(box, rng, field="descs")
 
@@ -343,7 +343,9 @@ def name_leads_outside(box: Box, rng: random.Random) -> Plan:
     name = rng.choice(
         ["../../../../etc/passwd", "/etc/passwd", "", ".", "nul\0byte", "x" * 300, "no-such-name", "a/b", "*"]
     )
-    return _edit(box, annotation, rng, field, name)
+    plan = _edit(box, annotation, rng, field, name)
+    plan.names = (*plan.names, "feature file")  # a name that leads nowhere is reported as the file that is missing
+    return plan
 
 
 @mutation(

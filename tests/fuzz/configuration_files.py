@@ -89,7 +89,9 @@ def sweep_field_of_wrong_type(box: Box, rng: random.Random) -> Plan:
     field = rng.choice(list(SWEEP))
     value = rng.choice([v for v in VALUES if v not in CAN_BE.get(field, set())])
     write_toml(box, SWEEP | {field: value})
-    return Plan(_dry("case.toml"), names=("case.toml", field), fields=(field, value.strip('"[]'), field.rstrip("s")))
+    return Plan(
+        _dry("case.toml"), names=("case.toml", field, "nosuch"), fields=(field, value.strip('"[]'), field.rstrip("s"))
+    )
 
 
 @mutation("configuration", weight=6)
@@ -155,7 +157,7 @@ def sweep_that_asks_too_much(box: Box, rng: random.Random) -> Plan:
     )
     text = ", ".join(f"{key} = {json.dumps(values)}" for key, values in axes.items())
     write_toml(box, SWEEP | {"axes": f"{{{text}}}"})
-    return Plan(_dry("case.toml", seconds=10), names=("cell", "axis", "lr", "steps"))
+    return Plan(_dry("case.toml", seconds=10), names=("cell", "axis", "lr", "steps", "expression"))
 
 
 @mutation("configuration", weight=2)
