@@ -350,7 +350,7 @@ def name_leads_outside(box: Box, rng: random.Random) -> Plan:
 
 @mutation(
     "data",
-    "harmless tolerance",
+    "harmless tolerance error",
     weight=2,
     why="texts are cut to the task's number of tokens, as the official code does",
 )

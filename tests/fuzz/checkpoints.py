@@ -33,7 +33,7 @@ def _continued(box: Box, plan: Plan, expected: frozenset[str]) -> Verdict:
 def _start(box: Box) -> tuple[Path, Plan]:
     box.use_results(box.world.interrupted)
     path = next(path for path in sorted(box.results.glob("runs/*/checkpoint.pt")) if "-s1-" in path.parent.name)
-    plan = Plan([Step(long_run(1, box.world.root), seconds=60)], names=("checkpoint",), judge=_continued)
+    plan = Plan([Step(long_run(1, box.world.root), seconds=25)], names=("checkpoint",), judge=_continued)
     return path, plan
 
 

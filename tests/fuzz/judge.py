@@ -12,8 +12,6 @@ from tests.fuzz.world import SWEEP, Box, scores
 
 #: a line that tells of something tolerated: one of these words, and a number
 TOLERANCE = re.compile(r"warn|tolerat|\bnote\b|ignor|skip|left out|dropped|\bcut\b|repeated|duplicate", re.IGNORECASE)
-#: types of exceptions that are meant for a user; any other in a record is a traceback that was put into a file
-CLEAR_TYPES = ("UsageError", "CorruptFile", "MethodError", "FeatureError", "DataError", "NotFinite", "OptionError")
 REFUSALS = (1, 2)
 
 
@@ -98,6 +96,19 @@ def general(box: Box, plan: Plan, expected: frozenset[str]) -> Verdict:
     return settle("tolerance" if warned else "harmless", "exit code 0", expected)
 
 
+def clear_types() -> set[str]:
+    """Return the names of the exceptions that are meant for a user; any other in a record is a traceback in a file."""
+    from bench.errors import UsageError
+    from methods.core.errors import MethodError
+
+    names, kinds = {"NotFinite"}, [UsageError, MethodError]
+    while kinds:
+        kind = kinds.pop()
+        names.add(kind.__name__)
+        kinds += kind.__subclasses__()
+    return names
+
+
 def recorded(box: Box) -> str:
     """Return the message of the first run that has failed."""
     for path in sorted(box.results.glob("runs/*/record.json")):
@@ -115,7 +126,7 @@ def recorded_crash(box: Box) -> Verdict | None:
             error = json.loads(path.read_text(encoding="utf-8")).get("error")
         except (OSError, ValueError, AttributeError):
             continue
-        if isinstance(error, dict) and error.get("type") not in CLEAR_TYPES:
+        if isinstance(error, dict) and error.get("type") not in clear_types():
             tail = [line.strip() for line in error.get("tail", []) if "/bench/" in line or "/methods/" in line]
             place = (
                 re.sub(r'^File ".*?((?:bench|methods)/[^"]*)", line (\d+), in (\S+).*$', r"\1:\2 \3", tail[-1])

@@ -51,7 +51,7 @@ def tells(box: Box, plan: Plan, expected: frozenset[str]) -> Verdict:
 
 
 def _plan(path: Path, *commands: list[str], **facts: Any) -> Plan:
-    steps = [Step(list(words), seconds=60) for words in commands]
+    steps = [Step(list(words), seconds=25) for words in commands]
     return Plan(steps, names=(path.name, path.parent.name), judge=tells, facts=facts)
 
 
@@ -292,7 +292,7 @@ def _evaluated(box: Box, rng: random.Random) -> tuple[Path, Plan]:
     folder = draw(box, rng)
     (folder / "record.json").unlink()
     shutil.rmtree(folder / "predictions")
-    step = Step(["evaluate", str(folder), "--quiet", "--data", f"mini={box.world.root}"], seconds=60)
+    step = Step(["evaluate", str(folder), "--quiet", "--data", f"mini={box.world.root}"], seconds=25)
     return folder, Plan([step], names=("weights.safetensors", "run.json", folder.name))
 
 
