@@ -27,6 +27,7 @@ from tests.fuzz import (  # noqa: E402, F401
     configuration_environment,
     configuration_files,
     configuration_flags,
+    evaluated_runs,
     feature_files,
     feature_formats,
     judge,
