@@ -111,9 +111,10 @@ def lone_surrogate_in_a_reference(box: Box, rng: random.Random) -> Plan:
 @mutation("data", "harmless", weight=5)
 def line_separator_in_a_text(box: Box, rng: random.Random) -> Plan:
     """A separator that str.splitlines knows, in a text: the run ends, and its predictions can be read again."""
-    field = rng.choice(["sent", "q", "sentences", "answers", "descs", "sub", "label", "show_name"])
+    references = ["sentences", "answers", "descs", "label", "show_name"]  # they are written beside the predictions
+    field = rng.choice([*references, *references, "sent", "q", "sub"])
     annotation = layout.start(box, rng, field="q" if field == "show_name" else field, evaluated=True)
-    character = rng.choice(SEPARATORS)
+    character = rng.choice([*SEPARATORS, "\u2028", "\u2029", "\x85", "\u2028"])  # json.dumps escapes the others
 
     def edit(rows: list) -> None:
         row = rng.choice(rows)
