@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup sweep test test-slurm bench lint clean
+.PHONY: setup sweep test test-slurm test-gpu bench bench-gpu lint clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,13 @@ test: setup
 test-slurm: setup
 	slurm/dev-cluster install
 	$(BIN)/python -m pytest -m slurm || $(BIN)/python -m pytest -m slurm --last-failed --last-failed-no-failures none
+
+# Without a CUDA device the tests are skipped, none counts as passed, and nothing is measured.
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu -rs
+
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu --json benchmarks/gpu.json --page docs/performance.md
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only

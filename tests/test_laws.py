@@ -21,6 +21,7 @@ FORBIDDEN = [
     ("bench/tasks", ("methods", "torch", "transformers")),
     ("bench/metrics", ("methods", "torch", "transformers")),
 ]
+VAGUE = {"found", "known", "told", "said", "here", "whole", "having", "routed", "asked"}
 HF_NAMES = ("encoder_attn", "EncDecAttention", "DenseReluDense", "self_attn", "self_attn_layer_norm", "SelfAttention")
 KNOW_HF_NAMES = ("methods/core/sites.py", "bench/backbones/bart.py", "bench/backbones/t5.py")
 
@@ -92,7 +93,7 @@ def test_a_room_never_imports(repo: Path, room: str, never: tuple[str, ...]) -> 
     assert not broken
 
 
-@pytest.mark.parametrize("room", ["methods"])
+@pytest.mark.parametrize("room", ["bench", "methods"])
 def test_no_modules_import_each_other(repo: Path, room: str) -> None:
     broken = [circle for circle in circles(import_graph(repo)) if any(name.split(".")[0] == room for name in circle)]
     assert not broken
@@ -136,6 +137,24 @@ def test_no_class_name_stands_twice(repo: Path) -> None:
     assert not {name: files for name, files in places.items() if len(files) > 1}
 
 
+@pytest.mark.parametrize("room", ["bench", "methods", "slurm"])
+def test_names_are_nouns_and_verbs_of_the_field(repo: Path, room: str) -> None:
+    """Words that say nothing of what a thing is are no names: of variables, parameters, attributes, functions."""
+    broken = set()
+    for file, tree in parsed(repo / room):
+        for node in ast.walk(tree):
+            name = ""
+            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                name = node.id if isinstance(node, ast.Name) else node.attr
+            elif isinstance(node, ast.arg):
+                name = node.arg
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                name = node.name
+            if name.strip("_").lower() in VAGUE:
+                broken.add(f"{file.relative_to(repo)}:{node.lineno} {name}")  # type: ignore[attr-defined]
+    assert not broken
+
+
 def test_blocks_know_no_backbone_and_no_family(repo: Path) -> None:
     families = {
         f"methods.{path.stem}"
@@ -157,7 +176,7 @@ def test_blocks_know_no_backbone_and_no_family(repo: Path) -> None:
     assert not broken
 
 
-@pytest.mark.parametrize("room", ["methods"])
+@pytest.mark.parametrize("room", ["bench", "methods", "slurm"])
 def test_hf_module_names_live_in_one_file(repo: Path, room: str) -> None:
     """Only sites.py and the backbone families may know how HF calls its attention and feed-forward modules, so that a
     new release costs few edits."""
