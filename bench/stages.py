@@ -134,16 +134,22 @@ def read_training_sets(context: RunContext, data: DataRoot) -> dict[str, Tokeniz
 
 
 def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbones.VLModel:
-    """Build the backbone with its visual projector; seeds the random generators first."""
+    """Build the backbone with its visual projector in host memory; seeds the random generators first.
+
+    Start values are drawn by the CPU's generator on every machine: a GPU's draws other numbers from the same seed, and
+    the same run would begin elsewhere.
+    """
     context.enter("model")
     with machine.memory.phase("load"):
-        return seeded_model(context.run, _feat_dim(data.root, context.run.suite), machine.device)
+        return seeded_model(context.run, _feat_dim(data.root, context.run.suite), "cpu")
 
 
 def attach_method(context: RunContext, model: backbones.VLModel, machine: Machine) -> AttachedModel:
-    """Put the method into the model. Its start values continue the random numbers of :func:`build_model`."""
+    """Put the method into the model, whose start values continue the random numbers of :func:`build_model`, and move
+    both to the device."""
     with machine.memory.phase("load"):
         handle = with_method(context.run, model)
+        model.to(machine.device)
     count = handle.count()
     kinds = ("trainable", "total", "new", "unfrozen", "projector", "percent", "percent_of_backbone")
     return AttachedModel(model, handle, {kind: getattr(count, kind) for kind in kinds})

@@ -17,7 +17,7 @@ import methods
 from bench import backbones, device, losses, optim
 
 METHODS = ("projector-only", "bitfit", "lora", "adapter", "vl-adapter", "vl-pet-small", "vl-pet-large", "lst", "full")
-BATCH, TEXT, VISUAL, TARGET, FEATURES = 128, 20, 36, 8, 2048
+BATCH, TEXT, VISUAL, TARGET, FEATURES = 500, 20, 36, 8, 2048
 ROUNDS, STEPS = 7, 5
 BEGIN, END = "<!-- gpu:begin (make bench-gpu) -->", "<!-- gpu:end -->"
 
