@@ -1,4 +1,4 @@
-from .builder import build, family_of, names, shape, tokenizer, version
+from .builder import build, family_of, names, require_checkpoint, shape, tokenizer, version
 from .decode import decide, generation_arguments
 from .model import VLModel, VLOutput
 from .tokenization import Tokenizer
@@ -12,6 +12,7 @@ __all__ = [
     "family_of",
     "generation_arguments",
     "names",
+    "require_checkpoint",
     "shape",
     "tokenizer",
     "version",

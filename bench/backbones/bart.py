@@ -61,6 +61,8 @@ FAMILY = BackboneFamily(
     forced_end_with_beams=True,
     # As in the configuration of facebook/bart-base: repeated 3-grams are blocked (quirk BART-NGRAM).
     generation={"no_repeat_ngram_size": 3, "early_stopping": True, "length_penalty": 1.0, "min_length": 0},
+    tokenizer_files=(("tokenizer.json",), ("vocab.json", "merges.txt")),
+    optional_weights=("final_logits_bias", "lm_head.weight", "embed_tokens.weight"),
     presets={
         "bart-base": {
             "vocab_size": 50265,

@@ -55,13 +55,34 @@ def shape(name: str) -> Shape:
     Raises:
         UsageError: the name is unknown or the configuration cannot be read.
     """
-    if name in CHECKPOINTS or Path(name).is_dir():
-        file = _checkpoint_folder(name) / "config.json"
+    if name in CHECKPOINTS:  # written by us, with every field: no need to import transformers for it
+        file = CHECKPOINTS[name] / "config.json"
         return Shape.of(SimpleNamespace(**json.loads(file.read_text(encoding="utf-8"))))
-    if name in _presets():
-        family, values = _presets()[name]
+    preset = _published_preset(name)
+    if preset in _presets():
+        family, values = _presets()[preset]
         return Shape.of(family.config_class(**values))
-    return Shape.of(_load_pretrained(name, lambda: import_module("transformers").AutoConfig.from_pretrained(name)))
+    return Shape.of(_read_config(name))
+
+
+def _published_preset(name: str) -> str:
+    """Return the preset that a hub name is the published checkpoint of, so that planning needs no network; other names
+    as they are. A folder of that name is not the published checkpoint."""
+    owner, _, last = name.rpartition("/")
+    if owner and last in _presets() and f"{owner}/" == _presets()[last][0].hub_owner and not Path(name).exists():
+        return last
+    return name
+
+
+def _read_config(name: str) -> Any:
+    """Return the HF configuration of a checkpoint by its folder or hub name; UsageError for an unknown name."""
+    from transformers import AutoConfig
+
+    from bench.backbones.checkpoints import load_pretrained
+
+    if "/" not in name and name not in names() and not Path(name).exists():
+        raise UsageError(f"{unknown('backbone', name, names())} (or a path, or a hub name like 'facebook/bart-base')")
+    return load_pretrained(name, lambda source, local: AutoConfig.from_pretrained(source, local_files_only=local))
 
 
 def version(name: str) -> int:
@@ -77,18 +98,12 @@ def tokenizer(name: str) -> Any:
     Raises:
         UsageError: the name is unknown, or the tokeniser cannot be read or has another layout than the official one.
     """
-    from transformers import AutoTokenizer
+    from bench.backbones.checkpoints import read_tokenizer
 
-    from bench.backbones.tokenization import Tokenizer
-
-    if name in CHECKPOINTS:
-        source = str(_checkpoint_folder(name))
-    elif name in _presets():
-        source = f"{_presets()[name][0].hub_owner}{name}"
-    else:
-        source = name
-    hf_tokenizer = _load_pretrained(name, lambda: AutoTokenizer.from_pretrained(source))
-    return Tokenizer.wrap(hf_tokenizer, _families()[shape(name).family])
+    if name in _presets():
+        name = f"{_presets()[name][0].hub_owner}{name}"
+    config = _read_config(name)
+    return read_tokenizer(name, family_of(config), config)
 
 
 def build(
@@ -131,25 +146,27 @@ def build(
 def _build_language_model(name_or_config: Any, device: Any, seed: int) -> tuple[Any, Any]:
     """Return the HF model, its word embedding extended by the official tokens, and its family."""
     import torch
-    from transformers import AutoConfig
+
+    from bench.backbones.checkpoints import read_weights
 
     if not isinstance(name_or_config, str):
         family = family_of(name_or_config)
         return family.model_class(name_or_config), family
     name = name_or_config
+    if device.type == "meta":
+        name = _published_preset(name)  # sizes of published checkpoints are known without reading them
     if name in _presets():
         family, values = _presets()[name]
         vocabulary = family.extended_vocabulary(values["vocab_size"])
         return family.model_class(family.config_class(**values | {"vocab_size": vocabulary})), family
-    path = str(_checkpoint_folder(name)) if name in CHECKPOINTS else name
-    config = _load_pretrained(name, lambda: AutoConfig.from_pretrained(path))
+    config = _read_config(name)
     family = family_of(config)
     vocabulary = tokenizer(name).vocab_size
     if device.type == "meta":
         config.vocab_size = max(vocabulary, config.vocab_size)
         return family.model_class(config), family
     with torch.device("cpu"):  # from_pretrained places tensors itself
-        lm = _load_pretrained(name, lambda: family.model_class.from_pretrained(path, dtype=torch.float32))
+        lm = read_weights(name, family)
         _append_embedding_rows(lm, vocabulary, family.new_row_std, seed)
     return lm.to(device), family
 
@@ -170,32 +187,20 @@ def _append_embedding_rows(lm: Any, rows: int, std: float, seed: int) -> None:
         lm.get_input_embeddings().weight[existing:] = new
 
 
-def _checkpoint_folder(name: str) -> Path:
-    """Return the folder of a shipped or local checkpoint; UsageError where it has no configuration."""
-    folder = Path(CHECKPOINTS.get(name, name))
-    if not (folder / "config.json").is_file():
-        hint = f"; make it with `python -m bench mini pretrain {name}`" if name in CHECKPOINTS else ""
-        raise UsageError(f"backbone {name!r}: no config.json in {folder}{hint}")
-    return folder
-
-
-def _load_pretrained(name: str, load: Any) -> Any:
-    """Return ``load()``, which calls a ``from_pretrained`` of transformers for the backbone ``name``.
-
-    A name without a slash is no hub name: an unknown one is refused at once, without asking the hub.
+@lru_cache
+def require_checkpoint(name: str) -> None:
+    """Check that a backbone can be trained: its configuration, tokeniser and all weights are read once.
 
     Raises:
-        UsageError: the name is unknown or ``load`` fails; the message says what was looked for.
+        UsageError: the name is that of a preset, which has no weights, or the checkpoint is not whole.
     """
-    from transformers.utils import logging
-
-    if "/" not in name and name not in names() and not Path(name).exists():
-        raise UsageError(f"{unknown('backbone', name, names())} (or a path, or a hub name like 'facebook/bart-base')")
-    logging.disable_progress_bar()
-    try:
-        return load()
-    except (OSError, ValueError) as error:
+    if name in _presets():
         raise UsageError(
-            f"backbone {name!r} can be read neither as a local folder nor from the hub ({str(error).splitlines()[0]}); "
-            "give the path of a folder written by save_pretrained (config, weights, tokeniser)"
-        ) from error
+            f"backbone {name!r} is a size without weights, for parameter counts and tests; name the pretrained "
+            f"checkpoint: --backbone {_presets()[name][0].hub_owner}{name}, or the folder of one"
+        )
+    if name not in CHECKPOINTS:
+        import torch
+
+        tokenizer(name)
+        _build_language_model(name, torch.device("cpu"), seed=0)

@@ -45,6 +45,9 @@ class BackboneFamily:
             are skipped. The last hundred must be ``<vis_extra_id_99>`` to ``<vis_extra_id_0>``.
         extended_vocabulary: rows of a preset's word embedding -> rows once the official tokens have been added.
         collapses_spaces: whether the tokeniser joins runs of whitespace to one space and strips the text.
+        tokenizer_files: sets of files, any one of which holds a tokeniser of the family.
+        optional_weights: ends of the names of weights that published checkpoints may leave out: buffers of zeros and
+            copies of tied weights.
         hub_owner: what stands before a preset's name on the HF hub, such as ``"facebook/"``.
         decoder_prompt: configuration -> ids that precede the first answer token in the decoder.
         forced_end_with_beams: whether beam search has to end an answer at the maximal length with the end token.
@@ -65,6 +68,8 @@ class BackboneFamily:
     decoder_prompt: Callable[[Any], list[int]]
     forced_end_with_beams: bool
     generation: dict[str, Any]
+    tokenizer_files: tuple[tuple[str, ...], ...]
+    optional_weights: tuple[str, ...]
     hub_owner: str = ""
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 

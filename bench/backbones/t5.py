@@ -66,6 +66,8 @@ FAMILY = BackboneFamily(
     decoder_prompt=lambda config: [config.decoder_start_token_id],
     forced_end_with_beams=False,
     generation={"no_repeat_ngram_size": 0, "early_stopping": False, "length_penalty": 1.0, "min_length": 0},
+    tokenizer_files=(("tokenizer.json",), ("spiece.model",)),
+    optional_weights=("embed_tokens.weight",),
     presets={
         "t5-small": {
             "vocab_size": 32128,
