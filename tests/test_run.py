@@ -131,11 +131,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp
     assert "task" in record.error.message
 
 
-@pytest.mark.parametrize("method, options", [("vl-pet-large", {}), ("peft:adalora", {"every": 1, "final": 0.3})])
+@pytest.mark.parametrize(
+    "method, options", [("vl-pet-large", {}), ("peft:adalora", {"every": 1, "final": 0.3}), ("adamix", {})]
+)
 def test_an_interrupted_run_continues_to_the_very_same_weights(
     execution: Execution, tmp_path: Path, method: str, options: dict[str, object]
 ) -> None:
-    """Also where the method counts along the way: AdaLoRA measures what it will prune."""
+    """Also where the method counts along the way (AdaLoRA, what it will prune) or draws (AdaMix, its experts)."""
     run = make("image-text", method, **{"recipe.dropout": 0.2}, **options)
     uninterrupted = run_one(run, execution, tmp_path / "whole")
 

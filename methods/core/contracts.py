@@ -36,12 +36,17 @@ ENCODER_INPUT = "input"
 
 
 class Penalty(Protocol):
-    """A term of the training loss."""
+    """A term of the training loss: an ``nn.Module`` below ``model.pet``, or any object where it has no tensors."""
 
     def penalty(self) -> "Tensor | None":
         """Return what is added to the loss of the last forward pass: a scalar with a gradient, or None for nothing.
 
         Called once after every forward pass in training, outside of autocast and before the backward pass.
+
+        What the pass was about has to be kept while it runs: by a hook on the model
+        (``placement.after_forward(placement.model, ...)``, as in ``methods/adamix/consistency.py``), or as the module
+        in charge of the encoder's input (``methods/clipfit/distillation.py``). Keep it in training only, let go of it
+        in this call, and leave it out of copies (``__getstate__``): a tensor with a history cannot be deep-copied.
         """
 
 

@@ -35,6 +35,14 @@ class Delta(FrozenSchema):
     over it, with the options at their defaults and at random: exactly what is to be trained is trained and changes,
     gradient checkpointing and autocast work, a copied model has modules of its own, saving and loading, detaching and
     merging keep their promises, and decoding with a cache gives what decoding without one does.
+
+    For a new module this means:
+
+    - every trained parameter gets a gradient (zeros will do) in every update. Experts of which only some are used in a
+      pass are therefore stacked in one tensor (``methods/adamix/experts.py``);
+    - random numbers in ``forward`` are drawn in training only (``self.training``), and from torch's global generators,
+      whose states gradient checkpointing and the checkpoints of a run restore;
+    - a token's ΔH depends on no other token unless :attr:`needs_token_mask` says so.
     """
 
     input: DeltaInput = "h"

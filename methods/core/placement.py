@@ -86,7 +86,9 @@ class Placement:
     def after_forward(self, module: nn.Module, hook: Callable[..., Any], *, always: bool = False) -> None:
         """Plan a call of ``hook(module, args, kwargs, output)`` after each call of ``module``.
 
-        With ``always`` the hook is also called where ``module`` raises an error; ``output`` is None then.
+        ``module`` may be ``self.model`` itself; a hook that is a method of an object works in a deep copy of the
+        model, where it belongs to a copy of the object. With ``always`` the hook is also called where ``module`` raises
+        an error; ``output`` is None then.
         """
         self.hook_registrations.append(lambda: module.register_forward_hook(hook, with_kwargs=True, always_call=always))
 

@@ -210,8 +210,10 @@ def method(
         t5: option defaults that differ on T5.
         aliases: other names for it.
         version: raise it when the meaning of the name changes.
-        order: its place in lists and tables; the lowest comes first.
-        listed: whether a list of methods shows it when not all are asked for.
+        order: its place in lists and tables; the lowest comes first. From 60 on stand methods without published numbers
+            on these backbones, from 90 on variants of others.
+        listed: whether a list of methods shows it when not all are asked for; False for what has no published numbers
+            on these backbones.
 
     Raises:
         MethodError: the name is taken, or a default is not of its option's type.

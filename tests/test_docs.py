@@ -1,0 +1,75 @@
+"""The examples of docs/adding.md are real: they work as they are printed there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).resolve().parents[1] / "docs" / "adding.md"
+BLOCK = re.compile(r"^```\w+\n# file: (\S+)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+def sections() -> dict[str, dict[str, str]]:
+    """The files of every section that has some, by the section's heading and the file's path."""
+    parts = re.split(r"^## (.+)\n", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    files = {heading: dict(BLOCK.findall(text)) for heading, text in zip(parts[::2], parts[1::2], strict=True)}
+    return {heading: examples for heading, examples in files.items() if examples}
+
+
+def install(folder: Path) -> None:
+    """Do what ``pip install -e`` does for the entry points of the folder's pyproject: write them down as metadata."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write(files: dict[str, str], folder: Path, repo: Path) -> None:
+    """Write the files of a section; those that belong into this repository's packages go into a copy of these."""
+    for package in {path.split("/")[0] for path in files} & {"bench", "methods"}:
+        shutil.copytree(repo / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, text in files.items():
+        file = folder / path
+        assert not file.exists(), f"{path} exists in this repository"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("heading", sections())
+def test_the_files_of_a_section_work(heading: str, repo: Path, tmp_path: Path) -> None:
+    files = sections()[heading]
+    write(files, tmp_path, repo)
+    if "pyproject.toml" in files:
+        install(tmp_path)
+    checks = [path for path in files if path.startswith("check_")]
+    assert checks, "a section with files has a check_*.py"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(repo)])}
+    for check in checks:
+        done = subprocess.run(
+            [sys.executable, check], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{check}:\n{done.stderr}"
+
+
+def test_the_examples_are_formatted_as_the_code_is(repo: Path, tmp_path: Path) -> None:
+    for heading, files in sections().items():
+        for path, text in files.items():
+            if path.endswith(".py"):
+                file = tmp_path / heading.replace(" ", "_") / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+    ruff = [sys.executable, "-m", "ruff"]
+    line = ["--config", "line-length=120"]
+    for command in ([*ruff, "format", "--check", *line], [*ruff, "check", "--isolated", *line]):
+        done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
