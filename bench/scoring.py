@@ -36,7 +36,10 @@ def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> Scored
     try:
         scores = task.score(examples, [row["prediction"] for row in rows])
     except Exception as error:
-        return ScoredRows(Score(status="failed", error=f"{type(error).__name__}: {error}", **facts), None)
+        message = f"{type(error).__name__}: {error}"
+        if any(example.reference is None for example in examples):  # such as the training splits of VQA and COCO
+            message = f"{task.name} {split} has no references to score against"
+        return ScoredRows(Score(status="failed", error=message, **facts), None)
     return ScoredRows(
         Score(status="done", metrics=scores.metrics, **facts),
         ExampleScores(

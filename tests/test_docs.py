@@ -35,16 +35,32 @@ def install(folder: Path) -> None:
 
 
 def write(files: dict[str, str], folder: Path, repo: Path) -> None:
-    """Write the files of a section; those that belong into this repository's packages go into a copy of these."""
+    """Write the files of a section; those that belong into this repository's packages go into a copy of these.
+
+    A file that is there already is changed: the section then holds a difference, without line numbers.
+    """
     for package in {path.split("/")[0] for path in files} & {"bench", "methods"}:
         shutil.copytree(repo / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for path, text in files.items():
         file = folder / path
-        assert not file.exists(), f"{path} exists in this repository"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        content = patched(file.read_text(encoding="utf-8"), text, path) if file.exists() else text
+        file.write_text(content, encoding="utf-8")
 
 
+def patched(content: str, difference: str, path: str) -> str:
+    """Apply a difference, whose hunks are separated by lines ``@@``; each must fit exactly one place."""
+    for hunk in difference.split("@@\n"):
+        lines = hunk.splitlines(keepends=True)
+        assert all(line[0] in " -+" for line in lines), f"{path} exists in this repository: a difference is needed"
+        old = "".join(line[1:] for line in lines if line[0] in " -")
+        new = "".join(line[1:] for line in lines if line[0] in " +")
+        assert content.count(old) == 1, f"{path}: these lines are there {content.count(old)} times:\n{old}"
+        content = content.replace(old, new)
+    return content
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("heading", sections())
 def test_the_files_of_a_section_work(heading: str, repo: Path, tmp_path: Path) -> None:
     files = sections()[heading]
@@ -53,7 +69,10 @@ def test_the_files_of_a_section_work(heading: str, repo: Path, tmp_path: Path) -
         install(tmp_path)
     checks = [path for path in files if path.startswith("check_")]
     assert checks, "a section with files has a check_*.py"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(repo)])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(repo)]),
+        "VLPET_BENCH_CACHE": str(tmp_path / "cache"),
+    }
     for check in checks:
         done = subprocess.run(
             [sys.executable, check], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -64,7 +83,7 @@ def test_the_files_of_a_section_work(heading: str, repo: Path, tmp_path: Path) -
 def test_the_examples_are_formatted_as_the_code_is(repo: Path, tmp_path: Path) -> None:
     for heading, files in sections().items():
         for path, text in files.items():
-            if path.endswith(".py"):
+            if path.endswith(".py") and not (repo / path).exists():
                 file = tmp_path / heading.replace(" ", "_") / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")

@@ -1,9 +1,28 @@
-"""The README's example method is real: it works as it is printed there."""
+"""The README and the pages in docs tell the truth: their commands, flags, files and links exist, its example runs."""
 
 import re
+import shlex
 import subprocess
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+
+import pytest
+
+from bench.cli import INTERNAL_VERBS, VERBS, Parser
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("README.md", "docs/*.md", "results/README.md", "slurm/README.md")
+    for path in ROOT.glob(pattern)
+)
+pages = pytest.mark.parametrize("page", PAGES)
+#: files of examples, which a reader adds
+EXAMPLES = {"bench/backbones/mt5.py", "bench/report/plots/speed.py", "methods/late_adapter.py", "methods/ssf.py"} | {
+    f"methods/swiglu/{name}.py" for name in ("__init__", "block")
+}
 
 RUN = """
 import methods
@@ -27,9 +46,49 @@ def test_the_example_method_works_as_printed(repo: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
 
 
-def test_every_command_of_the_readme_exists(repo: Path) -> None:
-    from bench.cli import VERBS
+@cache
+def parser(verb: str) -> Parser:
+    module = import_module(f"bench.cli.{(VERBS | INTERNAL_VERBS)[verb][0]}")
+    made = Parser(prog=verb, allow_abbrev=False)
+    module.add(made, verb)
+    return made
 
-    text = (repo / "README.md").read_text(encoding="utf-8")
-    used = set(re.findall(r"python -m bench ([a-z][a-z-]*)", text))
-    assert used <= set(VERBS)
+
+def commands(text: str) -> list[list[str]]:
+    """The words after ``python -m bench`` of every command, in blocks (where lines go on behind a backslash) and in
+    backticks."""
+    blocks = re.findall(r"^```bash\n(.*?)^```|((?:^    .*\n)+)", text, flags=re.DOTALL | re.MULTILINE)
+    lines = "\n".join(first + second for first, second in blocks).replace("\\\n", " ").splitlines()
+    typed = [line.partition("python -m bench ")[2] for line in lines if line.strip().startswith("python -m bench ")]
+    typed += re.findall(r"`python -m bench ([^`]+)`", text)
+    return [shlex.split(line, comments=True) for line in typed]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), [(page, words) for page in PAGES for words in commands((ROOT / page).read_text())], ids=str
+)
+def test_every_command_can_be_typed(page: str, words: list[str]) -> None:
+    """The verb exists and takes these flags; a verb alone stands for itself."""
+    assert words[0] in VERBS | INTERNAL_VERBS or words == ["--help"]
+    if len(words) > 1:
+        parser(words[0]).parse_all(words[1:])
+
+
+@pages
+def test_every_flag_named_in_backticks_exists(page: str) -> None:
+    verbs = VERBS | INTERNAL_VERBS
+    flags = {flag for verb in verbs for action in parser(verb)._actions for flag in action.option_strings}
+    quoted = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", (ROOT / page).read_text(encoding="utf-8"))
+    named = {flag for words in quoted for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", words)}
+    others = {"--kill", "--dir", "--summarize", "--nv", "--bind"}  # of slurm/dev-cluster, sinfo and apptainer
+    assert named - flags - others == set()
+
+
+@pages
+def test_every_link_and_every_file_named_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+    places = r"(?<![\w/.])(?:bench|methods|tests|docs|slurm|benchmarks|results/paper)/[\w./+-]*\w/?"
+    named = {name for name in re.findall(places, text) if not re.search("[A-Z]{4}", name)}  # slurm/NAME is no folder
+    assert {name for name in named if not (ROOT / name).exists()} <= EXAMPLES

@@ -17,7 +17,7 @@ EXAMPLES = {
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "evaluate":
         parser.add_argument("run", type=Path, metavar="RUN_DIR", help="directory of a run with kept weights")
-        parser.add_argument("--again", action="store_true", help="also where there is a record; it keeps its scores")
+        parser.add_argument("--again", action="store_true", help="although there is a record; it keeps its scores")
         parser.add_argument("--split", metavar="S", help="add the scores of another split: train, validation, test")
         parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
         parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
@@ -85,6 +85,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             ],
             "table",
         )
+        for name, score in outcome.scores.items():
+            if score.error:
+                print(f"{name}: {score.error}", file=sys.stderr)
         print(f"record: {RunDir.at(arguments.run).record}")
     complete = outcome.status == "done" and all(score.status == "done" for score in outcome.scores.values())
     return 0 if complete else 1

@@ -40,10 +40,12 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spec", nargs="?", default="default", help="a built-in sweep or a TOML file (default)")
+    parser.add_argument(
+        "spec", nargs="?", default="default", help="a built-in sweep or ablation, or a TOML file (default)"
+    )
     parser.add_argument("--methods", type=words, metavar="A,B", help="methods, or all")
     parser.add_argument("--suites", type=words, metavar="A,B", help="suites, such as image-text,video-text")
-    parser.add_argument("--tasks", type=words, metavar="A,B", help="these tasks of the suites (the official)")
+    parser.add_argument("--tasks", type=words, metavar="A,B", help="tasks of the suites (the official ones)")
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
     parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
     add_settings(parser)
@@ -51,11 +53,15 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     axes.add_argument(
         "--axis", dest="axes", action="append", default=[], metavar="KEY=V,V", help="values of a field or option"
     )
-    axes.add_argument("--zip", dest="steps", action="append", type=words, metavar="A,B", help="axes in step")
-    axes.add_argument("--drop", type=words, metavar="A,B", help="a cell without each of these parts")
-    axes.add_argument("--add", type=words, metavar="A,B", help="a cell with each of these parts")
-    axes.add_argument("--only", action="append", metavar="CELL", help="only bases and such cells: a name, or KEY=V,...")
-    axes.add_argument("--except", dest="but", action="append", metavar="CELL", help="no such cells")
+    axes.add_argument(
+        "--zip", dest="steps", action="append", type=words, metavar="A,B", help="axes that advance together"
+    )
+    axes.add_argument("--drop", type=words, metavar="A,B", help="for each of these parts a cell without it")
+    axes.add_argument("--add", type=words, metavar="A,B", help="for each of these parts a cell with it")
+    axes.add_argument(
+        "--only", action="append", metavar="CELL", help="only bases and these cells: a name, or KEY=V,..."
+    )
+    axes.add_argument("--except", dest="but", action="append", metavar="CELL", help="without these cells")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -17,8 +17,8 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
     add_execution(parser)
     add_folders(parser)
-    parser.add_argument("--detect", type=float, default=1.0, metavar="GAP", help="difference, in score points (1)")
-    parser.add_argument("--power", type=float, default=0.8, help="probability to find it where it is there (0.8)")
+    parser.add_argument("--detect", type=float, default=1.0, metavar="GAP", help="difference to detect, in points (1)")
+    parser.add_argument("--power", type=float, default=0.8, help="probability of detecting it if it exists (0.8)")
     add_format(parser)
 
 

@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "status":
         add_format(parser)
     else:
-        parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (2)")
+        parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between two updates (2)")
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:

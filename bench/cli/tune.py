@@ -26,10 +26,10 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         "--space", action="append", default=[], metavar="KEY=LOW..HIGH", help="a range, or choices KEY=V,V"
     )
     parser.add_argument("--trials", type=int, default=8, metavar="K", help="configurations besides the default (8)")
-    parser.add_argument("--sampler", choices=("random", "grid"), default="random", help="(random)")
+    parser.add_argument("--sampler", choices=("random", "grid"), default="random", help="how to search (random)")
     parser.add_argument("--sampler-seed", type=int, default=0, metavar="N", help="seed of the search (0)")
     parser.add_argument(
-        "--select", default="validation", metavar="SPLIT", help="where settings are chosen (validation)"
+        "--select", default="validation", metavar="SPLIT", help="split to choose settings on (validation)"
     )
     parser.add_argument("--ledger", action="store_true", help="print how many configurations each method was given")
 
