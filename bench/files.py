@@ -91,12 +91,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def require_file(path: Path, advice: str) -> os.stat_result:
+def require_file(path: Path, advice: str, noun: str = "file") -> os.stat_result:
     """Return the status of a regular file, following links; nothing is opened, so that a FIFO cannot block.
 
     Args:
         path: the file.
         advice: what the error tells the user to do.
+        noun: what the error calls the file.
 
     Raises:
         UsageError: it is missing, cannot be reached, or is a folder, a FIFO, a device or a socket.
@@ -105,13 +106,13 @@ def require_file(path: Path, advice: str) -> os.stat_result:
         status = path.stat()
     except FileNotFoundError:
         link = " (it is a link that leads nowhere)" if path.is_symlink() else ""
-        raise UsageError(f"{path}: no such file{link}; {advice}") from None
+        raise UsageError(f"{path}: no such {noun}{link}; {advice}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {advice}") from None
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
-        raise UsageError(f"{path}: is {kind}, expected a file; {advice}")
+        raise UsageError(f"{path}: is {kind}, expected a {noun}; {advice}")
     return status
 
 

@@ -1,6 +1,7 @@
 """Building vision-language models and tokenisers from names, paths or HF configurations."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -88,7 +89,19 @@ def tokenizer(name: str) -> Any:
     else:
         source = name
     hf_tokenizer = _load_pretrained(name, lambda: AutoTokenizer.from_pretrained(source))
-    return Tokenizer.wrap(hf_tokenizer, _families()[shape(name).family])
+    return replace(Tokenizer.wrap(hf_tokenizer, _families()[shape(name).family]), positions=_positions(name))
+
+
+def _positions(name: str) -> int | None:
+    """Return how many positions a backbone has for a text; None where positions are relative, as in T5."""
+    if name in CHECKPOINTS or Path(name).is_dir():
+        content = json.loads((_checkpoint_folder(name) / "config.json").read_text(encoding="utf-8"))
+    elif name in _presets():
+        content = _presets()[name][1]
+    else:
+        config = _load_pretrained(name, lambda: import_module("transformers").AutoConfig.from_pretrained(name))
+        content = config.to_dict()
+    return content.get("max_position_embeddings")
 
 
 def build(
