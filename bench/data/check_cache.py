@@ -16,6 +16,7 @@ from bench.files import write_json
 from bench.suites import Suite
 from bench.tasks import Task
 
+KEPT = 200  # roots whose reports are kept, the latest
 SOURCES = ("tasks", "data")  # packages whose code decides what is right
 
 
@@ -65,6 +66,9 @@ class CheckCache:
             with suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(self._path, self._entries, durable=False)
+                files = sorted(self._path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
+                for path in files[:-KEPT]:
+                    path.unlink(missing_ok=True)
 
     def _signature(self, task: Task, folders: list[str], listing: Callable[[str], Listing]) -> str:
         parts = [self._annotations, _code(task), *(f"{folder}\0{signature(listing(folder))}" for folder in folders)]
