@@ -246,7 +246,7 @@ def test_separators_of_lines_inside_a_text_break_no_line(separator: str, root: P
     rows[1]["descs"][0]["desc"] = f"a{separator}dog"
     path = root / FILES["tvc"]
     path.unlink()
-    path.write_text("\n".join(json.dumps(row, ensure_ascii="\x1f" > separator) for row in content), encoding="utf-8")
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=separator < "\x1f") for row in content), encoding="utf-8")
     assert f"a{separator}dog" in [example.reference["caption"] for example in read(root, "tvc")[0]]
 
 
@@ -279,7 +279,9 @@ def test_every_mutation_is_an_error_a_tolerance_or_a_right_value(
     else:
         if not tolerated and (examples, tolerated) != before:
             assert type(value) in (type(old), ALSO.get(key))
-        json.dumps([[e.id, e.text, e.visual, e.answers] for e in examples], ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(
+            [[e.id, e.text, e.visual, e.answers] for e in examples], ensure_ascii=False, allow_nan=False
+        ).encode()
     finally:
         (root / FILES[name]).unlink()
         (root / FILES[name]).write_bytes(original)
