@@ -69,13 +69,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty training file": (
         lambda root: edit(root / "vqa/karpathy_train.json", lambda rows: []), "^vqa train: .*has no records"
     ),
-    "one NaN in one file": (lambda root: fill(grids(root, "GQA")[3], np.full((9, 32), np.nan)), "^gqa validation: .*NaN"),
+    "NaN in one file": (lambda root: fill(grids(root, "GQA")[3], np.full((9, 32), np.nan)), "^gqa validation: .*NaN"),
     "missing file": (lambda root: grids(root, "VG")[2].unlink(), "^gqa train: .*no such feature file"),
     "FIFO": (
         lambda root: (grids(root, "VG")[2].unlink(), os.mkfifo(root / "VG" / GRIDS / "3.h5")), "^gqa train: .*FIFO"
     ),
     "other tokens": (
-        lambda root: fill(root / "nlvr" / GRIDS / "train-3-0-img0.h5", np.ones((4, 32))), "nlvr train: .*tokens .rows., but nlvr/.*one kind of features"
+        lambda root: fill(root / "nlvr" / GRIDS / "train-3-0-img0.h5", np.ones((4, 32))),
+        "nlvr train: .*tokens .rows., but nlvr/.*one kind of features",
     ),
 }  # fmt: skip
 
@@ -204,7 +205,7 @@ CACHES: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("kind", CACHES)
 def test_a_cache_folder_that_is_none_is_one_error(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLPET_BENCH_CACHE", str(CACHES[kind](tmp_path / "cache")))
-    with pytest.raises(UsageError, match="miniature data cannot be written there .*set VLPET_BENCH_CACHE to a folder"):
+    with pytest.raises(UsageError, match=r"miniature data cannot be written there .*set VLPET_BENCH_CACHE to a folder"):
         locate("mini", "image-text", {})
 
 

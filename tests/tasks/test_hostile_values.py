@@ -1,4 +1,4 @@
-"""Values that no published file should have: each is an error that names file, record and key, or a counted tolerance."""
+"""Odd values in annotation files: each is an error that names file, record and key, or a counted tolerance."""
 
 import json
 import os
@@ -226,7 +226,7 @@ def test_an_answer_that_is_no_string_is_named(value: Any, root: Path) -> None:
     answers = json.loads(path.read_text())
     path.unlink()
     path.write_text(json.dumps([value, *answers[1:]]))
-    with pytest.raises(UsageError, match="answer 0 is .*, expected a string"):
+    with pytest.raises(UsageError, match=r"answer 0 is .*, expected a string"):
         tasks.get("vqa").read(root, "train")
 
 
