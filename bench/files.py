@@ -5,6 +5,7 @@ Drafts are ordinary new files beside the target, so the finished file has the pe
 
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -88,3 +89,57 @@ def explain_write_errors(path: Path, flag: str = "--results") -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """Return the first 300 characters of an error's message with all white space folded into single spaces."""
     return " ".join(str(error).split())[:300]
+
+
+def require_file(path: Path, advice: str, noun: str = "file") -> os.stat_result:
+    """Return the status of a regular file, following links; nothing is opened, so that a FIFO cannot block.
+
+    Args:
+        path: the file.
+        advice: what the error tells the user to do.
+        noun: what the error calls the file.
+
+    Raises:
+        UsageError: it is missing, cannot be reached, or is a folder, a FIFO, a device or a socket.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        link = " (it is a link that leads nowhere)" if path.is_symlink() else ""
+        raise UsageError(f"{path}: no such {noun}{link}; {advice}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {advice}") from None
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+        raise UsageError(f"{path}: is {kind}, expected a {noun}; {advice}")
+    return status
+
+
+def read_text(path: Path, advice: str) -> str:
+    """Return the content of a UTF-8 file, without the byte order mark that some editors put at its beginning.
+
+    Raises:
+        UsageError: what :func:`require_file` raises, or the file is in another encoding.
+    """
+    require_file(path, advice)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8, or {advice}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from None
+
+
+def parse_json(text: str, name: object) -> Any:
+    """Parse JSON; ``name`` is what the error calls the place of the text.
+
+    Raises:
+        UsageError: it is no JSON, is nested too deeply, or has an integer of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{name} is not valid JSON (it is nested too deeply); fetch the file again") from None
+    except ValueError as error:
+        raise UsageError(f"{name} is not valid JSON ({error}); fetch the file again") from None

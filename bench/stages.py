@@ -18,7 +18,7 @@ from bench import device as dev
 from bench.config import Run, is_mini
 from bench.data import held_out
 from bench.data.batches import TokenizedSplit
-from bench.data.check import fingerprint
+from bench.data.check import check_for_runs, fingerprint
 from bench.data.features import FeatureStore
 from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
@@ -121,9 +121,10 @@ def prepare_machine(context: RunContext) -> Machine:
 
 
 def prepare_data(context: RunContext) -> DataRoot:
-    """Find the data root; the miniature one is generated if need be."""
+    """Find the data root and check what the run will read; the miniature one is generated if need be."""
     context.enter("data")
     run = context.run
+    check_for_runs([run], context.execution)
     root = locate(run.data, run.suite, context.execution.data)
     return DataRoot(run.data, root, fingerprint(root, run.suite), is_synthetic(root))
 
@@ -141,7 +142,7 @@ def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbo
     """
     context.enter("model")
     with machine.memory.phase("load"):
-        return seeded_model(context.run, _feat_dim(data.root, context.run.suite), "cpu")
+        return seeded_model(context.run, _feat_dim(data.root, context.run.task_list[0]), "cpu")
 
 
 def attach_method(context: RunContext, model: backbones.VLModel, machine: Machine) -> AttachedModel:

@@ -24,12 +24,11 @@ GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def place(tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Flags that keep a sweep inside tmp_path; nothing is trained or drawn."""
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
     monkeypatch.setattr("bench.report.write", lambda name, *rest, **more: [Path(name) / "report.html"])
-    (tmp_path / "data" / "COCO").mkdir(parents=True)
-    (tmp_path / "data" / "COCO" / "dataset_coco.json").write_text("{}")
+    (tmp_path / "data").symlink_to(tiny_root)
     folders = ["--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p")]
     return [*GRID, *folders, "--data", f"mini={tmp_path / 'data'}"]
 

@@ -1,6 +1,7 @@
 """Building vision-language models and tokenisers from names, paths or HF configurations."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -103,7 +104,8 @@ def tokenizer(name: str) -> Any:
     if name in _presets():
         name = f"{_presets()[name][0].hub_owner}{name}"
     config = _read_config(name)
-    return read_tokenizer(name, family_of(config), config)
+    tokenizer = read_tokenizer(name, family_of(config), config)
+    return replace(tokenizer, positions=getattr(config, "max_position_embeddings", None))  # None: relative, as in T5
 
 
 def build(

@@ -24,6 +24,7 @@ class Tokenizer:
         pad_id: id of the padding token.
         eos_id: id of the token that ends a text.
         vocab_size: number of tokens, the added ones included.
+        positions: the number of positions that the backbone has for a text; None for any number.
     """
 
     hf_tokenizer: Any
@@ -31,6 +32,7 @@ class Tokenizer:
     pad_id: int
     eos_id: int
     vocab_size: int
+    positions: int | None = None
 
     @classmethod
     def wrap(cls, hf_tokenizer: Any, family: BackboneFamily) -> "Tokenizer":

@@ -1,6 +1,8 @@
 """``data``: check a data root, or write the miniature one."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from bench.errors import UsageError
@@ -16,6 +18,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("root", nargs="?", type=Path, help="folder (check: default is the generated miniature one)")
     parser.add_argument("--suite", action="append", help="only this suite")
     parser.add_argument("--seed", type=int, default=0, help="seed of the miniature world (0)")
+    parser.add_argument("--n-boxes", type=int, default=36, metavar="N", help="n_boxes of the recipe to check for (36)")
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
@@ -29,7 +32,9 @@ def _mini(arguments: argparse.Namespace) -> int:
 
     if arguments.root is None:
         raise UsageError("data mini: say which folder to write, for example `python -m bench data mini my-mini`")
-    if arguments.root.exists():
+    if arguments.seed < 0:
+        raise UsageError(f"--seed {arguments.seed}: expected a whole number of at least 0")
+    if os.path.lexists(arguments.root):
         raise UsageError(f"{arguments.root}: is there already; nothing is overwritten, choose another folder")
     miniatures = dict.fromkeys(suites.get(name).miniature for name in arguments.suite or suites.built_in())
     if len(miniatures) > 1 or None in miniatures:
@@ -46,8 +51,10 @@ def _check(arguments: argparse.Namespace) -> int:
     the suite was named too.
     """
     from bench import suites
-    from bench.data.check import check
+    from bench.data.check import check, official_size
     from bench.data.roots import MINI, has_annotations, locate
+    from bench.tasks import get
+    from bench.tasks.tolerance import REASONS, Tolerance
 
     root: Path | None = arguments.root
     if root is not None and not root.is_dir():
@@ -59,10 +66,21 @@ def _check(arguments: argparse.Namespace) -> int:
         chosen = [s for s in chosen if s.miniature]
     is_faulty = False
     for suite in chosen:
-        right, wrong = check(root or locate(MINI, suite.name, {}), suite.name)
-        for line in right:
-            print(f"ok     {line}")
-        for line in wrong:
-            print(f"fault  {line}")
-        is_faulty = is_faulty or bool(wrong)
+        folder = root or locate(MINI, suite.name, {})
+        for report in check(folder, suite.name, n_boxes=arguments.n_boxes, progress=show_progress):
+            if report.fault:
+                print(f"fault  {report.name}: {report.fault}")
+                is_faulty = True
+                continue
+            official = official_size(folder, report)
+            note = f"; the official files have {official:,}" if official is not None else ""
+            print(f"ok     {report.name}: {report.examples:,} examples ({get(report.task).splits[report.split]}){note}")
+            for kind, number in report.tolerated.items():
+                print(f"note   {report.name}: tolerated {number:,} {kind} ({REASONS[Tolerance(kind)]})")
     return 2 if is_faulty else 0
+
+
+def show_progress(line: str) -> None:
+    """Show where the check is, in the last line of a terminal; print nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line:.100}\r", end="", file=sys.stderr, flush=True)

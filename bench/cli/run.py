@@ -27,7 +27,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.cli.options import show
     from bench.cli.progress import Progress
     from bench.config import parse_setting, resolve
-    from bench.data.roots import locate
+    from bench.data.check import check_for_runs
     from bench.run_dir import RunDir
     from bench.states import NEVER
     from bench.sweep.execute import begin_anew, work_through
@@ -43,7 +43,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     machine = execution(arguments)
-    locate(run.data, run.suite, machine.data)  # a missing data root is bad input, not a run that failed
+    check_for_runs([run], machine)  # missing or faulty data are bad input, not a run that failed
     if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
         begin_anew(run, arguments.results)
     with Progress(1, quiet=arguments.quiet) as progress:

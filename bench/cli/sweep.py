@@ -88,15 +88,15 @@ def perform(
 
 
 def check_data(cells: list[Any], run_execution: Any) -> None:
-    """Locate every data root before anything expensive begins.
+    """Check all data that the runs will read before anything expensive begins.
 
     Raises:
-        UsageError: one is not there, or nobody has said where it is.
+        UsageError: a data root is not there, or what a run needs of it is faulty.
     """
-    from bench.data.roots import locate
+    from bench.cli.data import show_progress
+    from bench.data.check import check_for_runs
 
-    for name, suite in dict.fromkeys((cell.run.data, cell.suite) for cell in cells if cell.run):
-        locate(name, suite, run_execution.data)
+    check_for_runs([cell.run for cell in cells if cell.run], run_execution, show_progress)
 
 
 def _submitter(sweep: Any, run_execution: Any, arguments: argparse.Namespace) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.tasks import Example, Task
+from bench.tasks.tolerance import Tolerance, tolerate
 
 Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcripts of 600 tokens, fit in memory
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
@@ -31,6 +32,10 @@ class TextEncoder(Protocol):
     @property
     def pad_id(self) -> int:
         """Id of the padding token."""
+
+    @property
+    def positions(self) -> int | None:
+        """The largest number of ids of a text that the model can read; None for any number."""
 
     def encode(self, text: str, max_length: int | None) -> list[int]:
         """Return ids with special tokens, at most ``max_length``."""
@@ -75,7 +80,11 @@ def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
 
 
 class TokenizedSplit:
-    """The examples of one task and split, tokenised once."""
+    """The examples of one task and split, tokenised once.
+
+    Texts are cut to the task's limit, or to the positions of the model where those are fewer; the second is counted
+    (:mod:`bench.tasks.tolerance`).
+    """
 
     def __init__(
         self, task: Task, examples: Sequence[Example], text: TextEncoder, store: FeatureSource, *, prefix: bool
@@ -95,9 +104,19 @@ class TokenizedSplit:
         for example in self.examples:
             source = self.task.source(example, prefix)
             if source not in ids_of:
-                ids_of[source] = array("i", self._text.encode(source, self.task.source_limit))
+                ids_of[source] = array("i", self._encode(source, self.task.source_limit))
             encoded.append(ids_of[source])
         return encoded
+
+    def _encode(self, text: str, limit: int | None) -> list[int]:
+        positions = self._text.positions
+        if positions is None or (limit is not None and limit <= positions):
+            return self._text.encode(text, limit)
+        ids = self._text.encode(text, limit)
+        if len(ids) <= positions:
+            return ids
+        tolerate(Tolerance.BEYOND_POSITIONS)
+        return self._text.encode(text, positions)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -153,7 +172,7 @@ class TokenizedSplit:
 
     def _target(self, answer: str) -> Ids:
         if answer not in self._targets:
-            self._targets[answer] = array("i", self._text.encode(answer, self.task.target_limit))
+            self._targets[answer] = array("i", self._encode(answer, self.task.target_limit))
         return self._targets[answer]
 
     @cached_property

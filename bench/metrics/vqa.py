@@ -5,6 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from bench.errors import UsageError
+
+HUMANS = 10  # answers of every question of VQA v2
 PUNCTUATION = (";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!")
 COMMA_IN_NUMBER = re.compile(r"\d,\d")
 # The tool means "a period not between digits" but its look-behind is mistyped: any period that no digit follows goes
@@ -72,6 +75,9 @@ def accuracy(prediction: str, answers: Sequence[str], edition: Literal["2016", "
     """Return the accuracy of a prediction in [0, 1]: min(1, matches / 3) against the other answers, averaged over
     leaving out each.
 
+    The tool is made for ten answers. Where there are fewer than four, three of the others cannot agree: all of them
+    are enough then, and a single answer is compared as it is. With four or more this is the tool's formula.
+
     In 2016 the prediction is always normalised, and disagreeing answers lose their punctuation only. In 2021 both are
     normalised in full where the answers disagree, and neither where they agree.
 
@@ -79,7 +85,11 @@ def accuracy(prediction: str, answers: Sequence[str], edition: Literal["2016", "
     1.0
     >>> accuracy("2", ["two"] * 9 + ["three"]), accuracy("2", ["two"] * 9 + ["three"], edition="2021")
     (0.0, 1.0)
+    >>> accuracy("red", ["red"]), accuracy("red", ["red"] * 3), accuracy("red", ["red", "red", "blue"])
+    (1.0, 1.0, 0.6666666666666666)
     """
+    if not answers:
+        raise UsageError("a question has no human answers to compare with; run `python -m bench data check`")
     answer, human = _one_line(prediction), list(answers)
     if edition == "2021":
         human = [_one_line(text) for text in human]
@@ -91,5 +101,8 @@ def accuracy(prediction: str, answers: Sequence[str], edition: Literal["2016", "
         if edition == "2021":
             human = [with_plain_words(text) for text in human]
     matches = sum(answer == text for text in human)
-    points = [min(1.0, (matches - (answer == text)) / 3) for text in human]
+    if len(human) == 1:
+        return float(matches)
+    enough = min(3, len(human) - 1)
+    points = [min(1.0, (matches - (answer == text)) / enough) for text in human]
     return sum(points) / len(points)

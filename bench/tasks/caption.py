@@ -4,27 +4,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.metrics.caption import EDITION, caption_scores
-from bench.tasks.files import grid_folder, json_object
+from bench.tasks.files import ExampleList, grid_folder, json_object
 from bench.tasks.task import Decode, Example, Task, TaskScores
+from bench.tasks.tolerance import Tolerance, tolerate
 
 SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
+KNOWN_SPLITS = tuple(name for names in SPLITS.values() for name in names)
 
 
 def read(root: Path, split: str) -> list[Example]:
     """Read a split: one example per caption to train on, one per image with all references to evaluate."""
     images = grid_folder(root, "COCO")
-    examples = []
+    examples = ExampleList(split)
     for image in json_object(root / "COCO" / "dataset_coco.json").items("images"):
+        if image.get("split", str) not in KNOWN_SPLITS:
+            raise image.fault(f"key 'split' is {image.get('split', str)!r:.60}, expected {' or '.join(KNOWN_SPLITS)}")
         if image.get("split", str) not in SPLITS[split]:
             continue
-        name = image.get("filename", str).rsplit(".", 1)[0]
+        name = image.file_name("filename").rsplit(".", 1)[0]
         visual = (f"{images}/{name}.h5",)
         raw = tuple(sentence.get("raw", str).strip() for sentence in image.items("sentences"))
+        if not any(raw):
+            raise image.fault("key 'sentences' has no caption, expected at least one that is not blank")
+        tolerate(Tolerance.BLANK_TARGET, raw.count(""))
         if split == "train":
-            examples += [Example(f"{name}#{i}", "", visual, ((text, 1.0),)) for i, text in enumerate(raw)]
+            for index, text in enumerate(raw):
+                examples.add(Example(f"{name}#{index}", "", visual, ((text, 1.0),)), image)
         else:
-            examples.append(Example(name, "", visual, tuple((text, 1.0) for text in raw), list(raw)))
-    return examples
+            examples.add(Example(name, "", visual, tuple((text, 1.0) for text in raw), list(raw)), image)
+    return examples.examples
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:

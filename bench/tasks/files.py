@@ -1,11 +1,18 @@
 """Reading annotation files: every fault is one error that names the file, the record and the key."""
 
-import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.files import parse_json, read_text
+from bench.tasks.task import Example
+from bench.tasks.tolerance import Tolerance, tolerate
+
+ADVICE = "check the data root, or run `python -m bench data check`"
+MAX_CHARACTERS = 20_000  # of one text: a hundred times the longest that the official files have
+MAX_NAME_BYTES = 200  # of the name of a feature file, which gets an ending and must fit into a folder
 
 
 class JsonRecord:
@@ -20,41 +27,105 @@ class JsonRecord:
         return key in self.content
 
     def get(self, key: str, kind: type | tuple[type, ...]) -> Any:
-        """Return the value of a key, which must be of the given type."""
+        """Return the value of a key, which must be of the given type; a string must be text that can be written."""
         if key not in self.content:
-            raise self.fault(f"key {key!r} is missing (there are: {', '.join(map(str, self.content))})")
+            raise self.fault(f"key {key!r} is missing (there are: {', '.join(map(str, self.content)):.200})")
         value = self.content[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(k.__name__ for k in kinds)
             raise self.fault(f"key {key!r} is {value!r:.60}, expected {wanted}")
+        if isinstance(value, str):
+            self.check_text(key, value)
         return value
+
+    def text(self, key: str) -> str:
+        """Return a text, which may be blank: that is counted."""
+        value: str = self.get(key, str)
+        if not value.strip():
+            tolerate(Tolerance.BLANK_TEXT)
+        return value
+
+    def file_name(self, key: str, ending: str = "") -> str:
+        """Return a string that is part of the name of a feature file, without ``ending``.
+
+        It must not lead out of the folder.
+        """
+        name: str = self.get(key, str).removesuffix(ending)
+        if not name.strip(". ") or "/" in name or "\0" in name or len(name.encode()) > MAX_NAME_BYTES:
+            raise self.fault(f"key {key!r} is {name!r:.60}, expected the name of a file without its ending")
+        return name
 
     def items(self, key: str) -> Iterator["JsonRecord"]:
         """Yield the objects in the list under a key."""
         for index, item in enumerate(self.get(key, list)):
             yield JsonRecord(item, self.file, f"{self.place}, {key}[{index}]")
 
+    def check_text(self, key: str, text: str) -> None:
+        """Raise UsageError for a text that no UTF-8 file can hold, or that is longer than any of the official files."""
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise self.fault(f"key {key!r} is {text!r:.60}, which has half of a surrogate pair; it is no Unicode text")
+        if len(text) > MAX_CHARACTERS:
+            raise self.fault(f"key {key!r} has {len(text):,} characters, expected at most {MAX_CHARACTERS:,}")
+
     def fault(self, message: str) -> UsageError:
         """Return the error for something wrong with this record."""
         return UsageError(f"{self.file}: {self.place}: {message}")
 
 
+class ExampleList:
+    """The examples of a split in the order of its files; compares those that have the same id.
+
+    In training an id is used for nothing: examples with the same one are kept and counted. In evaluation every id
+    counts once: of two files the later one wins (quirk TVQA-DUP), an example that is repeated in a file is left out.
+    """
+
+    def __init__(self, split: str) -> None:
+        self.examples: list[Example] = []
+        self._train = split == "train"
+        self._index: dict[str, int] = {}
+        self._records: list[JsonRecord] = []
+
+    def add(self, example: Example, record: JsonRecord) -> None:
+        """Append an example.
+
+        Raises:
+            UsageError: two examples of one evaluation file have the same id and are not equal.
+        """
+        index = self._index.setdefault(example.id, len(self.examples))
+        if index < len(self.examples):
+            same = self.examples[index] == example
+            if self._train:
+                tolerate(Tolerance.REPEATED_EXAMPLE if same else Tolerance.SHARED_ID)
+            elif self._records[index].file != record.file:
+                tolerate(Tolerance.REPEATED_IN_FILES)
+                self.examples[index], self._records[index] = example, record
+                return
+            elif same:
+                tolerate(Tolerance.REPEATED_EXAMPLE)
+                return
+            else:
+                raise record.fault(
+                    f"has the id {example.id!r:.60}, which {self._records[index].place} has too; "
+                    "each example of an evaluation needs an id of its own"
+                )
+        self.examples.append(example)
+        if not self._train:
+            self._records.append(record)
+
+
 def load_json(file: Path) -> Any:
     """Parse a JSON file; UsageError where it is missing or broken."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{file}: no such file; check the data root, or run `python -m bench data check`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not valid JSON ({error}); fetch the file again") from None
+    return parse_json(read_text(file, ADVICE), f"{file}:")
 
 
 def json_list(file: Path) -> list[JsonRecord]:
-    """Read a JSON file that holds a list of objects."""
+    """Read a JSON file that holds a list of objects, at least one."""
     content = load_json(file)
     if not isinstance(content, list):
         raise UsageError(f"{file}: holds {type(content).__name__}, expected a list of records")
+    if not content:
+        raise UsageError(f"{file}: has no records; {ADVICE}")
     return [JsonRecord(item, file, f"record {index}") for index, item in enumerate(content)]
 
 
@@ -64,31 +135,29 @@ def json_object(file: Path) -> JsonRecord:
 
 
 def json_lines(file: Path) -> list[JsonRecord]:
-    """Read a file with one JSON object a line; blank lines are skipped."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")  # a text may hold other line separators, unescaped
-    except FileNotFoundError:
-        raise UsageError(f"{file}: no such file; check the data root, or run `python -m bench data check`") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not UTF-8 text ({error})") from None
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(JsonRecord(json.loads(line), file, f"line {number}"))
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{file}: line {number} is not valid JSON ({error})") from None
+    """Read a file with one JSON object a line, at least one; blank lines are skipped."""
+    lines = read_text(file, ADVICE).split("\n")  # a text may hold other line separators, unescaped
+    records = [
+        JsonRecord(parse_json(line, f"{file}: line {number}"), file, f"line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    if not records:
+        raise UsageError(f"{file}: has no records; {ADVICE}")
     return records
 
 
 def soft_label(record: JsonRecord) -> tuple[tuple[str, float], ...]:
-    """Return the answers and scores of a ``label`` dict, which may be empty."""
+    """Return the answers and scores of a ``label`` dict, which may be empty; scores are from 0 to 1."""
     label = record.get("label", dict)
     for answer, score in label.items():
-        if isinstance(score, bool) or not isinstance(score, int | float) or score < 0:
-            raise record.fault(f"key 'label': score of {answer!r} is {score!r}, expected a number of at least 0")
-        if score and not answer:
+        record.check_text("label", answer)
+        name = f"key 'label': score of {answer!r:.60} is {score!r:.60}"
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score < math.inf:
+            raise record.fault(f"{name}, expected a number of at least 0")
+        if score > 1:
+            raise record.fault(f"{name}, expected a number of at most 1")
+        if score and not answer.strip():
             raise record.fault(f"key 'label': the empty answer has score {score!r}, expected some text")
     return tuple((answer, float(score)) for answer, score in label.items())
 
@@ -106,10 +175,12 @@ def answer_tables(folder: Path) -> None:
     if len(to_label) != len(to_answer):
         raise UsageError(f"{file}: has {len(to_answer)} answers, trainval_ans2label.json beside it {len(to_label)}")
     for index, answer in enumerate(to_answer):
+        if not isinstance(answer, str):
+            raise UsageError(f"{file}: answer {index} is {answer!r:.60}, expected a string")
         if to_label.get(answer) != index:
             raise UsageError(
-                f"{file}: answer {index} is {answer!r}, whose label in trainval_ans2label.json is "
-                f"{to_label.get(answer)!r}"
+                f"{file}: answer {index} is {answer!r:.60}, whose label in trainval_ans2label.json is "
+                f"{to_label.get(answer)!r:.60}"
             )
 
 

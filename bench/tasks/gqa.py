@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.tasks.files import answer_tables, grid_folder, json_list, soft_label
+from bench.tasks.files import ExampleList, answer_tables, grid_folder, json_list, soft_label
 from bench.tasks.task import Decode, Example, Task, TaskScores
 
 #: trained on train and valid, validated on testdev, which is also what tables report (quirk GQA-TESTDEV)
@@ -15,20 +15,21 @@ def read(root: Path, split: str) -> list[Example]:
     folder = root / "GQA"
     answer_tables(folder)
     images = grid_folder(root, "VG" if split == "train" else "GQA")
-    examples = []
+    examples = ExampleList(split)
     for name in FILES[split]:
         for record in json_list(folder / f"{name}.json"):
             label = soft_label(record)
-            examples.append(
-                Example(
-                    id=record.get("question_id", str),
-                    text=record.get("sent", str),
-                    visual=(f"{images}/{record.get('img_id', str)}.h5",),
-                    answers=label,
-                    reference=dict(label),
-                )
+            if not any(points for _, points in label):
+                raise record.fault("key 'label' has no answer with a score, expected one")
+            example = Example(
+                id=record.get("question_id", str),
+                text=record.text("sent"),
+                visual=(f"{images}/{record.file_name('img_id')}.h5",),
+                answers=label,
+                reference=dict(label),
             )
-    return examples
+            examples.add(example, record)
+    return examples.examples
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.tasks.files import grid_folder, json_list
+from bench.tasks.files import ExampleList, grid_folder, json_list
 from bench.tasks.task import Decode, Example, Task, TaskScores
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
@@ -12,24 +12,23 @@ FILES = {"train": "train", "validation": "valid", "test": "test"}
 def read(root: Path, split: str) -> list[Example]:
     """Read a split; the two images stay apart until the model."""
     images = grid_folder(root, "nlvr")
-    examples = []
+    examples = ExampleList(split)
     for record in json_list(root / "nlvr" / f"{FILES[split]}.json"):
         label = record.get("label", int)
         if label not in (0, 1):
-            raise record.fault(f"key 'label' is {label}, expected 0 or 1")
+            raise record.fault(f"key 'label' is {label!r:.60}, expected 0 or 1")
         identifier = record.get("identifier", str)
         if identifier.count("-") != 3:
-            raise record.fault(f"key 'identifier' is {identifier!r}, expected four fields like 'dev-850-0-2'")
-        examples.append(
-            Example(
-                id=record.get("uid", str),
-                text=record.get("sent", str),
-                visual=tuple(f"{images}/{record.get(key, str)}.h5" for key in ("img0", "img1")),
-                answers=((("false", "true")[label], 1.0),),
-                reference={"label": label, "identifier": identifier},
-            )
+            raise record.fault(f"key 'identifier' is {identifier!r:.60}, expected four fields like 'dev-850-0-2'")
+        example = Example(
+            id=record.get("uid", str),
+            text=record.text("sent"),
+            visual=tuple(f"{images}/{record.file_name(key)}.h5" for key in ("img0", "img1")),
+            answers=((("false", "true")[label], 1.0),),
+            reference={"label": label, "identifier": identifier},
         )
-    return examples
+        examples.add(example, record)
+    return examples.examples
 
 
 def consistency_group(identifier: str) -> str:

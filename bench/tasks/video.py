@@ -1,5 +1,7 @@
 """What the four video tasks share: subtitles, and how their source texts and records are read."""
 
+import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -7,27 +9,83 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.metrics.caption import EDITION, score_tokenized, tokenize_captions
-from bench.tasks.files import JsonRecord, frames_file, json_lines
+from bench.tasks.files import MAX_CHARACTERS, ExampleList, JsonRecord, frames_file, json_lines
 from bench.tasks.task import Decode, Example, Task, TaskScores
+from bench.tasks.tolerance import Tolerance, tolerate
+
+SPAN = re.compile(r"([0-9]+(?:\.[0-9]*)?)-([0-9]+(?:\.[0-9]*)?)")
 
 
 def subtitles(root: Path, source: str) -> dict[str, str]:
     """Return the transcript of every video of a source: stripped lines joined by single spaces."""
-    file = root / "video" / "ann" / f"{source}_subtitles.jsonl"
-    return {
-        record.get("vid_name", str): " ".join(line.get("text", str).strip() for line in record.items("sub"))
-        for record in json_lines(file)
-    }
+    transcripts: dict[str, str] = {}
+    for record in json_lines(root / "video" / "ann" / f"{source}_subtitles.jsonl"):
+        video = record.get("vid_name", str)
+        transcript = " ".join(line.get("text", str).strip() for line in record.items("sub"))
+        if video in transcripts:
+            if transcripts[video] != transcript:
+                raise record.fault(f"vid_name {video!r:.60} has other subtitles in an earlier line; remove one of them")
+            tolerate(Tolerance.REPEATED_SUBTITLES)
+        transcripts[video] = transcript
+    return transcripts
 
 
-def spoken(record: JsonRecord, transcripts: dict[str, str], source: str) -> str:
-    """Return ``[Subs]`` and the transcript of a record's video."""
-    video = record.get("vid_name", str)
-    if video not in transcripts:
-        raise record.fault(
-            f"vid_name {video!r} has no line in {source}_subtitles.jsonl (it may be there with an empty 'sub' list)"
-        )
-    return f"[Subs] {transcripts[video]}"
+class Transcripts:
+    """The transcripts of the videos of a source, as source texts begin with them."""
+
+    def __init__(self, root: Path, source: str) -> None:
+        self._root, self._source = root, source
+        self._transcripts = subtitles(root, source)
+        self._missing = 0
+
+    def spoken(self, record: JsonRecord) -> str | None:
+        """Return ``[Subs]`` and the transcript of a record's video; None for a video without subtitles.
+
+        Raises:
+            UsageError: there is no feature file of the video either.
+        """
+        video = record.file_name("vid_name")
+        if video not in self._transcripts:
+            if not (self._root / frames_file(self._source, video)).is_file():
+                raise record.fault(
+                    f"vid_name {video!r} has no line in {self._source}_subtitles.jsonl (it may be there with an empty "
+                    "'sub' list), and no feature file either"
+                )
+            self._missing += 1
+            tolerate(Tolerance.NO_SUBTITLES)
+            return None
+        transcript = self._transcripts[video]
+        if not transcript:
+            tolerate(Tolerance.EMPTY_TRANSCRIPT)
+        if len(transcript) > MAX_CHARACTERS:
+            tolerate(Tolerance.LONG_TRANSCRIPT)
+        return f"[Subs] {transcript[:MAX_CHARACTERS]}"
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise UsageError where more examples had no subtitles than are left: then it is the file that is wrong."""
+        if self._missing > len(examples):
+            raise UsageError(
+                f"{self._root / 'video' / 'ann' / f'{self._source}_subtitles.jsonl'}: {self._missing} examples have no "
+                f"subtitles, only {len(examples)} have some; fetch the file again"
+            )
+
+
+def time_span(record: JsonRecord) -> str:
+    """Return the time span of a record as source texts have it; what is no span is passed on as text, and counted.
+
+    TVQA writes it as "begin-end", TVQA+ and TVC as a list of two numbers, How2QA as either.
+    """
+    span = record.get("ts", (str, list))
+    if isinstance(span, list):
+        if len(span) != 2 or not all(isinstance(t, int | float) and not isinstance(t, bool) for t in span):
+            raise record.fault(f"key 'ts' is {span!r:.60}, expected two numbers")
+        begin, end = span
+    else:
+        match = SPAN.fullmatch(span.strip())
+        begin, end = map(float, match.groups()) if match else (math.nan, math.nan)
+    if not 0 <= begin <= end < math.inf:
+        tolerate(Tolerance.ODD_TIME_SPAN)
+    return str(span)
 
 
 def read_choices(
@@ -38,29 +96,38 @@ def read_choices(
     The transcript comes first, so that a long one pushes the question and choices out of the source limit (quirk
     SUBS-TRUNC).
     """
-    transcripts = subtitles(root, source)
-    examples: dict[tuple[str, str], Example] = {}
+    transcripts = Transcripts(root, source)
+    examples = ExampleList(split)
     for name in files[split]:
         for record in json_lines(root / "video" / "ann" / task / f"{name}.jsonl"):
-            offered = [f"a{i}: {record.get(f'a{i}', str).strip('. ')}." for i in range(choices)]
-            question = f"[Q] {record.get('q', str).strip()} [TS] ({record.get('ts', (str, list))}) [Choices]"
+            options = [record.get(f"a{i}", str).strip(". ") for i in range(choices)]
+            question = f"[Q] {record.text('q').strip()} [TS] ({time_span(record)}) [Choices]"
             answers: tuple[tuple[str, float], ...] = ()
             if split != "test":
                 right = str(record.get("answer_idx", (int, str)))  # TVQA+ writes it as a string
                 if right not in map(str, range(choices)):
-                    raise record.fault(f"key 'answer_idx' is {right!r}, expected 0 to {choices - 1}")
+                    raise record.fault(f"key 'answer_idx' is {right!r:.60}, expected 0 to {choices - 1}")
                 answers = ((f"a{right}", 1.0),)
+            show = None if record.content.get("show_name") is None else record.get("show_name", str)
             number = str(record.get("qid", (int, str)))
-            # A public question stands in two of TVQA's test files; once is enough (quirk TVQA-DUP).
-            line = "" if split == "test" else record.place
-            examples[number, line] = Example(
+            spoken = transcripts.spoken(record)
+            if spoken is None:
+                continue
+            if not all(options):
+                tolerate(Tolerance.BLANK_OPTION)
+            if len(set(options)) < choices:
+                tolerate(Tolerance.EQUAL_OPTIONS)
+            offered = [f"a{i}: {option}." for i, option in enumerate(options)]
+            example = Example(
                 id=number,
-                text=" ".join([spoken(record, transcripts, source), question, *offered]),
-                visual=(frames_file(source, record.get("vid_name", str)),),
+                text=" ".join([spoken, question, *offered]),
+                visual=(frames_file(source, record.file_name("vid_name")),),
                 answers=answers,
-                reference={"answer": answers[0][0] if answers else None, "show": record.content.get("show_name")},
+                reference={"answer": answers[0][0] if answers else None, "show": show},
             )
-    return list(examples.values())
+            examples.add(example, record)
+    transcripts.check(examples.examples)
+    return examples.examples
 
 
 def score_choices(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
@@ -78,25 +145,38 @@ def score_choices(examples: Sequence[Example], predictions: Sequence[str]) -> Ta
 def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool) -> list[Example]:
     """Read a captioning task: one example per description, also to evaluate (quirk VCAP-1REF); one per clip for the
     test split."""
-    transcripts = subtitles(root, source)
+    transcripts = Transcripts(root, source)
     file = {"train": "train_release", "validation": "val_release", "test": "test_release"}[split]
-    examples = []
+    examples = ExampleList(split)
     for record in json_lines(root / "video" / "ann" / task / f"{task}_{file}.jsonl"):
-        record.get("duration", (int, float))
-        text = spoken(record, transcripts, source)
-        if spans:
-            text = f"{text} [TS] ({record.get('ts', list)})"
-        visual = (frames_file(source, record.get("vid_name", str)),)
+        duration = record.get("duration", (int, float))
+        if not 0 < duration < math.inf:
+            tolerate(Tolerance.ODD_DURATION)
+        span = f" [TS] ({time_span(record)})" if spans else ""
+        if spans and not isinstance(record.content["ts"], list):
+            raise record.fault(f"key 'ts' is {record.content['ts']!r:.60}, expected list")
+        spoken = transcripts.spoken(record)
+        if spoken is None:
+            continue
+        text = f"{spoken}{span}"
+        visual = (frames_file(source, record.file_name("vid_name")),)
         reference: dict[str, Any]
         if split == "test":
             reference = {k: record.content.get(k) for k in ("vid_name", "clip_id", "ts")}
-            examples.append(Example(str(record.get("clip_id", int)), text, visual, (), reference))
+            examples.add(Example(str(record.get("clip_id", int)), text, visual, (), reference), record)
             continue
         described = [(str(d.get("desc_id", int)), d.get("desc", str)) for d in record.items("descs")]
+        if not described:
+            tolerate(Tolerance.NO_DESCRIPTIONS)
         for number, desc in described:
+            if not desc.strip():
+                if split != "train":
+                    raise record.fault(f"key 'descs': the description {number} is blank, nothing compares with it")
+                tolerate(Tolerance.BLANK_TARGET)
             reference = {"caption": desc, "clip": described[0][0]}  # a clip is known by its first description
-            examples.append(Example(number, text, visual, ((desc, 1.0),), reference))
-    return examples
+            examples.add(Example(number, text, visual, ((desc, 1.0),), reference), record)
+    transcripts.check(examples.examples)
+    return examples.examples
 
 
 def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:

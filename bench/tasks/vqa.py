@@ -5,20 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from bench.metrics import vqa as metric
-from bench.tasks.files import JsonRecord, answer_tables, grid_folder, json_list, json_object, soft_label
+from bench.tasks.files import ExampleList, JsonRecord, answer_tables, grid_folder, json_list, json_object, soft_label
 from bench.tasks.task import Decode, Example, Task, TaskScores
+from bench.tasks.tolerance import Tolerance, tolerate
 
 FILES = {"train": "karpathy_train", "validation": "karpathy_val", "test": "karpathy_test"}
 ANNOTATIONS = ("v2_mscoco_train2014_annotations.json", "v2_mscoco_val2014_annotations.json")
 
 
 def read(root: Path, split: str) -> list[Example]:
-    """Read a split; outside of training with the ten answers that the metric needs."""
+    """Read a split; outside of training with the human answers that the metric needs."""
     folder = root / "vqa"
     answer_tables(folder)
     human = {} if split == "train" else _human_answers(folder)
     images = grid_folder(root, "COCO")
-    return [_example(record, human, split, images) for record in json_list(folder / f"{FILES[split]}.json")]
+    examples = ExampleList(split)
+    for record in json_list(folder / f"{FILES[split]}.json"):
+        examples.add(_example(record, human, split, images), record)
+    return examples.examples
 
 
 def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
@@ -26,22 +30,33 @@ def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
     for name in ANNOTATIONS:
         for record in json_object(folder / name).items("annotations"):
             answers = [answer.get("answer", str) for answer in record.items("answers")]
-            kinds = {key: record.get(key, str) for key in ("question_type", "answer_type")}
-            answers_of[record.get("question_id", int)] = {"answers": answers, **kinds}
+            if not answers:
+                raise record.fault("key 'answers' is empty, expected the answers of ten people")
+            question = record.get("question_id", int)
+            judged = {"answers": answers, **{key: record.get(key, str) for key in ("question_type", "answer_type")}}
+            if question in answers_of:
+                if answers_of[question] != judged:
+                    raise record.fault(f"question_id {question} has other answers in an earlier record; remove one")
+                tolerate(Tolerance.REPEATED_ANSWERS)
+            answers_of[question] = judged
     return answers_of
 
 
 def _example(record: JsonRecord, human: dict[int, dict[str, Any]], split: str, images: str) -> Example:
     number = record.get("question_id", int)
-    text = record.get("sent" if "sent" in record else "question", str)
+    text = record.text("sent" if "sent" in record else "question")
     label = soft_label(record)
+    if not any(points for _, points in label):
+        tolerate(Tolerance.NO_SOFT_LABEL)
     reference = None
     if split != "train":
         if number not in human:
             raise record.fault(f"question_id {number} has no ten answers in {' or '.join(ANNOTATIONS)}")
+        if len(human[number]["answers"]) != metric.HUMANS:
+            tolerate(Tolerance.NOT_TEN_ANSWERS)
         topk = record.get("is_topk_optimal", bool) if "is_topk_optimal" in record else None
         reference = human[number] | {"label": dict(label), "topk": topk}
-    return Example(str(number), text, (f"{images}/{record.get('img_id', str)}.h5",), label, reference)
+    return Example(str(number), text, (f"{images}/{record.file_name('img_id')}.h5",), label, reference)
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:

@@ -26,6 +26,7 @@ class Letters:
     """A tokeniser of letters: 0, one id per letter, 2."""
 
     pad_id = PAD
+    positions: int | None = None
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import suites
-from bench.data.features import FeatureStore, feat_dim, read_frames, read_grid, resize
+from bench.data.feature_files import read_frames, read_grid
+from bench.data.features import FeatureStore, feat_dim, resize
 from bench.errors import UsageError
 from bench.tasks import Example
 
@@ -133,4 +134,6 @@ def test_the_width_of_a_suite_is_read_off_its_files(tiny_root: Path) -> None:
     for name in suites.names():
         suite = suites.get(name)
         example = suite.tasks[-1].read(tiny_root, "validation")[0]
-        assert feat_dim(tiny_root, name) == FeatureStore(tiny_root, suite.features.kind).load(example).shape[-1]
+        assert (
+            feat_dim(tiny_root, suite.tasks[0]) == FeatureStore(tiny_root, suite.features.kind).load(example).shape[-1]
+        )

@@ -21,6 +21,7 @@ class Letters:
     """A tokeniser of letters."""
 
     pad_id = 1
+    positions = None
 
     def encode(self, text: str, limit: int | None) -> list[int]:
         return [0, *map(ord, text), 2][:limit]

@@ -87,9 +87,9 @@ def test_tuning_never_sees_an_example_that_is_reported_or_trained_on(name: str, 
 
 
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def folders(tmp_path: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data").symlink_to(tiny_root)
     return ["--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p"), "--data", f"mini={tmp_path / 'data'}"]
 
 

@@ -82,7 +82,7 @@ def test_a_missing_file_is_named(name: str, file: str, root: Path) -> None:
 def test_a_truncated_file_is_named(name: str, file: str, root: Path) -> None:
     text = (root / file).read_text()
     (root / file).write_text(text[: len(text) - 3])
-    where = "line [0-9]+ is not" if file.endswith("jsonl") else "not"
+    where = "line [0-9]+ is not" if file.endswith("jsonl") else "is not"
     with pytest.raises(UsageError, match=rf"{re.escape(str(root / file))}: {where} valid JSON"):
         tasks.get(name).read(root, "validation")
 
