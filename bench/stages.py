@@ -80,8 +80,8 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """The predictions of one task: rows ``{"id", "prediction", "reference"}``, what records call the split, and what was
-    tolerated in it."""
+    """The predictions of one task: rows ``{"id", "prediction", "reference"}``, what records call the split, and the
+    oddities that were tolerated in it."""
 
     task: Task
     split: str

@@ -142,7 +142,7 @@ TOLERATED = {
         ("tvc", [float("nan"), 1]), ("how2qa", "1" * 999 + "-" + "2" * 999),
     ]},
     **{f"duration {v}": ("yc2c", put("duration", v), {Tolerance.ODD_DURATION: 1}, 0)
-       for v in (float("nan"), float("inf"), -1, 0)},
+       for v in (float("nan"), float("inf"), 1e308, -1, 0)},
     "no soft label": ("vqa", put("label", {}), {Tolerance.NO_SOFT_LABEL: 1}, 0),
     "nine answers": ("human", lambda r: r[0]["answers"].pop(), {Tolerance.NOT_TEN_ANSWERS: 1}, 0),
     "no descriptions": ("yc2c", put("descs", []), {Tolerance.NO_DESCRIPTIONS: 1}, -1),
