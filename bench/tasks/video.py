@@ -21,7 +21,7 @@ def subtitles(root: Path, source: str) -> dict[str, str]:
     """Return the transcript of every video of a source: stripped lines joined by single spaces."""
     transcripts: dict[str, str] = {}
     for record in json_lines(root / "video" / "ann" / f"{source}_subtitles.jsonl"):
-        video = record.get("vid_name", str)
+        video = record.file_name("vid_name")
         transcript = " ".join(line.get("text", str).strip() for line in record.items("sub"))
         if video in transcripts:
             if transcripts[video] != transcript:

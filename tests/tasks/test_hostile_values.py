@@ -100,6 +100,7 @@ FAULTS = {
     **{f"name {v!r:.12}": (n, put(k, v), f"key '{k}' is .*, expected the name of a file") for n, k, v in [
         ("vqa", "img_id", "../../etc/passwd"), ("nlvr", "img1", "/etc/passwd"), ("gqa", "img_id", ""),
         ("caption", "filename", "."), ("tvqa", "vid_name", "nul\0byte"), ("yc2c", "vid_name", "x" * 300),
+        ("how2", "vid_name", "a/b"),
     ]},
     **{f"show {v}": ("tvqa", put("show_name", v), "key 'show_name' is .*, expected str") for v in (5, ["a"], {"a": 1})},
     **{f"span {v}": ("tvc", put("ts", v), "key 'ts' is .*, expected") for v in ([], [1.0], ["a", "b"], [None, 1])},
