@@ -125,12 +125,17 @@ def _data_facts(outputs: StageOutputs) -> dict[str, Any]:
     data = outputs.data
     if data is None:
         return {}
-    facts = {
+    facts: dict[str, Any] = {
         "name": data.name,
         "root": str(data.root),
         "fingerprint": data.fingerprint,
         "synthetic": data.synthetic,
     }
+    tolerated = {f"{name} train": dict(data.tolerated) for name, data in outputs.training_sets.items()}
+    for part in outputs.predicted.tasks if outputs.predicted else ():
+        tolerated[f"{part.task.name} {part.split}"] = dict(part.tolerated)
+    if tolerated := {name: kinds for name, kinds in tolerated.items() if kinds}:
+        facts["tolerated"] = tolerated
     return facts | ({"counts": counts(outputs.training_sets)} if outputs.training_sets else {})
 
 

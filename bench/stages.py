@@ -5,6 +5,7 @@ Both training (:mod:`bench.run`) and the evaluation of kept weights (:mod:`bench
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from bench.record_schema import Score
 from bench.run_context import RunContext
 from bench.scoring import score_rows
 from bench.tasks import Task
+from bench.tasks.tolerance import counting
 from bench.training_curve import TrainingCurve
 from methods.core.handle import Handle
 
@@ -78,11 +80,13 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """The predictions of one task: rows ``{"id", "prediction", "reference"}``, and what records call the split."""
+    """The predictions of one task: rows ``{"id", "prediction", "reference"}``, what records call the split, and the
+    oddities that were tolerated in it."""
 
     task: Task
     split: str
     rows: list[dict[str, Any]]
+    tolerated: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,7 @@ def evaluate_tasks(
             context.folder.write_predictions(task.name, rows, evaluation)
             tuning = context.run.recipe.evaluate == "tuning"
             name = held_out.name(task) if tuning else split or task.report_split
-            predicted.append(TaskPredictions(task, name, rows))
+            predicted.append(TaskPredictions(task, name, rows, tokenized.tolerated))
     return PredictedTasks(tuple(predicted), time.monotonic() - begun)
 
 
@@ -352,8 +356,10 @@ def _predict(
 def _tokenized(
     root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
 ) -> TokenizedSplit:
-    examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
-    return TokenizedSplit(task, examples, _tokenizer(backbone), _store(root, task.suite, n_frames), prefix=prefix)
+    with counting() as tolerated:
+        examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
+    store = _store(root, task.suite, n_frames)
+    return TokenizedSplit(task, examples, _tokenizer(backbone), store, prefix=prefix, tolerated=tolerated)
 
 
 _store = lru_cache(lambda root, suite, n: FeatureStore(root, suites.get(suite).features.kind, n_frames=n))

@@ -57,7 +57,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from bench.tasks.tolerance import REASONS, Tolerance
 
     root: Path | None = arguments.root
-    if root is not None and not root.is_dir():
+    if root is not None and not os.path.isdir(root):  # a Path would raise where the name is too long
         raise UsageError(f"{root}: no such folder")
     chosen = [suites.get(name) for name in arguments.suite or suites.names()]
     if not arguments.suite and root:

@@ -2,9 +2,11 @@
 
 import random
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.tasks import Example, Task
-from bench.tasks.tolerance import Tolerance, tolerate
+from bench.tasks.tolerance import Tolerance
 
 Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcripts of 600 tokens, fit in memory
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
@@ -84,13 +86,25 @@ class TokenizedSplit:
 
     Texts are cut to the task's limit, or to the positions of the model where those are fewer; the second is counted
     (:mod:`bench.tasks.tolerance`).
+
+    Attributes:
+        task, examples: the task and its examples.
+        tolerated: what reading and encoding the examples met that is odd, by kind.
     """
 
     def __init__(
-        self, task: Task, examples: Sequence[Example], text: TextEncoder, store: FeatureSource, *, prefix: bool
+        self,
+        task: Task,
+        examples: Sequence[Example],
+        text: TextEncoder,
+        store: FeatureSource,
+        *,
+        prefix: bool,
+        tolerated: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.task = task
         self.examples = list(examples)
+        self.tolerated = Counter(tolerated)
         self._text = text
         self._store = store
         self._sources = self._encoded(prefix)
@@ -115,7 +129,7 @@ class TokenizedSplit:
         ids = self._text.encode(text, limit)
         if len(ids) <= positions:
             return ids
-        tolerate(Tolerance.BEYOND_POSITIONS)
+        self.tolerated[Tolerance.BEYOND_POSITIONS.value] += 1
         return self._text.encode(text, positions)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from bench.tasks import Task
 from bench.tasks.files import ADVICE
 from bench.tasks.tolerance import read_with_tolerances
 
-Progress = Callable[[str], None]  # receives a line on where the check is
+Progress = Callable[[str], None]  # receives a line on where the check is, "" at its end
 SHOWN_EVERY = 500  # files between two lines of progress
 
 
@@ -151,6 +151,7 @@ def _read_splits(
             cache.put(task, split, report, report.shapes.folders, inspector.listing)
         reports.append(report)
     cache.save()
+    progress("")
     return reports
 
 

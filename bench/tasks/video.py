@@ -13,6 +13,7 @@ from bench.tasks.files import MAX_CHARACTERS, ExampleList, JsonRecord, frames_fi
 from bench.tasks.task import Decode, Example, Task, TaskScores
 from bench.tasks.tolerance import Tolerance, tolerate
 
+DAY = 86_400  # seconds; no clip is longer
 SPAN = re.compile(r"([0-9]+(?:\.[0-9]*)?)-([0-9]+(?:\.[0-9]*)?)")
 
 
@@ -20,7 +21,7 @@ def subtitles(root: Path, source: str) -> dict[str, str]:
     """Return the transcript of every video of a source: stripped lines joined by single spaces."""
     transcripts: dict[str, str] = {}
     for record in json_lines(root / "video" / "ann" / f"{source}_subtitles.jsonl"):
-        video = record.get("vid_name", str)
+        video = record.file_name("vid_name")
         transcript = " ".join(line.get("text", str).strip() for line in record.items("sub"))
         if video in transcripts:
             if transcripts[video] != transcript:
@@ -150,7 +151,7 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
     examples = ExampleList(split)
     for record in json_lines(root / "video" / "ann" / task / f"{task}_{file}.jsonl"):
         duration = record.get("duration", (int, float))
-        if not 0 < duration < math.inf:
+        if not 0 < duration < DAY:
             tolerate(Tolerance.ODD_DURATION)
         span = f" [TS] ({time_span(record)})" if spans else ""
         if spans and not isinstance(record.content["ts"], list):

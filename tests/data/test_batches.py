@@ -18,6 +18,7 @@ from bench.data.batches import TokenizedSplit, schedule
 from bench.data.features import FeatureStore
 from bench.errors import UsageError
 from bench.tasks import Example
+from bench.tasks.tolerance import Tolerance
 
 PAD = 1
 
@@ -81,6 +82,21 @@ def test_examples_come_in_the_order_of_the_official_loader(epoch: int, number: i
     official = [batch.tolist() for batch in DataLoader(range(number), batch_size=size, sampler=sampler)]
     for seed in (1, 2):
         assert [data.batch(epoch, i, size, seed).ids for i in range(len(official))] == official
+
+
+@pytest.mark.parametrize(
+    ("task", "positions", "length", "cut"),
+    [("nlvr", 8, 8, 1), ("nlvr", None, 42, 0), ("vqa", 8, 8, 1), ("vqa", 99, 20, 0)],
+)
+def test_texts_beyond_the_positions_of_a_model_are_cut_and_counted(
+    task: str, positions: int | None, length: int, cut: int
+) -> None:
+    text = Letters()
+    text.positions = positions
+    examples = [asked(0, text="q" * 40), asked(1, text="q")]
+    data = TokenizedSplit(tasks.get(task), examples, text, Ones(), prefix=False, tolerated={"odd": 2})
+    assert [data.length(0), data.length(1)] == [length, 3]
+    assert data.tolerated == {"odd": 2} | ({Tolerance.BEYOND_POSITIONS: 1} if cut else {})
 
 
 def test_features_belong_to_their_examples() -> None:

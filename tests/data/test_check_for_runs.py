@@ -221,3 +221,43 @@ def test_a_negative_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["data", "mini", str(tmp_path / "new"), "--seed", "-1"]) == 2
     assert "--seed -1: expected a whole number of at least 0" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_video_without_subtitles_costs_that_video_and_the_record_says_so(root: Path, tmp_path: Path) -> None:
+    used = [json.loads(line) for line in (root / "video/ann/how2qa/how2qa_val_release.jsonl").read_text().splitlines()]
+    edit(
+        root / "video/ann/how2_subtitles.jsonl",
+        lambda rows: [row for row in rows if row["vid_name"] != used[0]["vid_name"]],
+    )
+    words = [
+        "run",
+        "--method",
+        "bitfit",
+        "--suite",
+        "video-text",
+        "--set",
+        "steps=1",
+        "--set",
+        "batch_size=2",
+        "--quiet",
+    ]
+    folders = ["--results", str(tmp_path / "r"), "--data", f"mini={root}"]
+    assert main([*words, *folders]) == 0
+    (path,) = (tmp_path / "r").rglob("record.json")
+    record = json.loads(path.read_text())
+    assert record["scores"]["how2qa"]["n"] == len(used) - 1
+    assert record["data"]["tolerated"]["how2qa validation"] == {"examples of videos without subtitles, left out": 1}
+
+
+@pytest.mark.parametrize("verb", ["run", "sweep"])
+def test_faulty_data_end_the_command_before_anything_is_written(
+    verb: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in grids(root, "GQA"):
+        fill(path, np.full((9, 32), np.nan))
+    method = {"run": "--method", "sweep": "--methods"}[verb]
+    words = [verb, method, "bitfit", "--set", "steps=1", "--results", str(tmp_path / "r"), "--data", f"mini={root}"]
+    assert main([*words, *(["--suites", "image-text"] if verb == "sweep" else [])]) == 2
+    error = capsys.readouterr().err
+    assert "gqa validation: " in error and ".h5: 'n10/features' has" in error
+    assert not (tmp_path / "r").exists()

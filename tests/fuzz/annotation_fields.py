@@ -336,7 +336,9 @@ def unknown_coco_split(box: Box, rng: random.Random) -> Plan:
     return _edit(box, annotation, rng, "split", rng.choice(["Test", "testing", "", "val ", "TRAIN"]))
 
 
-@mutation("data", weight=4)
+@mutation(
+    "data", "error tolerance", weight=4, why="subtitles under another name leave their video without, which is counted"
+)
 def name_leads_outside(box: Box, rng: random.Random) -> Plan:
     """A name of an image or a video that leads out of its folder, to nowhere, or is too long for a file."""
     field = rng.choice(["img_id", "img0", "filename", "vid_name"])

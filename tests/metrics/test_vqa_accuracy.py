@@ -3,13 +3,14 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import tasks
+from bench.errors import UsageError
 from bench.metrics.vqa import accuracy, with_plain_words, without_punctuation
 
 RESULTS = {"annotator3": 87.44, "annotator3_noisy": 87.43, "majority": 96.60}
@@ -155,3 +156,31 @@ def test_accuracy_is_the_mean_over_leaving_one_out(human: list[str], said: str, 
     mixed = list(human)
     rng.shuffle(mixed)
     assert accuracy(said, mixed) == pytest.approx(accuracy(said, human))
+
+
+@pytest.mark.parametrize("edition", ["2016", "2021"])
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [
+        (1, 0, 1.0),
+        (0, 1, 0.0),
+        (2, 0, 1.0),
+        (1, 1, 0.5),
+        (3, 0, 1.0),
+        (1, 2, 1 / 3),
+        (4, 0, 1.0),
+        (9, 0, 1.0),
+        (1, 8, 8 / 27),
+        (10, 0, 1.0),
+        (1, 9, 0.3),
+    ],
+)
+def test_any_number_of_human_answers(right: int, wrong: int, expected: float, edition: Literal["2016", "2021"]) -> None:
+    """With ten the tool's formula; where there are fewer than four, all of the others are enough."""
+    answers = ["red"] * right + ["blue"] * wrong
+    assert accuracy("red", answers, edition=edition) == pytest.approx(expected)
+
+
+def test_a_question_without_human_answers_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no human answers"):
+        accuracy("red", [])

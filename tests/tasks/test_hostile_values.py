@@ -100,6 +100,7 @@ FAULTS = {
     **{f"name {v!r:.12}": (n, put(k, v), f"key '{k}' is .*, expected the name of a file") for n, k, v in [
         ("vqa", "img_id", "../../etc/passwd"), ("nlvr", "img1", "/etc/passwd"), ("gqa", "img_id", ""),
         ("caption", "filename", "."), ("tvqa", "vid_name", "nul\0byte"), ("yc2c", "vid_name", "x" * 300),
+        ("how2", "vid_name", "a/b"),
     ]},
     **{f"show {v}": ("tvqa", put("show_name", v), "key 'show_name' is .*, expected str") for v in (5, ["a"], {"a": 1})},
     **{f"span {v}": ("tvc", put("ts", v), "key 'ts' is .*, expected") for v in ([], [1.0], ["a", "b"], [None, 1])},
@@ -142,7 +143,7 @@ TOLERATED = {
         ("tvc", [float("nan"), 1]), ("how2qa", "1" * 999 + "-" + "2" * 999),
     ]},
     **{f"duration {v}": ("yc2c", put("duration", v), {Tolerance.ODD_DURATION: 1}, 0)
-       for v in (float("nan"), float("inf"), -1, 0)},
+       for v in (float("nan"), float("inf"), 1e308, -1, 0)},
     "no soft label": ("vqa", put("label", {}), {Tolerance.NO_SOFT_LABEL: 1}, 0),
     "nine answers": ("human", lambda r: r[0]["answers"].pop(), {Tolerance.NOT_TEN_ANSWERS: 1}, 0),
     "no descriptions": ("yc2c", put("descs", []), {Tolerance.NO_DESCRIPTIONS: 1}, -1),
