@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import methods
-from bench.errors import UsageError
+from bench.errors import UsageError, near_matches
 from bench.files import CorruptFile
+from bench.fingerprints import of_record
 from bench.record_schema import Record
 from bench.run_dir import RunDir
 from methods.core.errors import MethodError
@@ -34,6 +36,7 @@ COLUMNS = [
         "overrides",
         "settings",
         "finished",
+        "fingerprints",
     ),
 ]
 
@@ -52,6 +55,16 @@ def load_records(results: Path) -> tuple[list[Record], list[str]]:
     return records, faults
 
 
+def require_results(results: Path) -> None:
+    """Raise UsageError where a results folder is not there, with near matches among the folders beside it."""
+    if results.is_dir():
+        return
+    with suppress(OSError):
+        folders = [path.name for path in results.absolute().parent.iterdir() if path.is_dir()]
+        raise UsageError(f"{results}: no such results folder{near_matches(results.name, folders)}")
+    raise UsageError(f"{results}: no such results folder")
+
+
 def family(method: str) -> str:
     """Return the family of a method for tables, colours and markers; "other" for one that is not registered here."""
     try:
@@ -67,11 +80,15 @@ def load_results(path: str | Path = "results", tuning: bool = False) -> "pd.Data
 
     A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A
     corrupt record, and one of a suite that is not registered here, are left out with a warning.
+
+    Raises:
+        UsageError: there is no such folder.
     """
     import warnings
 
     import pandas as pd
 
+    require_results(Path(path))
     records, faults = load_records(Path(path))
     rows: list[dict[str, Any]] = []
     for record in records:
@@ -114,6 +131,7 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "overrides": json.dumps(run.overrides),
         "settings": json.dumps(run.recipe.model_dump(by_alias=True, exclude={"eval_batch_size", "checkpoint_every"})),
         "finished": record.finished,
+        "fingerprints": json.dumps(of_record(record), sort_keys=True),
     }
     for task in run.task_list:
         score = record.scores.get(task.name)

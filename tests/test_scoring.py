@@ -49,7 +49,8 @@ def test_an_older_run_gets_scores_of_examples_and_editions(folder: RunDir, capsy
     code, rows, _ = score(folder, capsys=capsys)
     assert (code, [row["status"] for row in rows]) == (0, ["done"] * 4)
     for name, current in read(folder).scores.items():
-        assert current == before.scores[name].model_copy(update={"edition": tasks.get(name).metric_edition})
+        added = {"edition": tasks.get(name).metric_edition, "rows": current.rows}
+        assert current.rows and current == before.scores[name].model_copy(update=added)
         examples = folder.read_scores(name)
         assert examples is not None and len(examples.ids) == len(examples.scores) == 20
         assert sum(examples.scores) / 20 == pytest.approx(current.value, abs=0.01)

@@ -40,7 +40,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     from bench import report
     from bench.environment import environment
     from bench.example_scores import example_scores, missing_hint
-    from bench.files import explain_write_errors, read_json_lines
+    from bench.files import explain_write_errors
     from bench.records import load_results
     from bench.run_dir import RunDir
 
@@ -51,7 +51,8 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
         print(f"warning: {warning.message}", file=sys.stderr)
     planned = plan(cells, arguments.results)
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
-    curves = {c["run_id"]: pd.DataFrame(read_json_lines(RunDir(arguments.results, c["run_id"]).curve)) for c in planned}
+    folders = [RunDir(arguments.results, cell["run_id"]) for cell in planned]
+    curves = {folder.id: pd.DataFrame(folder.read_curve(), columns=["step", "loss"]) for folder in folders}
     examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
     if sweep.is_ablation and (hint := missing_hint(arguments.results, (c["run_id"] for c in planned))):
         print(f"note: {hint}", file=sys.stderr)
