@@ -17,7 +17,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -124,6 +124,33 @@ def differences(recorded: Fingerprints, current: Fingerprints) -> list[str]:
             if before.get(name) != now.get(name)
         ]
     return sorted(lines)
+
+
+def labels(records: Sequence["Record"]) -> dict[str, str]:
+    """Return a short name, by run id, for what each run was made of.
+
+    Two runs of the same method, backbone and data root have the same name if nothing that both tell differs: so a
+    record of an earlier version shares it with a newer one on the same annotations.
+    """
+    groups: dict[str, list[tuple[Record, str]]] = {}
+    names = {}
+    for record in records:
+        run = record.run
+        key = json.dumps([run.data, run.suite, run.backbone, run.method, run.overrides], sort_keys=True, default=str)
+        group = groups.setdefault(key, [])
+        name = next((name for other, name in group if _alike(record, other)), None)
+        if name is None:
+            name = _text_digest(json.dumps(of_record(record), sort_keys=True))
+            group.append((record, name))
+        names[record.id] = name
+    return names
+
+
+def _alike(record: "Record", other: "Record") -> bool:
+    if not (record.fingerprints and other.fingerprints):
+        return record.data.get("fingerprint") == other.data.get("fingerprint")
+    pairs = ((record.fingerprints, other.fingerprints), (other.fingerprints, record.fingerprints))
+    return any(not differences(*pair) for pair in pairs)
 
 
 def summary(lines: list[str]) -> str:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import methods
 from bench import stages, suites
 from bench.backbones import VLModel
 from bench.config import Execution, Run
@@ -33,20 +34,22 @@ def open_run(path: Path) -> tuple[RunDir, Run]:
     """
     folder = RunDir.at(path)
     run = folder.read_run()
-    _check_tasks(folder, run)
+    _check_names(folder, run)
     check_weights(folder.weights)
     if folder.backbone.is_dir():
         run = run.model_copy(update={"backbone": str(folder.backbone.resolve())})
     return folder, run
 
 
-def _check_tasks(folder: RunDir, run: Run) -> None:
-    """Raise UsageError where the configuration has a task that its suite does not have, or a suite that is not here."""
+def _check_names(folder: RunDir, run: Run) -> None:
+    """Raise UsageError where the configuration names a task, suite or method that is not here, or options that the
+    method does not have."""
     try:
         if run.tasks != suites.get(run.suite).select(run.tasks):
-            raise UsageError(f"{', '.join(run.tasks)} are not in the order of the suite, or some of them twice")
-    except UsageError as error:
-        raise UsageError(f"{folder.run}: tasks: {error}") from None
+            raise UsageError(f"tasks: {', '.join(run.tasks)} are not in the order of the suite, or some of them twice")
+        methods.get(run.method, **run.overrides)
+    except (UsageError, MethodError) as error:
+        raise UsageError(f"{folder.run}: {error}") from None
 
 
 def load(path: Path, *, feat_dim: int, device: Any = "cpu") -> VLModel:

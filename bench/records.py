@@ -1,7 +1,7 @@
 """All records of a results folder: as a list, and as the tidy frame that reports read."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import methods
 from bench.errors import UsageError, near_matches
 from bench.files import CorruptFile
-from bench.fingerprints import of_record
+from bench.fingerprints import Expectations, differences, labels, of_record
 from bench.record_schema import Record
 from bench.run_dir import RunDir
 from methods.core.errors import MethodError
@@ -36,7 +36,8 @@ COLUMNS = [
         "overrides",
         "settings",
         "finished",
-        "fingerprints",
+        "fingerprint",
+        "stale",
     ),
 ]
 
@@ -73,10 +74,14 @@ def family(method: str) -> str:
         return OTHER_FAMILY
 
 
-def load_results(path: str | Path = "results", tuning: bool = False) -> "pd.DataFrame":
+def load_results(
+    path: str | Path = "results", tuning: bool = False, expected: Expectations | None = None
+) -> "pd.DataFrame":
     """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
 
-    Runs that tune are left out; with ``tuning`` they are all that is left.
+    Runs that tune are left out; with ``tuning`` they are all that is left. Rows with another ``fingerprint`` are of
+    runs on other data, weights or methods and have no common mean; with ``expected``, ``stale`` says whether these have
+    changed since.
 
     A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A
     corrupt record, and one of a suite that is not registered here, are left out with a warning.
@@ -90,17 +95,23 @@ def load_results(path: str | Path = "results", tuning: bool = False) -> "pd.Data
 
     require_results(Path(path))
     records, faults = load_records(Path(path))
+    names = labels(records)
     rows: list[dict[str, Any]] = []
     for record in records:
         if (record.run.recipe.evaluate == "tuning") != tuning:
             continue
         try:
-            rows += _rows(record)
+            rows += [row | _made_of(record, names, expected) for row in _rows(record)]
         except UsageError as fault:
             faults.append(f"{record.id}: {fault}")
     for fault_line in faults:
         warnings.warn(f"record left out: {fault_line}", stacklevel=2)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _made_of(record: Record, names: Mapping[str, str], expected: Expectations | None) -> dict[str, Any]:
+    current = expected.of(record.run) if expected else {}
+    return {"fingerprint": names[record.id], "stale": bool(differences(of_record(record), current))}
 
 
 def _rows(record: Record) -> Iterator[dict[str, Any]]:
@@ -131,7 +142,6 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "overrides": json.dumps(run.overrides),
         "settings": json.dumps(run.recipe.model_dump(by_alias=True, exclude={"eval_batch_size", "checkpoint_every"})),
         "finished": record.finished,
-        "fingerprints": json.dumps(of_record(record), sort_keys=True),
     }
     for task in run.task_list:
         score = record.scores.get(task.name)

@@ -81,7 +81,7 @@ def test_a_failure_or_another_number_of_examples_replaces_no_score(
     assert code == 1
     states = {row["task"]: row["status"] for row in rows}
     assert states == {"vqa": "done", "gqa": "refused", "nlvr": "corrupt", "caption": "failed"}
-    assert "gqa keeps its score: there are predictions for 19 examples, it was computed from 20" in messages
+    assert "gqa.jsonl.gz: there are predictions for 19 examples, it was computed from 20" in messages
     assert "caption keeps its score: ZeroDivisionError" in messages
     current = read(folder).scores
     assert {name: current[name] for name in ("gqa", "nlvr", "caption")} == {

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, selected
+from bench.cli.options import add_execution, add_folders, add_grid, parse_roots, selected
 
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
 
@@ -41,12 +41,15 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     from bench.environment import environment
     from bench.example_scores import example_scores, missing_hint
     from bench.files import explain_write_errors
+    from bench.fingerprints import Expectations
     from bench.records import load_results
     from bench.run_dir import RunDir
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        frame = load_results(arguments.results, tuning=sweep.given.get("evaluate") == "tuning")
+        roots = parse_roots([item for item in getattr(arguments, "data", []) if "=" in item])
+        tuning = sweep.given.get("evaluate") == "tuning"
+        frame = load_results(arguments.results, tuning, Expectations(roots))
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     planned = plan(cells, arguments.results)

@@ -32,7 +32,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.fingerprints import Expectations
     from bench.run_dir import RunDir
     from bench.states import NEVER
-    from bench.sweep.execute import begin_anew, work_through
+    from bench.sweep.execute import begin_anew, require_device, work_through
     from bench.sweep.run_state import state
 
     run = resolve(
@@ -45,6 +45,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     machine = execution(arguments)
+    require_device(machine)
     locate(run.data, run.suite, machine.data)  # a missing data root is bad input, not a run that failed
     expected = Expectations(machine.data)
     current = state(arguments.results, run, expected=expected)

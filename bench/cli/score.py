@@ -67,7 +67,7 @@ def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any
         try:
             predictions = folder.read_predictions(name)
             if note := changed_rows(before, folder.read_scores(name), predictions):
-                status = "refused"
+                status, note = "refused", f"{folder.predictions(name)}: {note}"
             else:
                 after, examples = score_rows(tasks.get(name), predictions, before.split)
                 status, note = str(after.status), after.error or ""

@@ -172,7 +172,7 @@ def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace
     from bench.cli.progress import Progress
     from bench.config import is_mini
     from bench.fingerprints import Expectations
-    from bench.sweep.execute import begin_anew, work_through
+    from bench.sweep.execute import begin_anew, require_device, work_through
     from bench.sweep.local_workers import run_in_workers
     from bench.sweep.run_state import state
 
@@ -196,6 +196,8 @@ def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace
         print(_announcement(list(states.values()), len(cells), len(todo), retry, arguments), file=sys.stderr)
     if not todo:
         return
+    if arguments.executor != "slurm":
+        require_device(run_execution)
     for run in anew:
         begin_anew(run, arguments.results, expected)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
