@@ -75,7 +75,11 @@ def family(method: str) -> str:
 
 
 def load_results(
-    path: str | Path = "results", tuning: bool = False, expected: Expectations | None = None
+    path: str | Path = "results",
+    tuning: bool = False,
+    expected: Expectations | None = None,
+    *,
+    missing_ok: bool = False,
 ) -> "pd.DataFrame":
     """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
 
@@ -87,13 +91,14 @@ def load_results(
     corrupt record, and one of a suite that is not registered here, are left out with a warning.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: there is no such folder, unless ``missing_ok``: before the first run that is no mistake.
     """
     import warnings
 
     import pandas as pd
 
-    require_results(Path(path))
+    if not missing_ok:
+        require_results(Path(path))
     records, faults = load_records(Path(path))
     names = labels(records)
     rows: list[dict[str, Any]] = []

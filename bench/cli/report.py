@@ -20,8 +20,10 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
+    from bench.records import require_results
     from bench.sweep.expand import expand
 
+    require_results(arguments.results)
     sweep = selected(arguments)
     write_report(sweep, expand(sweep), arguments, announce=True)
     if arguments.paper:
@@ -49,7 +51,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
         warnings.simplefilter("always")
         roots = parse_roots([item for item in getattr(arguments, "data", []) if "=" in item])
         tuning = sweep.given.get("evaluate") == "tuning"
-        frame = load_results(arguments.results, tuning, Expectations(roots))
+        frame = load_results(arguments.results, tuning, Expectations(roots), missing_ok=True)
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     planned = plan(cells, arguments.results)
