@@ -21,7 +21,7 @@ class Unusable(Exception):
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a training is: number of updates, number of examples in them, and seconds of every update."""
 
     steps: int = 0
@@ -45,7 +45,7 @@ class Checkpoint:
     fingerprints: Fingerprints
     reject: Callable[[str], None]
 
-    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: TrainingProgress) -> None:
         """Write the tensors that training changes, the optimiser, the random states and the progress."""
         state = {
             "run": self.run,
@@ -60,7 +60,7 @@ class Checkpoint:
         with atomic_write(self.path) as file:
             torch.save(state, file)
 
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> Progress | None:
+    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> TrainingProgress | None:
         """Load the file into model, optimiser and random generators.
 
         Nothing is changed before all of the file has been verified. A file that is not the checkpoint of this training
@@ -87,7 +87,7 @@ class Checkpoint:
                 current[name].copy_(tensor)
         optimiser.load_state_dict(state["optimizer"])
         dev.set_rng_state(state["rng"])
-        return Progress(state["step"], state["examples"], state["step_seconds"].tolist())
+        return TrainingProgress(state["step"], state["examples"], state["step_seconds"].tolist())
 
     def _read(self) -> dict[str, Any]:
         try:

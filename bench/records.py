@@ -45,9 +45,9 @@ COLUMNS = [
 def load_records(results: Path) -> tuple[list[Record], list[str]]:
     """Return every readable record below a results folder, and one line for each that is corrupt."""
     records, faults = [], []
-    for path in sorted((results / "runs").glob("*/record.json")):
+    for folder in sorted(path for path in (results / "runs").glob("*") if path.is_dir()):
         try:
-            record = RunDir(results, path.parent.name).read()
+            record = RunDir(results, folder.name).read()
         except CorruptFile as fault:
             faults.append(str(fault))
             continue

@@ -360,5 +360,5 @@ def check_weights(path: Path) -> None:
         end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
         if path.stat().st_size != 8 + length + end:
             raise ValueError(f"has {path.stat().st_size} bytes, its header says {8 + length + end}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise CorruptFile(f"{path}: {one_line(error)}") from error

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench import device as dev
 from bench import losses, optim
-from bench.checkpoint import Checkpoint, Progress
+from bench.checkpoint import Checkpoint, TrainingProgress
 from bench.config import Recipe
 from bench.data.batches import Batch, TokenizedSplit, schedule
 from bench.tasks import Task
@@ -61,7 +61,7 @@ class TrainingPlan:
 
 
 @dataclass
-class Trained(Progress):
+class Trained(TrainingProgress):
     """The work of a training so far, earlier attempts included; ``optimizer_bytes`` is the size of the optimiser's
     state at the end."""
 

@@ -64,7 +64,7 @@ class ClaimOwner:
     released: bool = False
 
 
-UNKNOWN_OWNER = ClaimOwner("unknown", 0, 0.0, LEASE_SECONDS)
+UNKNOWN_OWNER = ClaimOwner("unknown", 0, 0.0, LEASE_SECONDS, token="unknown")
 
 
 @dataclass(frozen=True)
