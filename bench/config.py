@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import methods
 from bench import backbones, suites, tasks
 from bench.errors import UsageError, did_you_mean, unknown
+from bench.fingerprints import canonical_backbone
 from bench.tasks import Task
 from methods.core.errors import MethodError
 
@@ -30,6 +31,7 @@ NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recip
 OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which methods have values of their own
 #: the version of how runs are trained and evaluated; raised when the same configuration comes to give another result
 PROTOCOL = 1
+MAX_THREADS = 4096
 
 
 class FrozenModel(BaseModel):
@@ -101,7 +103,7 @@ class Run(FrozenModel):
     suite: str
     tasks: tuple[str, ...] = ()
     recipe: Recipe
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1  # what torch's generators take
     data: str = MINI
     label: str | None = None
 
@@ -231,6 +233,15 @@ class Execution(FrozenModel):
     threads: int = 0
     data: dict[str, Path] = {}
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Execution":
+        # Not ValueError, of which pydantic makes an error of its own: these values come from the command line.
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            raise UsageError(f"--device {self.device}: no such device; use auto, cpu, cuda or cuda:N")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise UsageError(f"--threads {self.threads}: expected 0 (torch's own choice) to {MAX_THREADS}")
+        return self
+
 
 def is_mini(backbone: str) -> bool:
     """Return whether a backbone is a miniature one: shipped, or a folder that ``mini pretrain`` wrote."""
@@ -280,7 +291,7 @@ def resolve(
     ``mini``. ``epochs`` in the settings takes the place of a recipe's ``steps``.
 
     Args:
-        backbone: name or path of a backbone.
+        backbone: name or path of a backbone; the run has the absolute path, so that no spelling makes another id.
         method: name of a method.
         suite: name of a suite.
         seed: seed of the run.
@@ -294,6 +305,7 @@ def resolve(
         UsageError: an unknown name, key or value.
         MethodError: an option that the method does not have, or that does not fit the backbone.
     """
+    backbone = canonical_backbone(backbone)
     shape = backbones.shape(backbone)
     chosen_suite = suites.get(suite)
     if not isinstance(settings, Settings):

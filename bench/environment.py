@@ -11,13 +11,22 @@ from typing import Any
 PACKAGES = ("vlpet-bench", "torch", "transformers", "numpy", "pycocoevalcap", "submitit", "peft")
 
 
+def clean_text(text: str) -> str:
+    """Return a text of the operating system with its undecodable bytes as question marks, so that it can be written."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
 @lru_cache
 def environment() -> dict[str, Any]:
     """Return the versions of Python and packages, host, platform, Slurm job id, and the git commit.
 
     ``git_dirty`` tells whether sources differ from the commit; both are None outside of a checkout.
     """
-    versions = {"python": platform.python_version(), "platform": platform.platform(), "host": platform.node()}
+    versions = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": clean_text(platform.node()),
+    }
     for name in PACKAGES:
         try:
             versions[name] = version(name)
@@ -28,7 +37,7 @@ def environment() -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if status is None else bool(status),
         "cpus": os.cpu_count(),
-        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "job_id": clean_text(job) if (job := os.environ.get("SLURM_JOB_ID")) else None,
     }
 
 

@@ -3,11 +3,13 @@
 Drafts are ordinary new files beside the target, so the finished file has the permissions that the umask gives.
 """
 
+import errno
 import json
+import math
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +49,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """Replace a file by indented JSON atomically; ``durable`` is that of :func:`atomic_write`."""
     with atomic_write(path, durable=durable) as file:
-        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        file.write(text.encode("utf-8", errors="backslashreplace"))  # of paths that are no UTF-8
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:
@@ -60,17 +63,45 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
         file.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSON-lines file; a line torn by a crash is dropped, a missing file has no rows.
+def require_regular_file(path: Path) -> None:
+    """Raise OSError unless there is a regular file, possibly behind links; opening anything else may never return."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
 
-    Lines end at a newline only: texts inside the JSON may contain the other separators of ``str.splitlines``.
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a regular file; OSError where it is a folder, a pipe, a loop of links or not there."""
+    require_regular_file(path)
+    return path.read_bytes()
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Parse JSON of any origin; ValueError for everything that is wrong with it, nesting that is too deep included."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json_lines(path: Path, numbers: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a missing file has none.
+
+    What is not such a line is dropped, because a crash tears lines: what is no object, or has no finite number under
+    one of the keys ``numbers``. Lines end at a newline only: texts inside the JSON may contain the other separators of
+    ``str.splitlines``.
     """
-    rows = []
-    if path.exists():
-        for line in path.read_bytes().split(b"\n"):
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError):
+        for line in read_bytes(path).split(b"\n"):
             with suppress(ValueError):
-                rows.append(json.loads(line.decode("utf-8", errors="replace")))
+                row = parse_json(line.decode("utf-8", errors="replace"))
+                if isinstance(row, dict) and all(_is_number(row.get(key)) for key in numbers):
+                    rows.append(row)
     return rows
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @contextmanager
@@ -131,15 +162,13 @@ def read_text(path: Path, advice: str) -> str:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from None
 
 
-def parse_json(text: str, name: object) -> Any:
-    """Parse JSON; ``name`` is what the error calls the place of the text.
+def parse_named_json(text: str, name: object) -> Any:
+    """Parse JSON of a user's file; ``name`` is what the error calls the place of the text.
 
     Raises:
         UsageError: it is no JSON, is nested too deeply, or has an integer of thousands of digits.
     """
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise UsageError(f"{name} is not valid JSON (it is nested too deeply); fetch the file again") from None
+        return parse_json(text)
     except ValueError as error:
         raise UsageError(f"{name} is not valid JSON ({error}); fetch the file again") from None

@@ -5,13 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bench import stages
+import methods
+from bench import stages, suites
 from bench.backbones import VLModel
-from bench.config import Execution, Run, validated
+from bench.config import Execution, Run
 from bench.environment import code_version
 from bench.errors import UsageError, unknown
 from bench.events import Listener, RunEvent, silent
-from bench.files import CorruptFile, explain_write_errors
+from bench.files import explain_write_errors
+from bench.fingerprints import Expectations, Fingerprints, differences, of_record, stored, summary
 from bench.record_schema import Evaluation, Record, Score, classify, now
 from bench.run import make_record, write_failure
 from bench.run_context import RunContext
@@ -31,17 +33,23 @@ def open_run(path: Path) -> tuple[RunDir, Run]:
         CorruptFile: its configuration or its weights cannot be what was written.
     """
     folder = RunDir.at(path)
-    try:
-        content = json.loads(folder.run.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: is no run directory, it has no run.json") from None
-    except (OSError, ValueError) as error:
-        raise CorruptFile(f"{folder.run}: cannot be read ({error})") from error
-    run = validated(Run, content, str(folder.run))
+    run = folder.read_run()
+    _check_names(folder, run)
     check_weights(folder.weights)
     if folder.backbone.is_dir():
         run = run.model_copy(update={"backbone": str(folder.backbone.resolve())})
     return folder, run
+
+
+def _check_names(folder: RunDir, run: Run) -> None:
+    """Raise UsageError where the configuration names a task, suite or method that is not here, or options that the
+    method does not have."""
+    try:
+        if run.tasks != suites.get(run.suite).select(run.tasks):
+            raise UsageError(f"tasks: {', '.join(run.tasks)} are not in the order of the suite, or some of them twice")
+        methods.get(run.method, **run.overrides)
+    except (UsageError, MethodError) as error:
+        raise UsageError(f"{folder.run}: {error}") from None
 
 
 def load(path: Path, *, feat_dim: int, device: Any = "cpu") -> VLModel:
@@ -137,11 +145,27 @@ def _run_stages(context: RunContext, outputs: StageOutputs, split: str | None, n
     """Run the stages of a training that an evaluation needs, with the kept weights in the place of training."""
     outputs.machine = machine = stages.prepare_machine(context)
     outputs.data = data = stages.prepare_data(context)
+    outputs.fingerprints = _same_fingerprints(context, data)
     model = stages.build_model(context, data, machine)
     outputs.attached = attached = stages.attach_method(context, model, machine)
     attached.handle.load(context.folder.weights)
     outputs.predicted = stages.evaluate_tasks(context, model, data, machine, split=split, evaluation=number)
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine, evaluation=number)
+
+
+def _same_fingerprints(context: RunContext, data: stages.DataRoot) -> Fingerprints:
+    """Return what the evaluation is made of; UsageError where the record of the directory is of something else.
+
+    A record has one set of fingerprints, and its scores are all of them.
+    """
+    current = Expectations({data.name: data.root}).of(context.run)
+    record = context.folder.read()
+    if record is not None and (lines := differences(of_record(record), current)):
+        raise UsageError(
+            f"{context.folder.record}: is of something else than what is there now ({summary(lines)}); evaluate a copy "
+            "of the directory without record.json"
+        )
+    return stored(current)
 
 
 def _replaces(score: Score, record: Record, task: str) -> bool:

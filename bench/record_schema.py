@@ -1,5 +1,6 @@
 """The schema of ``record.json``: what a run was, how it ended, and what it scored and cost."""
 
+import math
 import time
 from typing import Any, Literal
 
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from bench.config import Run
 
 SCHEMA = 1
+#: the highest value of the metrics whose names begin so, in the unit that tables print
+HIGHEST = {"accuracy": 100.0, "BLEU": 100.0, "METEOR": 100.0, "ROUGE": 100.0, "SPICE": 100.0, "CIDEr": 1000.0}
 
 
 class ExtensibleModel(BaseModel):
@@ -44,8 +47,8 @@ class EarlierScore(ExtensibleModel):
 class Score(ExtensibleModel):
     """The outcome of one task: its metrics, or the error that the metric raised.
 
-    ``edition`` names the implementation of the metric, where it is recorded; ``history`` has the scores that this one
-    took the place of, the oldest first.
+    ``edition`` names the implementation of the metric, ``rows`` is a digest of the predictions that were scored, both
+    where they are recorded; ``history`` has the scores that this one took the place of, the oldest first.
     """
 
     status: Literal["done", "failed"]
@@ -55,6 +58,7 @@ class Score(ExtensibleModel):
     n: int = 0
     error: str | None = None
     edition: str | None = None
+    rows: str | None = None
     history: list[EarlierScore] = []
 
     @property
@@ -84,7 +88,9 @@ class Record(ExtensibleModel):
     """The content of record.json. Times are seconds, sizes bytes; what a device cannot tell is null.
 
     ``selected`` is the step and validation mean of the epoch whose weights are reported, where one was selected;
-    ``imported`` says from which released checkpoint the weights came.
+    ``imported`` says from which released checkpoint the weights came. ``fingerprints`` is of what the run was made of
+    (:mod:`bench.fingerprints`), empty in records of earlier versions; ``notes`` are what a reader of the scores should
+    know, such as a checkpoint that could not be used.
     """
 
     schema_: int = SCHEMA
@@ -95,6 +101,7 @@ class Record(ExtensibleModel):
     run: Run
     environment: dict[str, Any] = {}
     data: dict[str, Any] = {}
+    fingerprints: dict[str, dict[str, str]] = {}
     parameters: dict[str, float] = {}
     time: dict[str, float | None] = {}
     memory: dict[str, Any] = {}
@@ -104,7 +111,38 @@ class Record(ExtensibleModel):
     evaluations: list[Evaluation] = []
     segments: list[dict[str, Any]] = []
     limited: bool = False
+    notes: list[str] = []
     finished: str = ""
+
+    def fault(self) -> str:
+        """Return what no run writes into a record, with the name of the field; "" where there is nothing of the kind.
+
+        The types have been validated. This is about values: scores that a metric cannot have, and nested tables.
+        """
+        if self.schema_ > SCHEMA:
+            return f"schema: {self.schema_} is of a newer version of this package, which reads {SCHEMA}"
+        for task, score in self.scores.items():
+            if fault := _score_fault(score):
+                return f"scores.{task}.{fault}"
+        phases, analytic = self.memory.get("phases", {}), self.memory.get("analytic", {})
+        if not isinstance(phases, dict) or not all(isinstance(peaks, dict) for peaks in phases.values()):
+            return "memory.phases: expected a table of tables"
+        if not isinstance(analytic, dict):
+            return "memory.analytic: expected a table"
+        return ""
+
+
+def _score_fault(score: Score) -> str:
+    if score.status == "done" and score.metric not in score.metrics:
+        return f"metrics: has no {score.metric!r}"
+    for name, value in score.metrics.items():
+        if math.isnan(value) and name != score.metric:
+            continue  # a metric over no example, such as that of an empty category
+        highest = next((limit for prefix, limit in HIGHEST.items() if name.startswith(prefix)), math.inf)
+        if not 0 <= value <= highest * (1 + 1e-9) or math.isinf(value):
+            limit = "" if math.isinf(highest) else f" to {highest:g}"
+            return f"metrics.{name}: {value} is no value of this metric, expected 0{limit}"
+    return ""
 
 
 def classify(error: BaseException) -> str:

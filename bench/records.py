@@ -1,13 +1,15 @@
 """All records of a results folder: as a list, and as the tidy frame that reports read."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import methods
-from bench.errors import UsageError
+from bench.errors import UsageError, near_matches
 from bench.files import CorruptFile
+from bench.fingerprints import Expectations, differences, labels, of_record
 from bench.record_schema import Record
 from bench.run_dir import RunDir
 from methods.core.errors import MethodError
@@ -34,6 +36,8 @@ COLUMNS = [
         "overrides",
         "settings",
         "finished",
+        "fingerprint",
+        "stale",
     ),
 ]
 
@@ -41,15 +45,25 @@ COLUMNS = [
 def load_records(results: Path) -> tuple[list[Record], list[str]]:
     """Return every readable record below a results folder, and one line for each that is corrupt."""
     records, faults = [], []
-    for path in sorted((results / "runs").glob("*/record.json")):
+    for folder in sorted(path for path in (results / "runs").glob("*") if path.is_dir()):
         try:
-            record = RunDir(results, path.parent.name).read()
+            record = RunDir(results, folder.name).read()
         except CorruptFile as fault:
             faults.append(str(fault))
             continue
         if record is not None:
             records.append(record)
     return records, faults
+
+
+def require_results(results: Path) -> None:
+    """Raise UsageError where a results folder is not there, with near matches among the folders beside it."""
+    if results.is_dir():
+        return
+    with suppress(OSError):
+        folders = [path.name for path in results.absolute().parent.iterdir() if path.is_dir()]
+        raise UsageError(f"{results}: no such results folder{near_matches(results.name, folders)}")
+    raise UsageError(f"{results}: no such results folder")
 
 
 def family(method: str) -> str:
@@ -60,30 +74,49 @@ def family(method: str) -> str:
         return OTHER_FAMILY
 
 
-def load_results(path: str | Path = "results", tuning: bool = False) -> "pd.DataFrame":
+def load_results(
+    path: str | Path = "results",
+    tuning: bool = False,
+    expected: Expectations | None = None,
+    *,
+    missing_ok: bool = False,
+) -> "pd.DataFrame":
     """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
 
-    Runs that tune are left out; with ``tuning`` they are all that is left.
+    Runs that tune are left out; with ``tuning`` they are all that is left. Rows with another ``fingerprint`` are of
+    runs on other data, weights or methods and have no common mean; with ``expected``, ``stale`` says whether these have
+    changed since.
 
     A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A
     corrupt record, and one of a suite that is not registered here, are left out with a warning.
+
+    Raises:
+        UsageError: there is no such folder, unless ``missing_ok``: before the first run that is no mistake.
     """
     import warnings
 
     import pandas as pd
 
+    if not missing_ok:
+        require_results(Path(path))
     records, faults = load_records(Path(path))
+    names = labels(records)
     rows: list[dict[str, Any]] = []
     for record in records:
         if (record.run.recipe.evaluate == "tuning") != tuning:
             continue
         try:
-            rows += _rows(record)
+            rows += [row | _made_of(record, names, expected) for row in _rows(record)]
         except UsageError as fault:
             faults.append(f"{record.id}: {fault}")
     for fault_line in faults:
         warnings.warn(f"record left out: {fault_line}", stacklevel=2)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _made_of(record: Record, names: Mapping[str, str], expected: Expectations | None) -> dict[str, Any]:
+    current = expected.of(record.run) if expected else {}
+    return {"fingerprint": names[record.id], "stale": bool(differences(of_record(record), current))}
 
 
 def _rows(record: Record) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from bench import stages, train
 from bench.config import Execution, Run
 from bench.data.check import counts
 from bench.device import MEMORY_DEFINITION
+from bench.errors import UsageError
 from bench.events import Listener, OwnershipLost, RunEvent, RunHold, silent
 from bench.files import explain_write_errors, read_json_lines
 from bench.record_schema import Failure, Record, classify, now
@@ -37,7 +39,8 @@ def run_one(
     Raises:
         KeyboardInterrupt: the run was interrupted; its checkpoint is kept and no record is written.
         OwnershipLost: another process has taken the run over; nothing more was written.
-        UsageError: the results folder cannot be written.
+        UsageError: the results folder cannot be written, or the input is bad (a data file, a device that is not
+            there); no record is written.
     """
     hold = hold or RunHold()
     context = RunContext(run, execution, RunDir(results, run.id, hold.check), listener, hold)
@@ -54,6 +57,11 @@ def run_one(
         context.segment.end(context.step, str(stop) or "interrupted")
         listener(RunEvent("end", run.id, "interrupted"))
         raise
+    except UsageError as error:  # bad input: whoever mends it wants the run executed, not a failure that stays
+        with suppress(UsageError):
+            context.segment.end(context.step, "bad input")
+        listener(RunEvent("end", run.id, f"not run: {error}"))
+        raise
     except Exception as error:
         context.segment.end(context.step, classify(error))
         record = make_record(
@@ -68,6 +76,7 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
     """Run all stages in order; each output is stored as soon as it is there, for the record of a later failure."""
     outputs.machine = machine = stages.prepare_machine(context)
     outputs.data = data = stages.prepare_data(context)
+    outputs.fingerprints = stages.take_fingerprints(context, data)
     outputs.training_sets = stages.read_training_sets(context, data)
 
     model = stages.build_model(context, data, machine)
@@ -76,7 +85,9 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
     context.enter("train")  # from here on a signal stops at the next update instead of at once
     plan = train.TrainingPlan.of(context.run.task_list, outputs.training_sets, context.run.recipe)
     activation_bytes = stages.measure_first_step(context, attached, plan, machine)
-    outputs.training = stages.train_model(context, attached, plan, data, machine, activation_bytes)
+    outputs.training = stages.train_model(
+        context, attached, plan, data, outputs.fingerprints, machine, activation_bytes
+    )
     context.hold.check()  # handle.save writes without asking
     attached.handle.save(context.folder.weights)
     context.segment.end(context.step, "done")
@@ -110,6 +121,7 @@ def make_record(context: RunContext, outputs: StageOutputs, **outcome: Any) -> R
         **outcome,
         environment=outputs.machine.environment if outputs.machine else {},
         data=_data_facts(outputs),
+        fingerprints=outputs.fingerprints,
         parameters=outputs.attached.parameters if outputs.attached else {},
         time=_seconds(context, outputs),
         memory=_memory(outputs),
@@ -117,6 +129,7 @@ def make_record(context: RunContext, outputs: StageOutputs, **outcome: Any) -> R
         scores=outputs.scored.scores if outputs.scored else {},
         segments=read_json_lines(context.folder.segments),
         limited=context.run.recipe.limit is not None,
+        notes=context.notes,
         finished=now(),
     )
 

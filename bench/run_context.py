@@ -25,6 +25,7 @@ class RunContext:
         phase, step: where it is, for the record of a failure.
         begun: seconds of ``time.monotonic`` at the start.
         segment: the piece of training that this process does.
+        notes: what the record says about the course of the run.
     """
 
     def __init__(
@@ -44,11 +45,17 @@ class RunContext:
         self.step = 0
         self.begun = time.monotonic()
         self.segment = Segment(folder)
+        self.notes: list[str] = []
         self._signal: str | None = None
 
     def enter(self, phase: str) -> None:
         self.phase = phase
         self.listener(RunEvent("phase", self.run.id, phase))
+
+    def note(self, text: str) -> None:
+        """Report something that a reader of the scores should know, and keep it for the record."""
+        self.notes.append(text)
+        self.listener(RunEvent("note", self.run.id, f"{self.run.id}: {text}"))
 
     def stop_reason(self) -> str | None:
         """Return why the run is to stop: a signal, or what its hold says; None where it is to go on."""
@@ -93,7 +100,7 @@ class Segment:
     def resume(self, step: int) -> None:
         """Begin at a checkpoint. Where its process was killed before it could write its segment, write it now."""
         self._start_step = step
-        earlier = read_json_lines(self._folder.segments)
+        earlier = read_json_lines(self._folder.segments, ("end_step",))
         last_step = earlier[-1]["end_step"] if earlier else 0
         if last_step < step:
             lost = {"start_step": last_step, "end_step": step, "host": None, "job_id": None, "start": None, "end": None}

@@ -3,13 +3,12 @@
 What is read here was written by the run; no metric is computed and no model is built.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench import tasks
-from bench.config import Run, resolve, validated
+from bench.config import Run, resolve
 from bench.data import held_out
 from bench.errors import UsageError, near_matches, unknown
 from bench.example_scores import read_example_scores
@@ -24,21 +23,12 @@ from methods.core.errors import MethodError
 EXTREMES = 3  # best and worst examples that are listed
 
 
-def read_run(folder: RunDir) -> Run:
-    """Return the configuration in a run directory; UsageError where there is none or it does not fit."""
-    try:
-        content = json.loads(folder.run.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder.run}: cannot be read ({error})") from None
-    return validated(Run, content, str(folder.run))
-
-
 def describe_run(folder: RunDir, results: Path) -> dict[str, Any]:
     """Return identity, state, configuration, failure, scores, costs, environment and files of a run.
 
     A record that cannot be read is part of the state ("corrupt"), not an error.
     """
-    run = read_run(folder)
+    run = folder.read_run()
     current = state(results, run)
     try:
         record = folder.read()
@@ -70,6 +60,8 @@ def describe_run(folder: RunDir, results: Path) -> dict[str, Any]:
         "data_root": record.data if record else {},
         "imported": record.imported if record else None,
         "environment": record.environment if record else {},
+        "fingerprints": record.fingerprints if record else {},
+        "notes": record.notes if record else [],
         "segments": record.segments if record else [],
         "attempts": [attempt.model_dump(mode="json") for attempt in attempts.read(folder)],
         "folder": str(folder.path),
@@ -125,7 +117,7 @@ def describe_task(folder: RunDir, name: str) -> dict[str, Any]:
     Raises:
         UsageError: the run has no such task, or nothing of it was written.
     """
-    task, record = _task(read_run(folder), name), _record(folder)
+    task, record = _task(folder.read_run(), name), _record(folder)
     rows = _predictions(folder, task)
     score = record.scores.get(name)
     examples = read_example_scores(folder, record, name) if score else None
@@ -159,7 +151,7 @@ def describe_example(
     Raises:
         UsageError: the run has no such task or example.
     """
-    run, record = read_run(folder), _record(folder)
+    run, record = folder.read_run(), _record(folder)
     task = _task(run, name)
     rows = {str(row["id"]): row for row in _predictions(folder, task)}
     if example_id not in rows:
@@ -188,13 +180,13 @@ def describe_example(
 
 def _source(run: Run, record: Record, task: Task, example_id: str, root: Path) -> tuple[Example | None, str]:
     """Read an example from a data root; the second value says what is wrong with the root, "" for nothing."""
-    from bench.data.check import fingerprint
+    from bench.fingerprints import annotation_digests, overall
 
     mend = f"give the folder with --data {run.data}=PATH"
     if not root.is_dir():
         return None, f"the data root {root} is not there; {mend}"
     note = ""
-    if fingerprint(root, run.suite) != record.data.get("fingerprint"):
+    if overall(annotation_digests(root, run.suite)) != record.data.get("fingerprint"):
         note = f"the annotations in {root} are not those that the run was evaluated on; {mend}"
     try:
         tuning = run.recipe.evaluate == "tuning"

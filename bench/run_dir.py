@@ -1,6 +1,7 @@
 """The directory of one run, written so that a run is done or not done and never half.
 
-Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``record.json`` (the outcome; its
+Layout of ``results/runs/<run id>/``: ``run.json`` (the complete configuration), ``fingerprints.json`` (what is behind
+its names), ``record.json`` (the outcome; its
 presence is the end of the run), ``curve.jsonl`` and ``validation.jsonl`` (losses and validation scores on the way),
 ``predictions/<task>.jsonl.gz``, ``scores/<task>.json.gz`` (the score of every example), ``weights.safetensors``
 (trained tensors only), ``best.safetensors`` and ``best.json`` (the best epoch so far), ``segments.jsonl``,
@@ -12,14 +13,28 @@ the predictions and scores of a later evaluation. A run made of a released check
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.config import Run
-from bench.files import CorruptFile, append_json_line, explain_write_errors, one_line, write_bytes, write_json
+from bench.config import Run, validated
+from bench.errors import UsageError
+from bench.files import (
+    CorruptFile,
+    append_json_line,
+    explain_write_errors,
+    one_line,
+    parse_json,
+    read_bytes,
+    read_json_lines,
+    require_regular_file,
+    write_bytes,
+    write_json,
+)
+from bench.fingerprints import Fingerprints
 from bench.record_schema import SCHEMA, Record
 
 
@@ -57,6 +72,11 @@ class RunDir:
     @property
     def run(self) -> Path:
         return self.path / "run.json"
+
+    @property
+    def fingerprints(self) -> Path:
+        """What the run is made of (:mod:`bench.fingerprints`), written when it begins; a checkpoint belongs to it."""
+        return self.path / "fingerprints.json"
 
     @property
     def record(self) -> Path:
@@ -156,14 +176,26 @@ class RunDir:
                 draft.unlink(missing_ok=True)
             write_json(self.run, run.model_dump(mode="json", by_alias=True))
 
-    def put_aside(self, keep: tuple[Path, ...]) -> None:
-        """Move the files of earlier attempts into ``attempt-N``, so that nothing is overwritten."""
+    def put_aside(self, keep: tuple[Path, ...]) -> Path:
+        """Move the files of earlier attempts into ``attempt-N``, so that nothing is overwritten; return that folder."""
         numbers = [int(path.name.removeprefix("attempt-")) for path in self.path.glob("attempt-[0-9]*")]
         aside = self.path / f"attempt-{max(numbers, default=0) + 1}"
         aside.mkdir()
         for item in list(self.path.iterdir()):
             if item not in keep and not item.name.startswith("attempt-"):
                 item.rename(aside / item.name)
+        return aside
+
+    def put_training_aside(self, reason: str) -> str:
+        """Move what an interrupted training has left into ``attempt-N`` with a note, so that it begins anew; return the
+        note."""
+        self.check()
+        keep = (self.claim, self.attempts, self.run, self.fingerprints, self.progress, self.cancelled, self.log)
+        with explain_write_errors(self.path):
+            aside = self.put_aside(keep)
+            note = f"checkpoint.pt {reason}; it is in {aside.name}, and the training began anew"
+            write_bytes(aside / "note.txt", f"{note}\n".encode("utf-8", errors="backslashreplace"))
+        return note
 
     def finish(self, record: Record) -> None:
         """Write record.json: from here on the run is done, or has failed."""
@@ -183,7 +215,7 @@ class RunDir:
                 unreadable.
         """
         try:
-            content = json.loads(self.record.read_text(encoding="utf-8"))
+            content = parse_json(read_bytes(self.record))
             content["schema_"] = content.pop("schema", SCHEMA)
             record = Record.model_validate(content)
         except FileNotFoundError:
@@ -191,10 +223,60 @@ class RunDir:
         except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
             raise CorruptFile(f"{self.record}: {one_line(error)}") from error
         if record.id != self.id:
-            raise CorruptFile(f"{self.record}: is the record of {record.id}")
+            raise CorruptFile(f"{self.record}: id: is the record of {record.id}")
+        if fault := record.fault() or self._other_run(record):
+            raise CorruptFile(f"{self.record}: {fault}")
         if record.status == "done":
             check_weights(self.weights)
         return record
+
+    def read_run(self) -> Run:
+        """Return the configuration of the run.
+
+        Raises:
+            UsageError: there is none, or it does not fit.
+            CorruptFile: it cannot be read.
+        """
+        try:
+            content = parse_json(read_bytes(self.run))
+        except FileNotFoundError:
+            raise UsageError(f"{self.path}: is no run directory, it has no run.json") from None
+        except (OSError, ValueError) as error:
+            raise CorruptFile(f"{self.run}: cannot be read ({one_line(error)})") from error
+        return validated(Run, content, str(self.run))
+
+    def _other_run(self, record: Record) -> str:
+        """Say in which fields the run of a record is another than that of run.json; "" where it is the same.
+
+        The id is not computed again: that of a record of an earlier version may have become another. The backbone of
+        an imported run is a folder in its directory, whose path changes when the directory is moved.
+        """
+        try:
+            run = self.read_run()
+        except UsageError:
+            return ""  # the record has the whole configuration as well
+        before, after = (item.model_dump(exclude={"label"}) for item in (run, record.run))
+        if self.backbone.is_dir():
+            before["backbone"] = after["backbone"]
+        names = [name for name in before if before[name] != after[name]]
+        return f"run: is another one than that of run.json beside it ({', '.join(names)} differ)" if names else ""
+
+    def write_fingerprints(self, content: Fingerprints) -> None:
+        self.check()
+        with explain_write_errors(self.fingerprints):
+            write_json(self.fingerprints, content)
+
+    def read_fingerprints(self) -> Fingerprints:
+        """Return what :meth:`write_fingerprints` wrote; nothing where it is not there or cannot be read."""
+        try:
+            content = parse_json(read_bytes(self.fingerprints))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) and all(isinstance(v, dict) for v in content.values()) else {}
+
+    def read_curve(self) -> list[dict[str, Any]]:
+        """Return the points of the training curve; lines that are none are left out."""
+        return read_json_lines(self.curve, ("step", "loss"))
 
     def write_predictions(self, task: str, rows: Sequence[dict[str, Any]], evaluation: int | None = None) -> None:
         """Write ``{"id", "prediction", "reference"}`` of every example of a task."""
@@ -205,10 +287,16 @@ class RunDir:
         """Return what :meth:`write_predictions` wrote; CorruptFile where it cannot be read."""
         path = self.predictions(task, evaluation)
         try:
-            lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")  # a text may hold other separators
-            return [json.loads(line) for line in lines if line]
-        except (OSError, EOFError, ValueError) as error:
+            lines = gzip.decompress(read_bytes(path)).decode("utf-8").split("\n")  # a text may hold other separators
+            rows = [parse_json(line) for line in lines if line]
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise CorruptFile(f"{path}: {one_line(error)}") from error
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict) or not {"id", "prediction", "reference"} <= row.keys():
+                raise CorruptFile(f"{path}: line {number} is no object with id, prediction and reference")
+            if not isinstance(row["id"], str) or not isinstance(row["prediction"], str):
+                raise CorruptFile(f"{path}: line {number}: id and prediction are no texts")
+        return rows
 
     def write_scores(self, task: str, scores: ExampleScores, evaluation: int | None = None) -> None:
         """Write the score of every example of a task."""
@@ -222,10 +310,10 @@ class RunDir:
         """
         path = self.scores(task, evaluation)
         try:
-            scores = ExampleScores.model_validate_json(gzip.decompress(path.read_bytes()))
+            scores = ExampleScores.model_validate_json(gzip.decompress(read_bytes(path)))
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise CorruptFile(f"{path}: {one_line(error)}") from error
         if len(scores.ids) != len(scores.scores):
             raise CorruptFile(f"{path}: has {len(scores.ids)} ids and {len(scores.scores)} scores")
@@ -251,7 +339,7 @@ class RunDir:
         self.check()
         with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, gzip.compress(text.encode("utf-8"), mtime=0))
+            write_bytes(path, gzip.compress(text.encode("utf-8", errors="backslashreplace"), mtime=0))
 
     def append(self, path: Path, row: dict[str, Any]) -> None:
         """Append one JSON line to one of the run's ``.jsonl`` files."""
@@ -263,11 +351,14 @@ class RunDir:
 def check_weights(path: Path) -> None:
     """Raise CorruptFile where a safetensors file is torn, judging by its header and its size."""
     try:
+        require_regular_file(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            if length > path.stat().st_size:
+                raise ValueError(f"has {path.stat().st_size} bytes, its header alone says {length}")
+            header = parse_json(file.read(length))
         end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
         if path.stat().st_size != 8 + length + end:
             raise ValueError(f"has {path.stat().st_size} bytes, its header says {8 + length + end}")
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise CorruptFile(f"{path}: {one_line(error)}") from error

@@ -3,6 +3,8 @@
 No model is needed for any of this, so ``bench score`` can be used without torch.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> Scored
         "metric": task.metric,
         "n": len(rows),
         "edition": task.metric_edition,
+        "rows": rows_digest(rows),
     }
     try:
         scores = task.score(examples, [row["prediction"] for row in rows])
@@ -52,6 +55,33 @@ def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> Scored
     )
 
 
+def rows_digest(rows: Sequence[dict[str, Any]]) -> str:
+    """Return 12 hexadecimal digits over the ids, predictions and references of rows."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(json.dumps([row["id"], row["prediction"], row["reference"]]).encode())
+    return total.hexdigest()[:12]
+
+
+def changed_rows(before: Score, examples: ExampleScores | None, rows: Sequence[dict[str, Any]]) -> str:
+    """Say why rows of a predictions file are not those that a score was computed from; "" where nothing tells so.
+
+    Args:
+        before: the score in the record.
+        examples: the scores of its examples, if they were written.
+        rows: what the predictions file has now.
+    """
+    if before.status != "done":
+        return ""
+    if len(rows) != before.n:
+        return f"there are predictions for {len(rows)} examples, it was computed from {before.n}"
+    if before.rows not in (None, rows_digest(rows)):
+        return "the predictions are not those that it was computed from"
+    if examples is not None and examples.ids != [row["id"] for row in rows]:
+        return "the predictions are of other examples than those that it was computed from"
+    return ""
+
+
 def replace_score(before: Score, after: Score, when: str, version: dict[str, Any], reason: str) -> Score:
     """Return the score ``after`` with ``before`` at the end of its history.
 
@@ -64,7 +94,7 @@ def replace_score(before: Score, after: Score, when: str, version: dict[str, Any
         version: the code that computed ``after`` (:func:`bench.environment.code_version`).
         reason: what was done again.
     """
-    same = before.model_copy(update={"edition": after.edition, "history": []})
+    same = before.model_copy(update={"edition": after.edition, "rows": after.rows, "history": []})
     if before.edition in (None, after.edition) and same == after:
         return after.model_copy(update={"history": before.history})
     content = before.model_dump(exclude={"history"})

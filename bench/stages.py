@@ -16,16 +16,18 @@ import torch
 import methods
 from bench import backbones, evaluate, suites, train
 from bench import device as dev
+from bench.checkpoint import Checkpoint
 from bench.config import Run, is_mini
 from bench.data import held_out
 from bench.data.batches import TokenizedSplit
-from bench.data.check import check_for_runs, fingerprint
+from bench.data.check import check_for_runs
 from bench.data.features import FeatureStore
 from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
 from bench.events import RunEvent
 from bench.files import read_json_lines, write_bytes
+from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
 from bench.record_schema import Score
 from bench.run_context import RunContext
 from bench.scoring import score_rows
@@ -107,6 +109,7 @@ class StageOutputs:
 
     machine: Machine | None = None
     data: DataRoot | None = None
+    fingerprints: Fingerprints = field(default_factory=dict)
     training_sets: dict[str, TokenizedSplit] = field(default_factory=dict)
     attached: AttachedModel | None = None
     training: TrainingResult | None = None
@@ -130,7 +133,18 @@ def prepare_data(context: RunContext) -> DataRoot:
     run = context.run
     check_for_runs([run], context.execution)
     root = locate(run.data, run.suite, context.execution.data)
-    return DataRoot(run.data, root, fingerprint(root, run.suite), is_synthetic(root))
+    return DataRoot(run.data, root, overall(annotation_digests(root, run.suite)), is_synthetic(root))
+
+
+def take_fingerprints(context: RunContext, data: DataRoot) -> Fingerprints:
+    """Write what the run is made of to its directory; an interrupted training on something else is put aside."""
+    folder = context.folder
+    current = of_run(context.run, data.root)
+    lines = differences(folder.read_fingerprints(), current)
+    if lines and folder.checkpoint.exists():
+        context.note(folder.put_training_aside(f"was made of something else ({summary(lines)})"))
+    folder.write_fingerprints(current)
+    return current
 
 
 def read_training_sets(context: RunContext, data: DataRoot) -> dict[str, TokenizedSplit]:
@@ -184,6 +198,7 @@ def train_model(
     attached: AttachedModel,
     plan: train.TrainingPlan,
     data: DataRoot,
+    fingerprints: Fingerprints,
     machine: Machine,
     activation_bytes: int,
 ) -> TrainingResult:
@@ -201,7 +216,7 @@ def train_model(
         if recipe.validate_ == "epoch" and (step % updates_per_epoch == 0 or step == plan.steps):
             mean = validate(context, model, data, machine, step)
             model.train()
-            best = read_json_lines(folder.best_epochs)
+            best = read_json_lines(folder.best_epochs, ("step", "mean"))
             if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
                 context.hold.check()  # handle.save writes without asking
                 attached.handle.save(folder.best_weights)
@@ -216,7 +231,12 @@ def train_model(
             device=machine.device,
             penalties=attached.handle.penalties,
             update_listeners=attached.handle.update_listeners,
-            checkpoint=folder.checkpoint,
+            checkpoint=Checkpoint(
+                folder.checkpoint,
+                run.id,
+                fingerprints,
+                reject=lambda reason: context.note(folder.put_training_aside(reason)),
+            ),
             on_step=on_step,
             on_resume=lambda step: _resume(context, step),
             should_stop=context.stop_reason,
@@ -225,7 +245,7 @@ def train_model(
     selected = None
     if folder.best_weights.exists():
         attached.handle.load(folder.best_weights)
-        selected = read_json_lines(folder.best_epochs)[-1]
+        selected = read_json_lines(folder.best_epochs, ("step", "mean"))[-1]
     return TrainingResult(trained, dev.analytic(model, trained.optimizer_bytes, activation_bytes), selected)
 
 
@@ -233,7 +253,7 @@ def _resume(context: RunContext, step: int) -> None:
     """Continue at a checkpoint: drop the points that an earlier attempt wrote after it, they will be made again."""
     context.step = step
     for path in (context.folder.curve, context.folder.validation):
-        rows = read_json_lines(path)
+        rows = read_json_lines(path, ("step",))
         if before := [row for row in rows if row["step"] <= step]:
             write_bytes(path, "".join(json.dumps(row) + "\n" for row in before).encode())
         elif rows:

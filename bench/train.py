@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from bench import device as dev
 from bench import losses, optim
+from bench.checkpoint import Checkpoint, TrainingProgress
 from bench.config import Recipe
 from bench.data.batches import Batch, TokenizedSplit, schedule
-from bench.files import atomic_write
 from bench.tasks import Task
 from methods.core.contracts import Penalty, UpdateListener
 
@@ -62,20 +61,11 @@ class TrainingPlan:
 
 
 @dataclass
-class Trained:
-    """The work of a training so far, earlier attempts included.
+class Trained(TrainingProgress):
+    """The work of a training so far, earlier attempts included; ``optimizer_bytes`` is the size of the optimiser's
+    state at the end."""
 
-    Attributes:
-        steps: number of updates.
-        examples: number of training examples in them.
-        optimizer_bytes: size of the optimiser's state at the end.
-        step_seconds: seconds of every update.
-    """
-
-    steps: int = 0
-    examples: int = 0
     optimizer_bytes: int = 0
-    step_seconds: list[float] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -95,13 +85,13 @@ def train(
     device: torch.device,
     penalties: Sequence[Penalty] = (),
     update_listeners: Sequence[UpdateListener] = (),
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     on_step: Hook = lambda step, point: None,
     on_resume: Callable[[int], None] = lambda step: None,
     should_stop: Callable[[], str | None] = lambda: None,
     before_save: Callable[[], None] = lambda: None,
 ) -> Trained:
-    """Train the parameters that require a gradient; continue from ``checkpoint`` where that file exists.
+    """Train the parameters that require a gradient; continue from ``checkpoint`` where it has a usable file.
 
     The order within an update is that of the official code: learning rate, forward, backward, clipping, step.
 
@@ -113,7 +103,7 @@ def train(
         device: where the batches go.
         penalties: modules of the method whose penalty is added to the loss (``handle.penalties``).
         update_listeners: modules of the method that are called after each update (``handle.update_listeners``).
-        checkpoint: file for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
+        checkpoint: for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
             interruption.
         on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr", "examples"}``; it may
             evaluate the model.
@@ -129,8 +119,8 @@ def train(
     optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
-    if checkpoint is not None and checkpoint.exists():
-        _restore(checkpoint, model, optimiser, done, device)
+    if checkpoint is not None and (earlier := checkpoint.restore(model, optimiser, plan.steps)):
+        done = Trained(earlier.steps, earlier.examples, earlier.step_seconds)
     on_resume(done.steps)
     model.train()
     batches = plan.batches(done.steps, recipe, seed)
@@ -160,15 +150,15 @@ def train(
             on_step(done.steps, {"task": batch.task, "loss": value, "lr": lr, "examples": len(batch.ids)})
             if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0:
                 before_save()
-                _save(checkpoint, model, optimiser, done)
+                checkpoint.save(model, optimiser, done)
     except KeyboardInterrupt:
         if checkpoint is not None and done.steps:
             before_save()
-            _save(checkpoint, model, optimiser, done)
+            checkpoint.save(model, optimiser, done)
         raise
     if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every:
         before_save()  # an interruption of the evaluation does not cost the training
-        _save(checkpoint, model, optimiser, done)
+        checkpoint.save(model, optimiser, done)
     done.optimizer_bytes = dev.size(v for s in optimiser.state.values() for v in s.values() if isinstance(v, Tensor))
     return done
 
@@ -183,37 +173,3 @@ def batch_loss(
         logits = model(batch.input_ids, features, task=batch.task, labels=batch.labels).logits
     loss = losses.reduce(kind, losses.token_losses(logits, batch.labels), batch.labels, batch.weights)
     return sum((p for m in penalties if (p := m.penalty()) is not None), loss)
-
-
-def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: Trained) -> None:
-    """Write a checkpoint atomically: the tensors that training changes, optimiser, random states and measurements."""
-    state = {
-        "step": done.steps,
-        "examples": done.examples,
-        "step_seconds": torch.tensor(done.step_seconds, dtype=torch.float64),
-        "tensors": {name: tensor.detach().cpu() for name, tensor in _changing(model).items()},
-        "optimizer": optimiser.state_dict(),
-        "rng": dev.rng_state(),
-    }
-    with atomic_write(path) as file:
-        torch.save(state, file)
-
-
-def _changing(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors that training changes: trained parameters, and buffers in which a method keeps count."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return trained | {name: buffer for name, buffer in model.named_buffers() if name.startswith("pet.")}
-
-
-def _restore(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, done: Trained, device: torch.device
-) -> None:
-    """Load a checkpoint of this run into model, optimiser, random generators and ``done``."""
-    state = torch.load(path, map_location=device, weights_only=True)
-    current = _changing(model)
-    with torch.no_grad():
-        for name, tensor in state["tensors"].items():
-            current[name].copy_(tensor)
-    optimiser.load_state_dict(state["optimizer"])
-    dev.set_rng_state(state["rng"])
-    done.steps, done.examples, done.step_seconds = state["step"], state["examples"], state["step_seconds"].tolist()

@@ -197,3 +197,70 @@ def test_a_metric_that_fails_replaces_no_score(
     assert record.scores["tvqa"] == before.scores["tvqa"]
     assert record.evaluations[0].scores["tvqa"].error == "RuntimeError: no metric"
     assert folder.predictions("tvqa").exists() and folder.predictions("tvqa", 1).exists()
+
+
+def test_weights_that_are_no_numbers_are_refused(
+    folder: RunDir, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder.record.unlink()
+    whole = load_file(folder.weights)
+    first = sorted(whole)[0]
+    for tensor, fault in [
+        (torch.full_like(whole[first], float("nan")), f"1 not finite: {first}"),
+        (torch.full_like(whole[first], float("inf")), f"1 not finite: {first}"),
+        (whole[first].to(torch.int64), f"1 no floating-point numbers: {first}"),
+    ]:
+        save_file({**whole, first: tensor}, folder.weights)
+        assert evaluate(folder, tiny_root) == 2
+        assert fault in capsys.readouterr().err
+        assert not folder.record.exists()
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_prefixes_of_wrapped_and_compiled_models_are_taken_off_and_said(prefix: str, folder: RunDir) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from bench.kept_weights import load
+
+    whole = load_file(folder.weights)
+    save_file({f"{prefix}{name}": tensor for name, tensor in whole.items()}, folder.weights)
+    with pytest.warns(UserWarning, match=f"begin with '{prefix}'"):
+        state = load(folder.path, feat_dim=32).state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"tasks": ["x"]}, "unknown task of suite video-text 'x'"),
+        ({"tasks": ["gqa"]}, "unknown task of suite video-text 'gqa'"),
+        ({"method": "nosuch"}, "unknown method 'nosuch'"),
+        ({"overrides": {"nosuch": 1}}, "no option 'nosuch'"),
+        ({"suite": "nosuch"}, "unknown suite 'nosuch'"),
+    ],
+)
+def test_a_configuration_that_names_what_is_not_there(
+    change: dict[str, Any], fault: str, folder: RunDir, tiny_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.record.unlink()
+    folder.run.write_text(json.dumps(json.loads(folder.run.read_text()) | change))
+    assert evaluate(folder, tiny_root) == 2
+    message = capsys.readouterr().err
+    assert "run.json: " in message and fault in message
+    assert not folder.record.exists()
+
+
+def test_an_evaluation_on_other_data_than_the_records_is_refused(
+    folder: RunDir, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    other = Path(shutil.copytree(tiny_root, tmp_path / "other"))
+    path = next(other.rglob("tvqa*.json*"), None) or next(other.rglob("*.jsonl"))
+    path.write_text(path.read_text() + "\n")
+    content = folder.record.read_bytes()
+    assert evaluate(folder, other, "--again") == 2
+    assert f"data {path.relative_to(other)}: " in capsys.readouterr().err
+    assert folder.record.read_bytes() == content

@@ -266,3 +266,25 @@ def test_a_limited_run_is_marked(execution: Execution, tmp_path: Path) -> None:
     assert record.limited
     assert record.data["counts"] == {"tvqa": 3, "how2qa": 3, "tvc": 3, "yc2c": 3}
     assert bool(records.load_results(tmp_path)["limited"].all())
+
+
+def test_the_checkpoint_of_another_seed_is_put_aside(execution: Execution, tmp_path: Path) -> None:
+    def stop(event: RunEvent) -> None:
+        if event.kind == "step" and event.step == 5:
+            raise KeyboardInterrupt("stop")
+
+    first, second = make(), make().model_copy(update={"seed": 2})
+    for run in (first, second):
+        with pytest.raises(KeyboardInterrupt):
+            run_one(run, execution, tmp_path / "stopped", stop)
+    folders = [RunDir(tmp_path / "stopped", run.id) for run in (first, second)]
+    folders[0].checkpoint.write_bytes(folders[1].checkpoint.read_bytes())
+    events: list[RunEvent] = []
+    record = run_one(first, execution, tmp_path / "stopped", events.append)
+    whole = run_one(first, execution, tmp_path / "whole")
+    tensors, expected = (load_file(RunDir(tmp_path / name, first.id).weights) for name in ("stopped", "whole"))
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    assert record.segments[-1]["start_step"] == 0 and whole.notes == []
+    assert record.notes == [f"checkpoint.pt is of the run {second.id}; it is in attempt-1, and the training began anew"]
+    assert any(record.notes[0] in event.message for event in events if event.kind == "note")
+    assert (folders[0].path / "attempt-1" / "note.txt").read_text() == record.notes[0] + "\n"

@@ -49,7 +49,8 @@ def test_an_older_run_gets_scores_of_examples_and_editions(folder: RunDir, capsy
     code, rows, _ = score(folder, capsys=capsys)
     assert (code, [row["status"] for row in rows]) == (0, ["done"] * 4)
     for name, current in read(folder).scores.items():
-        assert current == before.scores[name].model_copy(update={"edition": tasks.get(name).metric_edition})
+        added = {"edition": tasks.get(name).metric_edition, "rows": current.rows}
+        assert current.rows and current == before.scores[name].model_copy(update=added)
         examples = folder.read_scores(name)
         assert examples is not None and len(examples.ids) == len(examples.scores) == 20
         assert sum(examples.scores) / 20 == pytest.approx(current.value, abs=0.01)
@@ -80,7 +81,7 @@ def test_a_failure_or_another_number_of_examples_replaces_no_score(
     assert code == 1
     states = {row["task"]: row["status"] for row in rows}
     assert states == {"vqa": "done", "gqa": "refused", "nlvr": "corrupt", "caption": "failed"}
-    assert "gqa keeps its score: there are predictions for 19 examples, it was computed from 20" in messages
+    assert "gqa.jsonl.gz: there are predictions for 19 examples, it was computed from 20" in messages
     assert "caption keeps its score: ZeroDivisionError" in messages
     current = read(folder).scores
     assert {name: current[name] for name in ("gqa", "nlvr", "caption")} == {

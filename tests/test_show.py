@@ -10,7 +10,7 @@ import pytest
 
 from bench.cli import main
 from bench.config import Run, resolve
-from bench.data.check import fingerprint
+from bench.fingerprints import annotation_digests, overall
 from bench.record_schema import Record
 from bench.run_dir import RunDir
 
@@ -103,7 +103,7 @@ def evaluated(results: Path, root: Path) -> tuple[Run, dict[str, Any]]:
     score, examples = score_rows(task, rows, task.report_split)
     assert examples is not None
     folder.write_scores("gqa", examples)
-    data = {"root": str(root), "fingerprint": fingerprint(root, run.suite)}
+    data = {"root": str(root), "fingerprint": overall(annotation_digests(root, run.suite))}
     scores: dict[str, Score] = {"gqa": score}
     folder.finish(Record(id=run.id, run=run, status="done", scores=scores, data=data))
     return run, {"id": example.id, "source": task.source(example, True), "reference": example.reference}

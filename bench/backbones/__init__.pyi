@@ -1,4 +1,4 @@
-from .builder import build, family_of, names, require_checkpoint, shape, tokenizer, version
+from .builder import build, family_of, folders, names, require_checkpoint, shape, tokenizer, version
 from .decode import decide, generation_arguments
 from .model import VLModel, VLOutput
 from .tokenization import Tokenizer
@@ -10,6 +10,7 @@ __all__ = [
     "build",
     "decide",
     "family_of",
+    "folders",
     "generation_arguments",
     "names",
     "require_checkpoint",

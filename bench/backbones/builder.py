@@ -91,6 +91,29 @@ def version(name: str) -> int:
     return VERSIONS.get(shape(name).family, 1) if VERSIONS else 1
 
 
+def folders(name: str) -> tuple[Path | None, Path | None]:
+    """Return the folders on this machine from which the weights and the tokeniser of a backbone are read.
+
+    None stands for weights that are drawn at random, and for files of the hub that are not in its local cache.
+    """
+    if name in CHECKPOINTS or Path(name).is_dir():
+        folder = Path(CHECKPOINTS.get(name, name))
+        return folder, folder
+    if name in _presets():
+        return None, _cached_snapshot(f"{_presets()[name][0].hub_owner}{name}")
+    return _cached_snapshot(name), _cached_snapshot(name)
+
+
+def _cached_snapshot(hub_name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        file = try_to_load_from_cache(hub_name, "config.json")
+    except ValueError:  # no possible name of the hub
+        return None
+    return Path(file).parent if isinstance(file, str) else None
+
+
 def tokenizer(name: str) -> Any:
     """Return the :class:`~bench.backbones.tokenization.Tokenizer` of a backbone, with the official tokens added.
 

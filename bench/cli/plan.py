@@ -34,7 +34,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         raise UsageError("--detect wants a difference above 0, --power a probability between 0 and 1")
     sweep = selected(arguments)
     cells = expand(sweep)
-    frame = load_results(arguments.results)
+    frame = load_results(arguments.results, missing_ok=True)
     planned = plan(cells, arguments.results)
     examples = example_scores(arguments.results, (cell["run_id"] for cell in planned)) if sweep.is_ablation else {}
     if sweep.is_ablation and (hint := missing_hint(arguments.results, (cell["run_id"] for cell in planned))):

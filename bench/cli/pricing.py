@@ -24,9 +24,11 @@ def priced(
     """
     from bench.cli.methods import count, feature_columns
     from bench.data.roots import why_blocked
+    from bench.fingerprints import Expectations
     from bench.sweep.cost_model import CostModel
     from bench.sweep.run_state import state
 
+    expected = Expectations(run_execution.data)
     cost_model = CostModel(results)
     counts: dict[str, Any] = {}
     rows = []
@@ -37,7 +39,7 @@ def priced(
         rows.append(row)
         if cell.run is None:
             continue
-        current = state(results, cell.run)
+        current = state(results, cell.run, expected=expected)
         columns = feature_columns(cell.backbone, cell.suite)
         key = json.dumps([cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks], sort_keys=True)
         if key not in counts:

@@ -25,7 +25,7 @@ class Progress:
         self._live: Any = None
 
     def __enter__(self) -> "Progress":
-        if self._stream.isatty() and not self._quiet:
+        if not self._quiet and self._stream.isatty():
             from rich.console import Console
             from rich.live import Live
             from rich.text import Text

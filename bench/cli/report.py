@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, selected
+from bench.cli.options import add_execution, add_folders, add_grid, parse_roots, selected
 
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
 
@@ -20,8 +20,10 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
+    from bench.records import require_results
     from bench.sweep.expand import expand
 
+    require_results(arguments.results)
     sweep = selected(arguments)
     write_report(sweep, expand(sweep), arguments, announce=True)
     if arguments.paper:
@@ -40,18 +42,22 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     from bench import report
     from bench.environment import environment
     from bench.example_scores import example_scores, missing_hint
-    from bench.files import explain_write_errors, read_json_lines
+    from bench.files import explain_write_errors
+    from bench.fingerprints import Expectations
     from bench.records import load_results
     from bench.run_dir import RunDir
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        frame = load_results(arguments.results, tuning=sweep.given.get("evaluate") == "tuning")
+        roots = parse_roots([item for item in getattr(arguments, "data", []) if "=" in item])
+        tuning = sweep.given.get("evaluate") == "tuning"
+        frame = load_results(arguments.results, tuning, Expectations(roots), missing_ok=True)
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     planned = plan(cells, arguments.results)
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
-    curves = {c["run_id"]: pd.DataFrame(read_json_lines(RunDir(arguments.results, c["run_id"]).curve)) for c in planned}
+    folders = [RunDir(arguments.results, cell["run_id"]) for cell in planned]
+    curves = {folder.id: pd.DataFrame(folder.read_curve(), columns=["step", "loss"]) for folder in folders}
     examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
     if sweep.is_ablation and (hint := missing_hint(arguments.results, (c["run_id"] for c in planned))):
         print(f"note: {hint}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """``run``: one run in this process."""
 
 import argparse
+import sys
 
 from bench.cli.options import add_execution, add_folders, add_settings, execution
 
@@ -28,9 +29,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.cli.progress import Progress
     from bench.config import parse_setting, resolve
     from bench.data.check import check_for_runs
+    from bench.fingerprints import Expectations
     from bench.run_dir import RunDir
     from bench.states import NEVER
-    from bench.sweep.execute import begin_anew, work_through
+    from bench.sweep.execute import begin_anew, require_device, work_through
     from bench.sweep.run_state import state
 
     run = resolve(
@@ -43,9 +45,14 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     machine = execution(arguments)
+    require_device(machine)
     check_for_runs([run], machine)  # missing or faulty data are bad input, not a run that failed
-    if state(arguments.results, run).name in ("failed", "parked", "cancelled"):
-        begin_anew(run, arguments.results)
+    expected = Expectations(machine.data)
+    current = state(arguments.results, run, expected=expected)
+    if current.name == "stale":
+        print(f"{run.id} is stale, it is done again: {current.note}", file=sys.stderr)
+    if current.name in ("failed", "parked", "cancelled", "stale"):
+        begin_anew(run, arguments.results, expected)
     with Progress(1, quiet=arguments.quiet) as progress:
         work_through([run], machine, arguments.results, progress, retry=NEVER)
     record = RunDir(arguments.results, run.id).read()

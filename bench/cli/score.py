@@ -21,7 +21,8 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Score, write the scores of single examples, and put the scores that changed into the records.
 
-    A score in a record is only replaced by a good one over as many examples; it stays in the history of the new one.
+    A score in a record is only replaced by a good one over the same predictions, as far as the record tells them; it
+    stays in the history of the new one.
     """
     from bench import tasks
     from bench.records import load_records
@@ -54,7 +55,7 @@ def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any
     from bench.files import CorruptFile
     from bench.record_schema import now
     from bench.run_dir import RunDir
-    from bench.scoring import replace_score, score_rows
+    from bench.scoring import changed_rows, replace_score, score_rows
 
     folder = RunDir(arguments.results, record.id)
     scores = dict(record.scores)
@@ -62,13 +63,16 @@ def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any
     for name, before in record.scores.items():
         if arguments.task not in (None, name):
             continue
+        after, examples = before, None
         try:
-            after, examples = score_rows(tasks.get(name), folder.read_predictions(name), before.split)
-            status, note = str(after.status), after.error
+            predictions = folder.read_predictions(name)
+            if note := changed_rows(before, folder.read_scores(name), predictions):
+                status, note = "refused", f"{folder.predictions(name)}: {note}"
+            else:
+                after, examples = score_rows(tasks.get(name), predictions, before.split)
+                status, note = str(after.status), after.error or ""
         except (CorruptFile, UsageError) as fault:  # a torn file, or a task that is not registered here
-            after, examples, status, note = before, None, "corrupt", str(fault)
-        if status == "done" and before.status == "done" and after.n != before.n:
-            status, note = "refused", f"there are predictions for {after.n} examples, it was computed from {before.n}"
+            status, note = "corrupt", str(fault)
         if status == "done" and examples is not None:
             folder.write_scores(name, examples)
             scores[name] = replace_score(before, after, now(), code_version(), "scored again")
@@ -80,7 +84,7 @@ def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any
                 "before": before.value,
                 "score": scores[name].value,
                 "status": status,
-                "note": note,
+                "note": note or None,
             }
         )
     if scores != record.scores:

@@ -5,7 +5,7 @@ import json
 import time
 from typing import Any
 
-from bench.cli.options import add_data, add_folders, add_format, add_grid, selected, show
+from bench.cli.options import add_data, add_folders, add_format, add_grid, parse_roots, selected, show
 from bench.states import STATES
 
 EXAMPLES = {
@@ -25,10 +25,12 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
+    from bench.fingerprints import Expectations
     from bench.sweep.expand import expand
     from bench.sweep.sweep_status import SweepObserver
 
-    observer = SweepObserver(expand(selected(arguments)), arguments.results)
+    roots = parse_roots([item for item in arguments.data if "=" in item])
+    observer = SweepObserver(expand(selected(arguments)), arguments.results, Expectations(roots))
     if verb == "watch":
         return _watch(observer, arguments.every)
     status = observer.look()

@@ -39,6 +39,13 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         help=f"try a failed run again until it has failed twice alike, or never ({DEFAULT_RETRY.name})",
     )
     parser.add_argument("--retry-failed", action="store_true", help="begin runs anew that failed in earlier sweeps")
+    parser.add_argument(
+        "--stale",
+        choices=("redo", "keep"),
+        default="redo",
+        help="runs of other data, weights or methods than those that are there now: do them again, the old record is "
+        "put aside, or keep them, marked in tables (redo)",
+    )
     parser.add_argument("--dry-run", "-n", action="store_true", help="show the planned runs and write nothing")
     parser.add_argument(
         "--collect",
@@ -164,26 +171,35 @@ def _resubmit_lost(cells: list[Any], submitter: Any) -> bool:
 def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace, submitter: Any) -> None:
     from bench.cli.progress import Progress
     from bench.config import is_mini
-    from bench.sweep.execute import begin_anew, work_through
+    from bench.fingerprints import Expectations
+    from bench.sweep.execute import begin_anew, require_device, work_through
     from bench.sweep.local_workers import run_in_workers
     from bench.sweep.run_state import state
 
     retry = _retry(arguments)
     runs = [cell.run for cell in cells if cell.run]
-    states = {run.id: state(arguments.results, run) for run in runs}
+    expected = Expectations(run_execution.data)
+    states = {run.id: state(arguments.results, run, expected=expected) for run in runs}
+    redo = ("stale",) if arguments.stale == "redo" else ()
     # Typing a sweep again asks for its cancelled runs, too; failed ones need their flag.
     reopened = ("cancelled", "failed", "parked") if arguments.retry_failed else ("cancelled",)
-    anew = [run for run in runs if states[run.id].name in reopened]
-    todo = [run for run in runs if run in anew or not states[run.id].is_settled(retry)]
-    for current in states.values():
+    anew = [run for run in runs if states[run.id].name in (*reopened, *redo)]
+    left = ("stale",) if arguments.stale == "keep" else ()
+    todo = [run for run in runs if run in anew or not (states[run.id].name in left or states[run.id].is_settled(retry))]
+    for run_id, current in states.items():
         if current.name == "corrupt":
             print(f"warning: {current.note}; the run is done again", file=sys.stderr)
+        if current.name == "stale":
+            effect = "left as it is" if left else "done again"
+            print(f"warning: {run_id} is stale, it is {effect}: {current.note}", file=sys.stderr)
     if not arguments.quiet:
         print(_announcement(list(states.values()), len(cells), len(todo), retry, arguments), file=sys.stderr)
     if not todo:
         return
+    if arguments.executor != "slurm":
+        require_device(run_execution)
     for run in anew:
-        begin_anew(run, arguments.results)
+        begin_anew(run, arguments.results, expected)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
             if not run_execution.threads and not all(is_mini(run.backbone) for run in todo):
@@ -252,7 +268,8 @@ def problems(cells: list[Any], results: Path) -> list[str]:
             lines.append(f"  {fault}")
             continue
         if record is None:
-            lines.append(f"  {cell.run_id}: {state(results, cell.run).name}")
+            current = state(results, cell.run)
+            lines.append(f"  {cell.run_id}: {current.name}{f' ({current.note})' if current.note else ''}")
         elif record.status == "failed":
             message = " ".join(record.error.message.split())[:200] if record.error else ""
             lines.append(f"  {cell.run_id}: failed ({record.cause}): {message}; see {run_dir.path}")

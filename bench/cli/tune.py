@@ -40,7 +40,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.sweep.tuning_space import configurations, space, tuned
 
     if arguments.ledger:
-        rows: list[dict[Any, Any]] = ledger(load_results(arguments.results, tuning=True)).to_dict("records")
+        rows: list[dict[Any, Any]] = ledger(load_results(arguments.results, True, missing_ok=True)).to_dict("records")
         show(rows, arguments.format)
         return 0
     if arguments.select != "validation":
@@ -66,7 +66,9 @@ def _write_best(search: Any, arguments: argparse.Namespace) -> None:
 
     cells = expand(search)
     points = {cell.label: dict(cell.point) for cell in cells if cell.label != cell.base}
-    for methods in tuned_methods(join(load_results(arguments.results, tuning=True), plan(cells, arguments.results))):
+    for methods in tuned_methods(
+        join(load_results(arguments.results, True, missing_ok=True), plan(cells, arguments.results))
+    ):
         first = methods[0].entries[0]
         lines = [
             f"# Chosen by `tune`: the best of {', '.join(f'{m.tried} for {m.method}' for m in methods)}.",

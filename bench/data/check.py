@@ -1,10 +1,8 @@
-"""The check of a data root, the check of what runs will read, and the fingerprint of a root."""
+"""The check of a data root, and the check of what runs will read."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from bench import suites
@@ -186,19 +184,6 @@ def _pooling_fault(root: Path, rows: Mapping[int, str], n_boxes: int) -> str:
                 f"--set n_boxes={count}"
             )
     return ""
-
-
-@lru_cache
-def fingerprint(root: Path, suite: str) -> str:
-    """Return 12 hexadecimal digits over the names and contents of a suite's annotation files."""
-    total = hashlib.sha256()
-    for pattern in suites.get(suite).annotations:
-        for path in sorted(root.glob(pattern)):
-            require_file(path, ADVICE)
-            total.update(str(path.relative_to(root)).encode("utf-8", "surrogateescape"))
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()[:12]
 
 
 def counts(sets: Mapping[str, Sized]) -> dict[str, int]:

@@ -109,14 +109,13 @@ def read(
 
 
 def _tensors(state_dict: Mapping[str, Any]) -> dict[str, "Tensor"]:
-    """Return the state dict as tensors, without the prefix of names that a wrapper for distributed training adds."""
+    """Return the state dict as tensors, without the prefix that a wrapper or compilation adds to every name."""
     import torch
 
-    prefix = "module." if all(name.startswith("module.") for name in state_dict) else ""
-    return {
-        name.removeprefix(prefix): v.detach() if torch.is_tensor(v) else torch.tensor(v)
-        for name, v in state_dict.items()
-    }
+    from methods.core.handle import without_wrapper_prefix
+
+    tensors = {name: v.detach() if torch.is_tensor(v) else torch.tensor(v) for name, v in state_dict.items()}
+    return without_wrapper_prefix(tensors)[1]
 
 
 def _config(backbone: Any, tensors: Mapping[str, "Tensor"], feat_dim: int) -> Any:

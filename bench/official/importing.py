@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,11 @@ import methods
 from bench import backbones, official, suites, tasks
 from bench.config import Run, Settings, resolve
 from bench.errors import UsageError
-from bench.files import explain_write_errors, write_json
+from bench.files import explain_write_errors, require_regular_file, write_json
 from bench.official.method_names import resolve_official_name
 from bench.official.option_inference import infer_feat_dim
 from bench.run_dir import RunDir
+from methods.core.errors import summarise_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,9 +108,12 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
     """
     import torch
 
+    from methods.core.handle import without_wrapper_prefix
+
     try:
+        require_regular_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # torch.load raises errors of many kinds for broken files
         objects = re.search(r"GLOBAL (\S+)", str(error))
@@ -121,7 +126,14 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
     if others or not values or not isinstance(content, dict):
         contents = ", ".join(others) or type(content).__name__
         raise UsageError(f"{path}: holds {contents}; expected a state dict, tensors under their official names")
-    return content
+    if broken := [str(name) for name, tensor in content.items() if not torch.isfinite(tensor).all()]:
+        raise UsageError(
+            f"{path}: {'; '.join(summarise_names('not finite', broken, limit=4))}; take another checkpoint"
+        )
+    prefix, tensors = without_wrapper_prefix({str(name): tensor for name, tensor in content.items()})
+    if prefix:
+        warnings.warn(f"{path}: the names begin with {prefix!r}, which was taken off", stacklevel=2)
+    return tensors
 
 
 @contextmanager

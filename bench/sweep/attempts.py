@@ -4,19 +4,21 @@ One file per attempt, ``attempts/N.json``, written only by the owner of the run'
 was killed, unless it is still going on.
 """
 
-import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from bench.files import write_json
+from bench.files import parse_json, read_bytes, write_json
 from bench.record_schema import ExtensibleModel, Record, now
 from bench.run_dir import RunDir
 from bench.states import FAILURES_UNTIL_PARKED
 from bench.sweep.claims import ClaimOwner, node
 
+NUMBER = re.compile("[1-9][0-9]{0,17}")
 KILLS_UNTIL_PARKED = 3  # deaths in a row without a new checkpoint after which a run is parked
+BAD_INPUT = "bad input"  # the failure kind of an attempt that left no record: somebody has to mend the input first
 WORKER_DIED = "worker: WorkerDied"  # the failure kind of a run that was parked because its processes died
 
 
@@ -50,9 +52,9 @@ class Attempt(ExtensibleModel):
 def read(run_dir: RunDir) -> list[Attempt]:
     """Return the attempts at a run in order. A torn file is an attempt that was killed while it began."""
     attempts = []
-    for number in sorted(int(path.stem) for path in run_dir.attempts.glob("[0-9]*.json")):
+    for number in sorted(int(path.stem) for path in run_dir.attempts.glob("*.json") if NUMBER.fullmatch(path.stem)):
         try:
-            attempts.append(Attempt.model_validate(json.loads(_path(run_dir, number).read_bytes())))
+            attempts.append(Attempt.model_validate(parse_json(read_bytes(_path(run_dir, number)))))
         except (OSError, ValueError, ValidationError):
             attempts.append(Attempt(number=number, begun="", host="unknown", pid=0))
     return attempts
@@ -115,7 +117,7 @@ def _checkpoint_time(run_dir: RunDir) -> int:
     """Return the modification time of the checkpoint in ns, which tells checkpoints apart without reading them."""
     try:
         return run_dir.checkpoint.stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:  # none, or a loop of links
         return 0
 
 

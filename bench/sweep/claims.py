@@ -8,14 +8,16 @@ and writes nothing more. There are no file locks, because those of NFS cannot be
 """
 
 import json
+import math
 import os
 import platform
+import re
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +25,19 @@ from typing import Literal
 
 import psutil
 
+from bench.environment import clean_text
 from bench.errors import UsageError
 from bench.events import OwnershipLost, RunHold
-from bench.files import explain_write_errors, write_json
+from bench.files import explain_write_errors, parse_json, require_regular_file, write_json
 
 #: How long a claim lasts without a beat before others take the run over. More than the 60 s for which NFS clients may
 #: keep attributes. Every claim file states the duration of its own lease.
 LEASE_SECONDS = 90.0
+LONGEST_LEASE = 7 * 24 * 3600.0
 BEATS = 15  # per lease
 CLOCK_SECONDS = 5.0  # by how much two readings of the start time of one process may differ
+
+NUMBER = re.compile("[1-9][0-9]{0,17}")  # the name of a claim file
 
 Verdict = Literal["alive", "dead", "unknown"]
 
@@ -58,6 +64,9 @@ class ClaimOwner:
     released: bool = False
 
 
+UNKNOWN_OWNER = ClaimOwner("unknown", 0, 0.0, LEASE_SECONDS, token="unknown")
+
+
 @dataclass(frozen=True)
 class Claim:
     """The current claim on a run. ``beat`` is the modification time of its file in ns, which changes at every beat."""
@@ -75,7 +84,7 @@ class Claim:
 
 def node() -> str:
     """Return the name of the node of Slurm that this process runs on, elsewhere the name of the machine."""
-    return os.environ.get("SLURMD_NODENAME") or platform.node()
+    return clean_text(os.environ.get("SLURMD_NODENAME") or platform.node())
 
 
 def host() -> str:
@@ -101,17 +110,18 @@ def lease_seconds() -> float:
     """
     value = os.environ.get("VLPET_BENCH_LEASE_SECONDS", str(LEASE_SECONDS))
     try:
-        if (seconds := float(value)) > 0:
+        if 0 < (seconds := float(value)) <= LONGEST_LEASE:
             return seconds
     except ValueError:
         pass
-    raise UsageError(f"VLPET_BENCH_LEASE_SECONDS={value}: expected a number of seconds above 0")
+    raise UsageError(f"VLPET_BENCH_LEASE_SECONDS={value}: expected seconds above 0, up to {LONGEST_LEASE:g}")
 
 
 def this_process() -> ClaimOwner:
     """Return this process as the owner of a new claim."""
-    job = os.environ.get("SLURM_ARRAY_JOB_ID")
-    job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID")
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
+    job = clean_text(job) if job else None
     started = psutil.Process().create_time()
     return ClaimOwner(host(), os.getpid(), started, lease_seconds(), job, token=uuid.uuid4().hex)
 
@@ -127,25 +137,35 @@ def current(folder: Path) -> Claim | None:
         if not numbers:
             return None
         path = folder / str(numbers[-1])
-        with suppress(FileNotFoundError), path.open("rb") as file:  # opening makes NFS ask the server
-            beat = os.fstat(file.fileno()).st_mtime_ns
-            return Claim(path, numbers[-1], _owner(file.read()), beat)
+        try:
+            require_regular_file(path)
+            with path.open("rb") as file:  # opening makes NFS ask the server
+                beat = os.fstat(file.fileno()).st_mtime_ns
+                return Claim(path, numbers[-1], _owner(file.read()), beat)
+        except FileNotFoundError:
+            continue
+        except OSError:  # a folder, a loop of links: nothing that any process of ours made
+            return Claim(path, numbers[-1], UNKNOWN_OWNER, 0)
     raise UsageError(f"{folder}: claims come and go too quickly to be read; run the command again")
 
 
 def _numbers(folder: Path) -> list[int]:
     try:
-        return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
-    except (FileNotFoundError, NotADirectoryError):
+        return sorted(int(name) for name in os.listdir(folder) if NUMBER.fullmatch(name))
+    except OSError:  # no folder, or something else in its place
         return []
 
 
 def _owner(content: bytes) -> ClaimOwner:
     """Return the owner in the content of a claim file; one that cannot be read counts as a process of another host."""
     try:
-        return ClaimOwner(**json.loads(content))
-    except (ValueError, TypeError):
-        return ClaimOwner("unknown", 0, 0.0, LEASE_SECONDS)
+        owner = ClaimOwner(**parse_json(content))
+        numbers = (owner.pid, owner.started, owner.lease)
+        if all(isinstance(n, int | float) and math.isfinite(n) for n in numbers) and isinstance(owner.host, str):
+            return replace(owner, pid=int(owner.pid), lease=min(owner.lease, LONGEST_LEASE))
+    except (ValueError, TypeError, OverflowError):
+        pass
+    return UNKNOWN_OWNER
 
 
 def process_lives(owner: ClaimOwner) -> bool | None:

@@ -11,11 +11,12 @@ from bench.environment import environment
 from bench.errors import UsageError
 from bench.events import Listener, OwnershipLost, RunEvent, silent
 from bench.files import explain_write_errors, read_json_lines
+from bench.fingerprints import Expectations
 from bench.record_schema import Failure, Record, now
 from bench.run_dir import RunDir
 from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep import attempts
-from bench.sweep.attempts import Attempt
+from bench.sweep.attempts import BAD_INPUT, Attempt
 from bench.sweep.claims import ClaimObserver, Lease, acquire, current
 from bench.sweep.progress_file import ProgressFile
 from bench.sweep.run_state import state, stored_state
@@ -51,21 +52,29 @@ def work_through(
 
     Raises:
         KeyboardInterrupt: the current run has made its checkpoint, the rest has not begun.
-        UsageError: the results folder cannot be written.
+        UsageError: the device is not there (before anything is executed), or runs had bad input or could not be
+            written; these have no record, and the others have been executed.
     """
     executor = _InlineExecutor(execution, results, report, retry, log)
     observer = ClaimObserver()
     unsettled, waiting_noted = list(runs), False
+    faults: list[UsageError] = []
     while unsettled:
         open_runs, held_elsewhere = [], []
         for run in unsettled:
             if state(results, run, observer).is_settled(retry):
                 continue
+            require_device(execution)
             lease = acquire(RunDir(results, run.id).claim, observer)
             if lease is None:
                 held_elsewhere.append(run)
-            elif not executor.execute(run, lease):
-                open_runs.append(run)
+                continue
+            try:
+                if not executor.execute(run, lease):
+                    open_runs.append(run)
+            except UsageError as fault:
+                faults.append(fault)
+                report(RunEvent("note", run.id, f"{run.id}: {fault}"))
         held_elsewhere = [run for run in held_elsewhere if wait or not _owner_lives(RunDir(results, run.id), observer)]
         if held_elsewhere and not open_runs:
             if wait and not waiting_noted:
@@ -74,6 +83,17 @@ def work_through(
                 waiting_noted = True
             time.sleep(POLL_SECONDS)
         unsettled = [*open_runs, *held_elsewhere]
+    if faults:
+        more = f" ({len(faults) - 1} more runs could not be executed)" if len(faults) > 1 else ""
+        raise UsageError(f"{faults[0]}{more}")
+
+
+def require_device(execution: Execution) -> None:
+    """Raise UsageError where this machine does not have the device that is asked for by its name."""
+    if execution.device not in ("auto", "cpu"):
+        from bench.device import pick
+
+        pick(execution.device)
 
 
 def _owner_lives(run_dir: RunDir, observer: ClaimObserver) -> bool:
@@ -141,9 +161,9 @@ class _InlineExecutor:
                 attempts.end(run_dir, attempt, "interrupted", str(stop) or "interrupted")
             if not run_dir.cancelled.exists():
                 raise
-        except UsageError as error:
+        except UsageError as error:  # "failed": nobody should submit the run again by itself
             with suppress(OSError):
-                attempts.end(run_dir, attempt, "interrupted", str(error))
+                attempts.end(run_dir, attempt, "failed", str(error), BAD_INPUT)
             raise
         else:
             message = record.error.message if record.error else ""
@@ -153,7 +173,7 @@ class _InlineExecutor:
 
 def _worker_died_record(run: Run, run_dir: RunDir, kills: list[Attempt]) -> Record:
     """Return the record of a run whose processes are killed again and again at the same point."""
-    curve = read_json_lines(run_dir.curve)
+    curve = run_dir.read_curve()
     processes = ", ".join(f"{attempt.pid} on {attempt.host}" for attempt in kills)
     failure = Failure(
         phase="worker",
@@ -174,10 +194,11 @@ def _worker_died_record(run: Run, run_dir: RunDir, kills: list[Attempt]) -> Reco
     )
 
 
-def begin_anew(run: Run, results: Path) -> bool:
-    """Let a failed, parked or cancelled run begin anew; return False where another process works on it.
+def begin_anew(run: Run, results: Path, expected: Expectations | None = None) -> bool:
+    """Let a failed, parked, cancelled or stale run begin anew; return False where another process works on it.
 
-    The files of failed attempts are moved aside in the run directory, never overwritten.
+    The files of earlier attempts are moved aside in the run directory, never overwritten. Whether the run is stale is
+    known where ``expected`` is given.
 
     Raises:
         UsageError: the run directory cannot be written.
@@ -188,6 +209,6 @@ def begin_anew(run: Run, results: Path) -> bool:
         return False
     with lease, explain_write_errors(run_dir.path):
         run_dir.cancelled.unlink(missing_ok=True)
-        if stored_state(run_dir).name in ("failed", "parked"):
+        if stored_state(run_dir, run, expected).name in ("failed", "parked", "stale"):
             run_dir.put_aside(keep=(run_dir.claim,))
     return True

@@ -1,13 +1,12 @@
 """How far a run is: ``progress.json`` in its directory, written by its owner at every renewal of the claim."""
 
-import json
 import sys
 import time
 from contextlib import suppress
 from typing import Any
 
 from bench.events import Listener, RunEvent
-from bench.files import write_json
+from bench.files import parse_json, read_bytes, write_json
 from bench.record_schema import now
 from bench.run_dir import RunDir
 from bench.sweep.claims import node
@@ -74,9 +73,12 @@ def memory() -> int:
 def read(run_dir: RunDir) -> dict[str, Any]:
     """Return the last progress.json and ``eta_seconds``, the rest of the training at its rate; {} without a file."""
     try:
-        progress = dict(json.loads(run_dir.progress.read_bytes()))
+        progress = parse_json(read_bytes(run_dir.progress))
     except (OSError, ValueError):
         return {}
-    rate, step, steps = (progress.get(key) for key in ("steps_per_second", "step", "steps"))
+    if not isinstance(progress, dict):
+        return {}
+    numbers = (progress.get(key) for key in ("steps_per_second", "step", "steps"))
+    rate, step, steps = (number if isinstance(number, int | float) else None for number in numbers)
     progress["eta_seconds"] = (steps - step) / rate if rate and step is not None and steps else None
     return progress

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench.config import Run
 from bench.files import CorruptFile
+from bench.fingerprints import Expectations, differences, of_record, summary
 from bench.run_dir import RunDir
 from bench.states import RetryPolicy, StateName
 from bench.sweep import attempts
@@ -15,7 +16,8 @@ from bench.sweep.claims import ClaimObserver
 class State:
     """The state of a run (:data:`bench.states.STATES`) and a note on it.
 
-    The note is the cause of a failure, the file that is corrupt, or the reason of an interruption.
+    The note is the cause of a failure, the file that is corrupt, the reason of an interruption, or what has changed
+    since a run that is stale.
     """
 
     name: StateName
@@ -26,25 +28,35 @@ class State:
         return retry.is_settled(self.name, self.note)
 
 
-def state(results: Path, run: Run, observer: ClaimObserver | None = None) -> State:
+def state(
+    results: Path, run: Run, observer: ClaimObserver | None = None, expected: Expectations | None = None
+) -> State:
     """Return the state of a run in a results folder.
+
+    With ``expected`` a record of other data, weights or methods than those that are there now makes the run stale.
 
     An ``observer`` that has looked before can tell a dead owner on another host from a living one; a new one takes
     every owner on another host for living.
     """
     run_dir = RunDir(results, run.id)
-    stored = stored_state(run_dir)
+    stored = stored_state(run_dir, run, expected)
     if stored.name != "done" and (observer or ClaimObserver()).is_held(run_dir.claim):
         return State("running")
     return stored
 
 
-def stored_state(run_dir: RunDir) -> State:
-    """Return the state of a run whose claim nobody holds. One that has begun and has no record was interrupted."""
+def stored_state(run_dir: RunDir, run: Run | None = None, expected: Expectations | None = None) -> State:
+    """Return the state of a run whose claim nobody holds. One that has begun and has no record was interrupted.
+
+    Whether its record is stale is known where ``run`` and ``expected`` are given.
+    """
     try:
         record = run_dir.read()
     except CorruptFile as fault:
         return State("corrupt", str(fault))
+    current = expected.of(run) if record is not None and run is not None and expected is not None else {}
+    if record is not None and (lines := differences(of_record(record), current)):
+        return State("stale", summary(lines))
     if record is not None and record.status == "done":
         return State("done")
     if run_dir.cancelled.exists():

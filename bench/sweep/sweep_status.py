@@ -1,6 +1,5 @@
 """The state of a sweep at a glance, for people and programs: from the results folder, and Slurm if it answers."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError, near_matches
+from bench.files import parse_json, read_bytes
+from bench.fingerprints import Expectations
 from bench.run_dir import RunDir
 from bench.states import STATES, UNTIL_PARKED
 from bench.sweep import attempts, progress_file, slurm_client
@@ -45,15 +46,20 @@ class SweepStatus:
 class SweepObserver:
     """Looks at a sweep again and again. From the second look on it can tell which owners on other hosts are alive."""
 
-    def __init__(self, cells: Sequence[Any], results: Path) -> None:
+    def __init__(self, cells: Sequence[Any], results: Path, expected: Expectations | None = None) -> None:
         self._cells = cells
         self._results = results
+        self._expected = expected
         self._observer = ClaimObserver()
         self._run_seconds: dict[str, float] = {}
 
     def look(self) -> SweepStatus:
         """Return the state of the sweep now."""
-        states = {cell.run_id: state(self._results, cell.run, self._observer) for cell in self._cells if cell.run}
+        states = {
+            cell.run_id: state(self._results, cell.run, self._observer, self._expected)
+            for cell in self._cells
+            if cell.run
+        }
         # A failed run may have been submitted once more, so those that a sweep would try again are looked up as well.
         unsettled = {run for run, current in states.items() if not current.is_settled(UNTIL_PARKED)}
         submitted = {r: job for r, job in slurm_client.submitted_jobs(self._results).items() if r in unsettled}
@@ -157,6 +163,6 @@ def find_run_dir(results: Path, prefix: str, data: str | None = None) -> RunDir:
 def _data_name(run_dir: RunDir) -> str | None:
     """Return the name of a run's data root; None where run.json cannot be read."""
     try:
-        return str(json.loads(run_dir.run.read_bytes())["data"])
-    except (OSError, ValueError, KeyError):
+        return str(parse_json(read_bytes(run_dir.run))["data"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -94,5 +94,8 @@ def output_file(folder: Path) -> str | None:
         return None
     import submitit
 
-    job = submitit.JobEnvironment()
-    return str(submitit.core.utils.JobPaths(folder, job_id=job.job_id, task_id=job.global_rank).stderr)
+    try:
+        job = submitit.JobEnvironment()
+        return str(submitit.core.utils.JobPaths(folder, job_id=job.job_id, task_id=job.global_rank).stderr)
+    except (RuntimeError, ValueError, KeyError):  # the variable is there, but this is no job of Submitit
+        return None

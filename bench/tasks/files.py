@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.files import parse_json, read_text
+from bench.files import parse_named_json, read_text
 from bench.tasks.task import Example
 from bench.tasks.tolerance import Tolerance, tolerate
 
@@ -116,7 +116,7 @@ class ExampleList:
 
 def load_json(file: Path) -> Any:
     """Parse a JSON file; UsageError where it is missing or broken."""
-    return parse_json(read_text(file, ADVICE), f"{file}:")
+    return parse_named_json(read_text(file, ADVICE), f"{file}:")
 
 
 def json_list(file: Path) -> list[JsonRecord]:
@@ -138,7 +138,7 @@ def json_lines(file: Path) -> list[JsonRecord]:
     """Read a file with one JSON object a line, at least one; blank lines are skipped."""
     lines = read_text(file, ADVICE).split("\n")  # a text may hold other line separators, unescaped
     records = [
-        JsonRecord(parse_json(line, f"{file}: line {number}"), file, f"line {number}")
+        JsonRecord(parse_named_json(line, f"{file}: line {number}"), file, f"line {number}")
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from methods.core.errors import MethodError, summarise_names
 from methods.core.peft_export import export_own, write
 from methods.core.placement import Placement
 from methods.core.spec import Spec
+
+WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and its relatives, and of torch.compile
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,12 @@ class Handle:
     def load(self, path: str | Path) -> None:
         """Copy the tensors of a file that :meth:`save` wrote into this model.
 
+        Prefixes that every name has because the model was wrapped or compiled when it was saved (``module.``,
+        ``_orig_mod.``) are taken off, with a warning.
+
         Raises:
             MethodError: the file cannot be read, was saved from another spec, or does not hold exactly the trained
-                tensors in their shapes. The model is as it was.
+                tensors in their shapes and as finite floating-point numbers. The model is as it was.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -145,6 +151,9 @@ class Handle:
         except Exception as error:
             raise MethodError(f"{path}: not a readable safetensors file ({error})") from error
         trained = self.trained()
+        prefix, tensors = without_wrapper_prefix(tensors)
+        if prefix:
+            warnings.warn(f"{path}: the names begin with {prefix!r}, which was taken off", stacklevel=2)
         shapes = [
             f"{name} has shape {list(tensors[name].shape)}, the model {list(trained[name].shape)}"
             for name in trained
@@ -154,6 +163,8 @@ class Handle:
             *summarise_names("missing", [name for name in trained if name not in tensors], limit=4),
             *summarise_names("left over", [name for name in tensors if name not in trained], limit=4),
             *summarise_names("of another shape", shapes, limit=4),
+            *summarise_names("no floating-point numbers", [n for n, t in tensors.items() if not t.is_floating_point()]),
+            *summarise_names("not finite", [name for name, t in tensors.items() if not torch.isfinite(t).all()]),
         ]
         if faults:
             raise MethodError(f"{path} does not fit the attached method: {'; '.join(faults)}")
@@ -213,3 +224,16 @@ class Handle:
 
     def _spec(self) -> str:
         return json.dumps(self.spec.data(), sort_keys=True)
+
+
+def without_wrapper_prefix(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """Take off what ``torch.compile`` and wrappers for parallel training put in front of every name.
+
+    >>> without_wrapper_prefix({"module._orig_mod.w": torch.zeros(1)})
+    ('module._orig_mod.', {'w': tensor([0.])})
+    """
+    prefix = ""
+    while tensors and (word := next((w for w in WRAPPER_PREFIXES if all(n.startswith(w) for n in tensors)), "")):
+        prefix += word
+        tensors = {name.removeprefix(word): tensor for name, tensor in tensors.items()}
+    return prefix, dict(tensors)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from bench.data.check import check, fingerprint
+from bench.data.check import check
+from bench.fingerprints import annotation_digests, overall
 
 SUITES = ["image-text", "video-text"]
 
@@ -98,6 +99,10 @@ def test_features_of_another_kind_are_named(root: Path) -> None:
     _, wrong = checked(root, "image-text")
     assert [fault.split(":")[0] for fault in wrong] == ["nlvr train", "nlvr validation", "nlvr test"]
     assert "7 columns" in wrong[0]
+
+
+def fingerprint(root: Path, suite: str) -> str:
+    return overall(annotation_digests(root, suite))
 
 
 def test_the_fingerprint_changes_with_a_suites_annotations_only(root: Path, tmp_path: Path) -> None:

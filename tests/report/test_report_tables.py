@@ -52,7 +52,7 @@ def test_examples_in_the_documentation_hold(module):
 
 
 def test_the_fakes_have_the_columns_of_real_results():
-    new = {"family", "task_label"}
+    new = {"family", "task_label", "fingerprint", "stale"}
     assert set(fakes.sweep()[0].columns) - new == set(records.COLUMNS) - new
     assert set(MEASURED) <= set(records.COLUMNS)
 
