@@ -95,7 +95,9 @@ def test_a_score_of_other_data_is_named_and_done_again_or_kept_by_choice(
     capsys.readouterr()
     assert main(sweep(tmp_path, other, "--dry-run", "--format", "json")) == 0
     (planned,) = json.loads(capsys.readouterr().out)
-    assert planned["state"] == "to run" and "data GQA/" in planned["note"]
+    assert planned["state"] == "to run" and "stale: data " in planned["note"]
+    assert main(sweep(tmp_path, other, "--dry-run", "--format", "json", "--stale", "keep")) == 0
+    assert json.loads(capsys.readouterr().out)[0]["state"] == "stale"
     assert main(sweep(tmp_path, other, "--stale", choice, "--seeds", "1,2")) == 0
     told = capsys.readouterr()
     assert f"{before[0]} is stale, it is {'done again' if choice == 'redo' else 'left as it is'}: data " in told.err

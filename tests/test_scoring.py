@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,35 @@ def test_histories_grow() -> None:
         current = replace_score(current, made(value, edition), "today", {"git_commit": "c"}, "scored again")
     assert [(earlier.metrics["m"], earlier.edition) for earlier in current.history] == [(1, "a"), (1, "b")]
     assert current.metrics == {"m": 2}
+
+
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        (lambda rows: rows[: len(rows) // 2], "predictions for 10 examples, it was computed from 20"),
+        (lambda rows: [], "predictions for 0 examples"),
+        (lambda rows: [*rows, *rows], "predictions for 40 examples"),
+        (lambda rows: [row | {"reference": 5} for row in rows], "not those that it was computed from"),
+        (lambda rows: [row | {"prediction": "x"} for row in rows], "not those that it was computed from"),
+        (lambda rows: [row | {"id": "same"} for row in rows], "not those that it was computed from"),
+        (lambda rows: rows[::-1], "not those that it was computed from"),
+    ],
+)
+def test_other_predictions_than_those_that_were_scored_replace_no_score(
+    edit: Callable[[list[Any]], list[Any]], fault: str, folder: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(folder, "--task", "gqa", capsys=capsys)[0] == 0
+    content, scores = folder.record.read_bytes(), folder.scores("gqa").read_bytes()
+    folder.write_predictions("gqa", edit(folder.read_predictions("gqa")))
+    code, _, messages = score(folder, "--task", "gqa", capsys=capsys)
+    assert code == 1 and fault in messages and "gqa.jsonl.gz" in messages
+    assert (folder.record.read_bytes(), folder.scores("gqa").read_bytes()) == (content, scores)
+
+
+def test_ids_are_compared_with_those_of_the_scores(folder: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    score(folder, "--task", "gqa", capsys=capsys)
+    change(folder, "gqa", rows=None)  # as an earlier version left it
+    rows = folder.read_predictions("gqa")
+    folder.write_predictions("gqa", [row | {"id": f"other-{row['id']}"} for row in rows])
+    code, _, messages = score(folder, "--task", "gqa", capsys=capsys)
+    assert code == 1 and "of other examples" in messages

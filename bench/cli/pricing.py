@@ -16,6 +16,7 @@ def priced(
     *,
     retry: RetryPolicy = DEFAULT_RETRY,
     retry_failed: bool = False,
+    keep_stale: bool = False,
 ) -> list[dict[str, Any]]:
     """Return a row per cell: cached, to run, failed, running, unsupported, or blocked by missing data.
 
@@ -46,11 +47,12 @@ def priced(
             counts[key] = count(cell.backbone, cell.method, columns, cell.run.overrides, cell.tasks)
         failed = current.name in ("failed", "parked")
         runs_again = failed and (retry_failed or not current.is_settled(retry))
+        is_kept = current.name == "stale" and keep_stale
         row |= {
-            "state": STATES["missing" if runs_again else current.name].plan,
+            "state": "stale" if is_kept else STATES["missing" if runs_again else current.name].plan,
             "trainable": counts[key].trainable,
             "percent": round(counts[key].percent, 4),
-            "note": current.name if current.name == "interrupted" else current.note,
+            "note": _note(current),
         }
         if row["state"] == STATES["missing"].plan:
             price = cost_model.price(cell.run, counts[key].trainable)
@@ -58,6 +60,12 @@ def priced(
             if blocked := why_blocked(cell.run.data, cell.suite, run_execution.data):
                 row |= {"state": STATES["blocked"].plan, "note": blocked}
     return rows
+
+
+def _note(current: Any) -> str:
+    if current.name == "interrupted":
+        return "interrupted"
+    return f"stale: {current.note}" if current.name == "stale" else str(current.note)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:

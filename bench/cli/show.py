@@ -57,6 +57,8 @@ def _print_run(run: Mapping[str, Any]) -> None:
     print(f"{run['run']}: {run['state']}{' (' + run['note'] + ')' if run['note'] else ''}")
     identity = ("title", "backbone", "suite", "tasks", "seed", "data", "finished", "imported", "selected")
     _print_section("run", {name: run[name] for name in identity})
+    if run["notes"]:
+        print("\nnotes\n" + "\n".join(f"  {note}" for note in run["notes"]))
     _print_section("settings that differ from the defaults", run["changed"] or {"": "none"})
     if failure := run["failure"]:
         facts = ("cause", "phase", "step", "type", "message", "log")

@@ -287,7 +287,10 @@ def dry_run(cells: list[Any], arguments: argparse.Namespace, run_execution: Any,
     from bench.cli.pricing import priced, summary
 
     retry, retry_failed = _retry(arguments), arguments.retry_failed
-    rows = priced(cells, arguments.results, run_execution, retry=retry, retry_failed=retry_failed)
+    keep_stale = arguments.stale == "keep"
+    rows = priced(
+        cells, arguments.results, run_execution, retry=retry, retry_failed=retry_failed, keep_stale=keep_stale
+    )
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))
     else:
