@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import methods
 from bench import backbones, suites, tasks
 from bench.errors import UsageError, did_you_mean, unknown
-from bench.fingerprints import canonical_backbone
 from bench.tasks import Task
 from methods.core.errors import MethodError
 
@@ -305,7 +304,7 @@ def resolve(
         UsageError: an unknown name, key or value.
         MethodError: an option that the method does not have, or that does not fit the backbone.
     """
-    backbone = canonical_backbone(backbone)
+    backbone = backbones.canonical_name(backbone)
     shape = backbones.shape(backbone)
     chosen_suite = suites.get(suite)
     if not isinstance(settings, Settings):

@@ -264,22 +264,3 @@ def file_digest(path: Path) -> str:
             entry.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(entry, digest.encode())
     return digest
-
-
-def canonical_backbone(name: str) -> str:
-    """Return the one spelling of a backbone that is named by a path: absolute, without links followed.
-
-    A snapshot folder of the hub's cache that is what the hub name stands for becomes the hub name. Names stay.
-
-    >>> canonical_backbone("mini-bart")
-    'mini-bart'
-    """
-    if name in backbones.names() or not os.path.isdir(os.path.expanduser(name)):
-        return name
-    path = os.path.abspath(os.path.expanduser(name))
-    if match := re.search(r"/models--([^/]+)--([^/]+)/snapshots/[^/]+$", path):
-        hub_name = f"{match[1]}/{match[2]}"
-        folder = backbones.folders(hub_name)[0]
-        if folder is not None and os.path.realpath(folder) == os.path.realpath(path):
-            return hub_name
-    return path

@@ -13,7 +13,7 @@ from bench.cli import main
 from bench.config import Execution, resolve
 from bench.data.roots import locate
 from bench.events import RunEvent
-from bench.fingerprints import Expectations, canonical_backbone, differences, file_digest, labels
+from bench.fingerprints import Expectations, differences, file_digest, labels
 from bench.records import load_results
 from bench.run import run_one
 from bench.run_dir import RunDir
@@ -146,16 +146,16 @@ def test_the_spelling_of_a_path_makes_no_other_run(backbone: Path, monkeypatch: 
     monkeypatch.chdir(backbone.parent)
     spellings = [str(backbone), f"{backbone}/", "backbone", "./backbone/", f"{backbone.parent}/./backbone"]
     assert len({resolve(name, "ia3", "image-text").id for name in spellings}) == 1
-    assert canonical_backbone("bart-base") == "bart-base"
+    assert backbones.canonical_name("bart-base") == "bart-base"
 
 
 def test_a_snapshot_of_the_hub_is_the_hub_name(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = backbone.parent / "models--me--mine" / "snapshots" / "0af"
     shutil.copytree(backbone, snapshot)
     monkeypatch.setattr(fingerprints.backbones, "folders", lambda name: (snapshot, snapshot))
-    assert canonical_backbone(f"{snapshot}/") == "me/mine"
+    assert backbones.canonical_name(f"{snapshot}/") == "me/mine"
     monkeypatch.setattr(fingerprints.backbones, "folders", lambda name: (None, None))
-    assert canonical_backbone(f"{snapshot}/") == str(snapshot)
+    assert backbones.canonical_name(f"{snapshot}/") == str(snapshot)
 
 
 def test_digests_of_large_files_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

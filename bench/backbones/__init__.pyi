@@ -1,4 +1,4 @@
-from .builder import build, family_of, folders, names, require_checkpoint, shape, tokenizer, version
+from .builder import build, canonical_name, family_of, folders, names, require_checkpoint, shape, tokenizer, version
 from .decode import decide, generation_arguments
 from .model import VLModel, VLOutput
 from .tokenization import Tokenizer
@@ -8,6 +8,7 @@ __all__ = [
     "VLModel",
     "VLOutput",
     "build",
+    "canonical_name",
     "decide",
     "family_of",
     "folders",

@@ -1,6 +1,8 @@
 """Building vision-language models and tokenisers from names, paths or HF configurations."""
 
 import json
+import os
+import re
 from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
@@ -210,6 +212,25 @@ def _append_embedding_rows(lm: Any, rows: int, std: float, seed: int) -> None:
     new = torch.randn(rows - existing, lm.config.d_model, generator=torch.Generator().manual_seed(seed)) * std
     with torch.no_grad():
         lm.get_input_embeddings().weight[existing:] = new
+
+
+def canonical_name(name: str) -> str:
+    """Return the one spelling of a backbone that is named by a path: absolute, without links followed.
+
+    A snapshot folder of the hub's cache that is what the hub name stands for becomes the hub name. Names stay.
+
+    >>> canonical_name("mini-bart")
+    'mini-bart'
+    """
+    if name in names() or not os.path.isdir(os.path.expanduser(name)):
+        return name
+    path = os.path.abspath(os.path.expanduser(name))
+    if match := re.search(r"/models--([^/]+)--([^/]+)/snapshots/[^/]+$", path):
+        hub_name = f"{match[1]}/{match[2]}"
+        folder = folders(hub_name)[0]
+        if folder is not None and os.path.realpath(folder) == os.path.realpath(path):
+            return hub_name
+    return path
 
 
 @lru_cache

@@ -8,7 +8,6 @@ import methods
 from bench import backbones, suites, tasks
 from bench.config import Recipe, Run, Settings, classify_key, recipe_for, recipe_names, recipe_table, resolve
 from bench.errors import UsageError, unknown
-from bench.fingerprints import canonical_backbone
 from bench.suites import Suite
 from bench.sweep.axes import NamedCell, grid, is_expression, names_in, solved, stay, words, written
 from bench.sweep.spec import Cell, Sweep, Variant, deltas
@@ -57,7 +56,7 @@ def expand(sweep: Sweep) -> list[Cell]:
     layers = _Layers(sweep, variants)
     changes = [BASE, *_changes(sweep, layers.method_names)]
     cells: dict[tuple[str, str], Cell] = {}
-    for backbone in dict.fromkeys(map(canonical_backbone, sweep.backbones)):
+    for backbone in dict.fromkeys(map(backbones.canonical_name, sweep.backbones)):
         for suite in _suites(sweep):
             for variant, settings in layers.variants:
                 for cell in _Base(layers, backbone, suite, variant, settings).cells(changes):
