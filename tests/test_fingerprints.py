@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import fingerprints
+from bench import backbones, fingerprints
 from bench.cli import main
 from bench.config import Execution, resolve
 from bench.data.roots import locate
@@ -152,9 +152,9 @@ def test_the_spelling_of_a_path_makes_no_other_run(backbone: Path, monkeypatch: 
 def test_a_snapshot_of_the_hub_is_the_hub_name(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = backbone.parent / "models--me--mine" / "snapshots" / "0af"
     shutil.copytree(backbone, snapshot)
-    monkeypatch.setattr(fingerprints.backbones, "folders", lambda name: (snapshot, snapshot))
+    monkeypatch.setattr("bench.backbones.builder.folders", lambda name: (snapshot, snapshot))
     assert backbones.canonical_name(f"{snapshot}/") == "me/mine"
-    monkeypatch.setattr(fingerprints.backbones, "folders", lambda name: (None, None))
+    monkeypatch.setattr("bench.backbones.builder.folders", lambda name: (None, None))
     assert backbones.canonical_name(f"{snapshot}/") == str(snapshot)
 
 
