@@ -6,8 +6,9 @@ from typing import Any
 
 import methods
 from bench import backbones, suites, tasks
-from bench.config import Recipe, Run, Settings, classify_key, recipe_for, recipe_names, recipe_table, resolve
+from bench.config import Recipe, Run, Settings, classify_key, recipe_for, resolve
 from bench.errors import UsageError, unknown
+from bench.recipe_files import recipe_names, recipe_table
 from bench.suites import Suite
 from bench.sweep.axes import NamedCell, grid, is_expression, names_in, solved, stay, words, written
 from bench.sweep.spec import Cell, Sweep, Variant, deltas
