@@ -73,9 +73,7 @@ class Recipe(FrozenModel):
     limit: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=0)] = 1000
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> "Recipe":

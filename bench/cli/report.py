@@ -6,7 +6,8 @@ import sys
 import warnings
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, selected
+from bench.cli.options import add_execution, add_folders, add_grid
+from bench.cli.selection import planned
 
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
 
@@ -22,7 +23,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.sweep.expand import expand
 
-    sweep = selected(arguments)
+    sweep = planned(arguments)
     write_report(sweep, expand(sweep), arguments, announce=True)
     if arguments.paper:
         _print_comparison_with_paper(arguments)

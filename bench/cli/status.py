@@ -5,7 +5,8 @@ import json
 import time
 from typing import Any
 
-from bench.cli.options import add_data, add_folders, add_format, add_grid, selected, show
+from bench.cli.options import add_data, add_folders, add_format, add_grid, seconds, show
+from bench.cli.selection import planned
 from bench.states import STATES
 
 EXAMPLES = {
@@ -21,14 +22,14 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "status":
         add_format(parser)
     else:
-        parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (2)")
+        parser.add_argument("--every", type=seconds, default=2.0, metavar="SECONDS", help="between two looks (2)")
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.sweep.expand import expand
     from bench.sweep.sweep_status import SweepObserver
 
-    observer = SweepObserver(expand(selected(arguments)), arguments.results)
+    observer = SweepObserver(expand(planned(arguments)), arguments.results)
     if verb == "watch":
         return _watch(observer, arguments.every)
     status = observer.look()
@@ -55,7 +56,7 @@ def _watch(observer: Any, every: float) -> int:
             live.update(_table(status, live.console.height), refresh=True)
             if status.is_settled:
                 return 0
-            time.sleep(max(0.1, every))
+            time.sleep(every)
 
 
 def _table(status: Any, height: int) -> Any:

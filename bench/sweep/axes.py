@@ -132,7 +132,8 @@ def _met(cells: Sequence[NamedCell], wanted: str, field: str) -> list[bool]:
         return [cell.name == wanted for cell in cells]
     met = [all(any(fnmatchcase(fact, term) for fact in cell.facts) for term in terms(wanted)) for cell in cells]
     if not any(met):
-        raise unknown(f"cell in {field}:", shortened(wanted), dict.fromkeys([c.name for c in cells] + sorted(_facts(cells))))
+        names = dict.fromkeys([cell.name for cell in cells] + sorted(_facts(cells)))
+        raise unknown(f"cell in {field}:", shortened(wanted), names)
     return met
 
 

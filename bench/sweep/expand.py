@@ -81,7 +81,7 @@ def _expanded(sweep: Sweep) -> list[Cell]:
                 for cell in _Base(layers, backbone, suite, variant, settings).cells(changes):
                     row = (cell.base, cell.label, cell.backbone, cell.suite, cell.seed)
                     if rows.setdefault(row, cell.run_id) != cell.run_id:
-                        raise UsageError(f"two different runs are called {shortened(cell.label)!r}; tables need two names")
+                        raise UsageError(f"two different runs are called {shortened(cell.label)!r}; name them apart")
                     key = (cell.run_id, cell.base)
                     before = cells.setdefault(key, cell)
                     if not before.point:
@@ -92,6 +92,18 @@ def _expanded(sweep: Sweep) -> list[Cell]:
     if not any(stays):
         raise UsageError(f"sweep {sweep.name!r}: its filters leave no cell")
     return [cell for cell, is_left in zip(cells.values(), stays, strict=True) if is_left]
+
+
+def base_values(sweep: Sweep) -> list[Mapping[str, Any]]:
+    """Return every value of every base of a sweep, as axes and expressions name them: what a search need not try."""
+    variants = [*(Variant.model_construct(label="", method=name) for name in _methods(sweep)), *sweep.variant]
+    layers = _Layers(sweep, variants)
+    return [
+        _Base(layers, backbone, suite, variant, settings).values
+        for backbone in sweep.backbones
+        for suite in _suites(sweep)
+        for variant, settings in layers.variants
+    ]
 
 
 def _check_labels(layers: "_Layers") -> None:
@@ -120,8 +132,8 @@ def _check_size(sweep: Sweep, variants: int) -> None:
     if number > sweep.max_cells:
         product = " x ".join(f"{count:,} {name}" for name, count in factors.items() if count > 1)
         raise UsageError(
-            f"too many cells: {number:,} ({product}), and a plan has at most {sweep.max_cells:,}; leave values of axes, "
-            f"seeds or methods out, or lift the bound with --max-cells"
+            f"too many cells: {number:,} ({product}), and a plan has at most {sweep.max_cells:,}; leave values of "
+            "axes, seeds or methods out, or lift the bound with --max-cells"
         )
 
 
@@ -189,7 +201,7 @@ def _check_place(key: str, value: Any) -> None:
         for name in value:
             tasks.get(name)
     elif not isinstance(value, str) or not value:
-        raise UsageError(f"axis {key}: {shortened(repr(value))}: expected names, such as [\"a\", \"b\"]")
+        raise UsageError(f'axis {key}: {shortened(repr(value))}: expected names, such as ["a", "b"]')
     elif key == "data" and not is_expression(value):
         try:
             check_file_name(value)

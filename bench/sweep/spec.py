@@ -17,7 +17,7 @@ ABLATIONS = BENCH / "ablations"
 
 Plot = Literal["curve", "heatmap", "bars"]
 MAX_CELLS = 20_000  # of a plan, where nobody lifts the bound: more trainings than anybody has compared
-MAX_NAME = 100  # characters
+MAX_NAME = 100  # characters of a label, bytes of what files are called by
 
 
 def check_file_name(name: str) -> str:
@@ -29,7 +29,7 @@ def check_file_name(name: str) -> str:
     """
     characters = name.replace(" ", "").translate(str.maketrans("", "", "._+-()"))
     well_formed = characters.isalnum() and name[0].isalnum() and name == name.strip() and ".." not in name
-    if not well_formed or len(name) > MAX_NAME:
+    if not well_formed or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME:
         rule = f"letters, digits, spaces and . _ + - ( ), at most {MAX_NAME}, beginning with a letter or digit, no '..'"
         raise ValueError(f"{shortened(repr(name))} is no name here; it may have {rule}")
     return name
@@ -113,6 +113,10 @@ class Sweep(FrozenModel):
         """The file that a user named, for messages; "" where there is none."""
         return self._origin
 
+    def content(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults, as JSON has them: equal for equal plans."""
+        return {"name": self.name, **self.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+
     @property
     def is_ablation(self) -> bool:
         """Whether the sweep reports differences to a base."""
@@ -180,7 +184,8 @@ def is_file_name(wanted: str) -> bool:
 def deltas(sweep: Sweep) -> dict[str, NamedDelta]:
     """Return the built-in deltas and those of the sweep, by name."""
     path = BENCH / "deltas.toml"
-    return {k: validated(NamedDelta, v, f"{path}: {k}") for k, v in read_toml(path, "file of deltas").items()} | dict(sweep.deltas)
+    built_in = read_toml(path, "file of deltas")
+    return {k: validated(NamedDelta, v, f"{path}: {k}") for k, v in built_in.items()} | dict(sweep.deltas)
 
 
 def changed(sweep: Sweep, **flags: Any) -> Sweep:
