@@ -7,6 +7,7 @@ left out of it, so options added later keep old ids.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -234,7 +235,7 @@ class Execution(FrozenModel):
 
 def is_mini(backbone: str) -> bool:
     """Return whether a backbone is a miniature one: shipped, or a folder that ``mini pretrain`` wrote."""
-    return backbone.startswith("mini-") or (Path(backbone) / "training_log.json").is_file()
+    return backbone.startswith("mini-") or os.path.isfile(os.path.join(backbone, "training_log.json"))
 
 
 def recipe_for(backbone: str) -> str:

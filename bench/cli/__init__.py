@@ -1,6 +1,6 @@
 """The command line: verbs that parse, call and print. Nothing heavy is imported before a verb runs.
 
-Exit codes: 0 all done, 1 some runs failed, 2 bad input, 130 interrupted, 141 the reader of the output has gone.
+Exit codes: 0 all done, 1 some runs failed, 2 bad input, 130 interrupted.
 """
 
 import argparse
@@ -42,7 +42,6 @@ VERBS = {
 }
 #: Verbs that the suite itself calls, in worker processes; the overview does not list them.
 INTERNAL_VERBS = {"work": ("work", "work through the runs of a pack file")}
-CLOSED_PIPE = 141  # 128 + SIGPIPE
 LONGEST_MESSAGE = 2000  # characters
 RESUMABLE = ("sweep", "ablate", "tune", "run")
 
@@ -70,8 +69,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code. ``words`` are those after ``python -m bench``, by default this process's.
 
     A verb finds its own command line in ``arguments.argv`` (the words) and ``arguments.command`` (one shell command).
-    What a terminal cannot show is replaced. Where the reader of the output goes away, as in ``... | head``, the exit
-    code is that of a program that dies of it, and nothing else is said.
+    What a terminal cannot show is replaced. That the reader of the output has gone, as in ``... | head``, is no fault.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -84,7 +82,7 @@ def main(words: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
-        return CLOSED_PIPE
+        return 0
 
 
 def _run(words: list[str]) -> int:

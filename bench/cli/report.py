@@ -134,10 +134,8 @@ def _status(cell: Any, results: Any) -> tuple[str, str | None]:
 
 
 def _print_comparison_with_paper(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from bench.records import load_results
     from bench.report.paper_comparison import compare_with_paper
+    from bench.shipped_files import shipped
 
-    published = Path(__file__).resolve().parents[2] / "results" / "paper"
-    print(compare_with_paper(load_results(arguments.results), published).to_string(index=False))
+    print(compare_with_paper(load_results(arguments.results), shipped("paper")).to_string(index=False))

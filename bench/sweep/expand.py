@@ -247,8 +247,8 @@ def _change(values: Mapping[str, Any], method_names: Sequence[str], word: str = 
         if is_expression(value):
             try:
                 unknown_names = sorted(names_in(value) - names - {"method", "backbone", "suite"} - set(values))
-            except UsageError as fault:
-                raise UsageError(f"axis {key}: {fault}") from None
+            except UsageError as error:
+                raise UsageError(f"axis {key}: {error}") from None
             for name in unknown_names:
                 raise unknown(f"name in {key} = {value!r}", name, sorted(names))
         elif key in kinds and kinds[key][0] == "options":
