@@ -322,7 +322,7 @@ def parse_setting(text: str, flag: str = "--set") -> tuple[str, Any]:
             message names ``flag``.
     """
     key, sign, value = text.partition("=")
-    if not sign or not key.strip() or not key.strip().isprintable():
+    if not sign or not key.strip() or not key.isprintable():
         raise UsageError(f"{flag} {shortened(repr(text))}: expected KEY=VALUE, for example {flag} lr=1e-3")
     try:
         return key.strip(), parse_value(value)

@@ -14,9 +14,9 @@ TRAINING_PART = 0.85  # of a run's time; the rest is set-up and evaluation. Only
 class Progress:
     """Receives the events of runs, prints them, and estimates the time left."""
 
-    def __init__(self, total: int, *, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
+    def __init__(self, total: int, *, stream: TextIO | None = None, quiet: bool = False) -> None:
         self.total = total
-        self._stream = stream
+        self._stream = stream or sys.stderr
         self._quiet = quiet
         self._begun = time.monotonic()
         self._started: dict[str, float] = {}
