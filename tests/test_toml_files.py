@@ -95,7 +95,11 @@ def test_the_home_directory_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        *((f'"{table}" = {value}', table) for table in ("bart", "image-text", "method") for value in ("5", '"x"', "[1]")),
+        *(
+            (f'"{table}" = {value}', table)
+            for table in ("bart", "image-text", "method")
+            for value in ("5", '"x"', "[1]")
+        ),
         ('[method]\nlora = "x"', "method.lora"),
         ("[method.lroa]\nlr = 1.0", "'lora'"),
         ("[brat]\nlr = 1.0", "'bart'"),

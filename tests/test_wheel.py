@@ -60,7 +60,12 @@ def bench(installed: Path, tmp_path: Path):
     def run(*words: str) -> str:
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSAFEPATH")}
         done = subprocess.run(
-            [installed, "-m", "bench", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            [installed, "-m", "bench", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -1,6 +1,7 @@
 """Building vision-language models and tokenisers from names, paths or HF configurations."""
 
 import json
+import os
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -55,7 +56,7 @@ def shape(name: str) -> Shape:
     Raises:
         UsageError: the name is unknown or the configuration cannot be read.
     """
-    if name in CHECKPOINTS or Path(name).is_dir():
+    if name in CHECKPOINTS or os.path.isdir(name):
         file = _checkpoint_folder(name) / "config.json"
         return Shape.of(SimpleNamespace(**json.loads(file.read_text(encoding="utf-8"))))
     if name in _presets():
@@ -189,7 +190,7 @@ def _load_pretrained(name: str, load: Any) -> Any:
     """
     from transformers.utils import logging
 
-    if "/" not in name and name not in names() and not Path(name).exists():
+    if "/" not in name and name not in names() and not os.path.exists(name):
         raise UsageError(f"{unknown('backbone', name, names())} (or a path, or a hub name like 'facebook/bart-base')")
     logging.disable_progress_bar()
     try:

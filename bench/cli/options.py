@@ -155,7 +155,8 @@ def parse_roots(items: Sequence[str]) -> dict[str, Path]:
             wanted = "expected NAME=PATH, for example --data official=/data/datasets"
             raise UsageError(f"--data {shortened(repr(item))}: {wanted}")
         try:
-            roots[data_name([item]) or name] = expand_home(folder).resolve()
+            roots[data_name([item]) or name] = root = expand_home(folder).resolve()
+            root.exists()  # raises where no folder can be called so
         except (OSError, RuntimeError) as error:
             raise UsageError(f"--data {shortened(item)}: no such folder ({shortened(error)})") from None
     return roots

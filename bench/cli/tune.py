@@ -60,10 +60,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if find_spec("optuna") is None:
         raise UsageError("the search needs optuna: pip install 'vlpet-bench[tune]'")
     sweep = selected(arguments)
-    defaults = base_values(sweep)
-    points = configurations(
-        space(arguments.space), arguments.trials, arguments.sampler, arguments.sampler_seed, defaults
-    )
+    searched = space(arguments.space)
+    defaults = base_values(sweep, searched)
+    points = configurations(searched, arguments.trials, arguments.sampler, arguments.sampler_seed, defaults)
     if number := in_default(points, defaults):
         message = f"{number} of the {len(points)} points of the grid are the default of a method"
         print(f"note: {message}, which is tried once: such methods have fewer trials", file=sys.stderr)

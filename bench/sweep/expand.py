@@ -1,7 +1,7 @@
 """From a sweep to its cells: which run each is, or why it cannot be had. Nothing is built and nothing is read."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,10 +94,16 @@ def _expanded(sweep: Sweep) -> list[Cell]:
     return [cell for cell, is_left in zip(cells.values(), stays, strict=True) if is_left]
 
 
-def base_values(sweep: Sweep) -> list[Mapping[str, Any]]:
-    """Return every value of every base of a sweep, as axes and expressions name them: what a search need not try."""
+def base_values(sweep: Sweep, names: Iterable[str] = ()) -> list[Mapping[str, Any]]:
+    """Return every value of every base of a sweep, as axes and expressions name them: what a search need not try.
+
+    Raises:
+        UsageError: one of ``names`` is the name of no axis, or the sweep has an unknown name.
+    """
     variants = [*(Variant.model_construct(label="", method=name) for name in _methods(sweep)), *sweep.variant]
     layers = _Layers(sweep, variants)
+    for name in names:
+        classify_key(name, layers.method_names)
     return [
         _Base(layers, backbone, suite, variant, settings).values
         for backbone in sweep.backbones

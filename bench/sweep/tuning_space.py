@@ -112,9 +112,7 @@ def configurations(
             if not any(_is_default(point, default) for default in defaults):
                 points.setdefault(repr(point), point)
     if len(points) < count:
-        message = (
-            f"{len(drawn)} draws gave only {len(points)} different configurations (three digits of a number count)"
-        )
+        message = f"{len(drawn)} draws gave only {len(points)} configurations that differ in three digits"
         raise UsageError(f"--trials {count}: {message}; give a wider --space or fewer trials")
     return list(points.values())
 

@@ -33,7 +33,7 @@ def sweep(**fields: Any) -> Sweep:
 def test_a_plan_has_a_bound_that_is_told_at_once(fields: dict[str, Any]) -> None:
     fields = {key: {k: tuple(v) for k, v in value.items()} if key == "axes" else value for key, value in fields.items()}
     begin = time.process_time()
-    with pytest.raises(UsageError, match="too many cells.*--max-cells"):
+    with pytest.raises(UsageError, match=r"too many cells.*--max-cells"):
         expand(sweep(**{key: tuple(value) if isinstance(value, range) else value for key, value in fields.items()}))
     assert time.process_time() - begin < 2
 
@@ -115,7 +115,24 @@ def test_an_error_of_a_plan_names_its_file(tmp_path: Path) -> None:
         expand(load(str(path)))
 
 
-NAMES = ["", ".", "..", "../x", "a/b", "a\\b", "a,b", "a\nb", "a\0b", "\x1b[31m", " a", "a ", "-a", ".a", "a..b", "x" * 101]
+NAMES = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "a\\b",
+    "a,b",
+    "a\nb",
+    "a\0b",
+    "\x1b[31m",
+    " a",
+    "a ",
+    "-a",
+    ".a",
+    "a..b",
+    "x" * 101,
+]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "a@2", "模" * 40])

@@ -72,7 +72,10 @@ def test_another_plan_under_a_name_has_an_entry_of_its_own(
     assert main(["sweep", *CELL, "--seeds", "1", *place]) == 0
     assert main(["sweep", *CELL, "--seeds", "1", *place]) == 0  # the same again
     assert main(["sweep", *CELL, "--seeds", "2,3", *place]) == 0
-    assert sorted(path.name for path in (tmp_path / "results" / "sweeps").iterdir()) == ["default.json", "default@2.json"]
+    assert sorted(path.name for path in (tmp_path / "results" / "sweeps").iterdir()) == [
+        "default.json",
+        "default@2.json",
+    ]
     assert len(runs(capsys)) == 2  # the latest
     capsys.readouterr()
     assert main(["status"]) == 0

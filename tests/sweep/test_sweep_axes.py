@@ -14,8 +14,8 @@ from bench.config import Run
 from bench.errors import UsageError
 from bench.sweep import axes
 from bench.sweep.axes import NamedCell, grid, stay
-from bench.sweep.expressions import solved
 from bench.sweep.expand import expand
+from bench.sweep.expressions import solved
 from bench.sweep.spec import ABLATIONS, Cell, NamedDelta, Sweep, Variant, load, names
 from methods.core.errors import MethodError
 
