@@ -1,5 +1,6 @@
 """Recipe files: the packaged ones and those of users, and the layers of fields in them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,18 @@ def recipe_layers(name: str, keys: Sequence[str], method: str) -> Iterator[dict[
         if isinstance(value, dict) and key not in tables:
             raise unknown(f"table in recipe {shortened(name)!r}", key, tables)
     of_methods = {methods.get(key).name: fields for key, fields in _table(content, "method", name).items()}
-    yield {key: value for key, value in content.items() if key not in tables}
+    yield _finite({key: value for key, value in content.items() if key not in tables}, name)
     for key in keys:
-        yield _table(content, key, name)
-    yield _table(of_methods, method, name, "method.")
+        yield _finite(_table(content, key, name), name)
+    yield _finite(_table(of_methods, method, name, "method."), name)
+
+
+def _finite(fields: dict[str, Any], recipe: str) -> dict[str, Any]:
+    """Refuse numbers that are none, also where a stronger layer hides them."""
+    for key, value in fields.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"recipe {shortened(recipe)!r}: {key}: {value} is no number that can be used")
+    return fields
 
 
 def _table(content: Mapping[str, Any], key: str, recipe: str, prefix: str = "") -> dict[str, Any]:

@@ -105,6 +105,7 @@ def test_the_home_directory_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("[brat]\nlr = 1.0", "'bart'"),
         ("lr = nan", "lr"),
         ("[bart]\nlr = inf", "lr"),
+        ("lr = inf\n[bart]\nlr = 1.0", "lr"),
     ],
 )
 def test_a_table_of_a_recipe_that_is_none_is_named(text: str, hint: str, tmp_path: Path) -> None:
