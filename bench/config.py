@@ -7,8 +7,8 @@ left out of it, so options added later keep old ids.
 
 import hashlib
 import json
+import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 import methods
 from bench import backbones, suites, tasks
-from bench.errors import UsageError, did_you_mean, unknown
+from bench.errors import UsageError, did_you_mean
+from bench.recipe_files import recipe_layers
 from bench.tasks import Task
+from bench.toml_files import parse_value, shortened
 from methods.core.errors import MethodError
 
 T = TypeVar("T", bound=BaseModel)
-RECIPES = Path(__file__).parent / "recipes"
 MINI = "mini"
 NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recipe that cannot change a result
 OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which methods have values of their own
@@ -36,7 +37,7 @@ MAX_THREADS = 4096
 class FrozenModel(BaseModel):
     """A frozen record of validated fields; unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Recipe(FrozenModel):
@@ -74,7 +75,7 @@ class Recipe(FrozenModel):
     limit: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=0)] = 1000
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> "Recipe":
@@ -244,28 +245,12 @@ class Execution(FrozenModel):
 
 def is_mini(backbone: str) -> bool:
     """Return whether a backbone is a miniature one: shipped, or a folder that ``mini pretrain`` wrote."""
-    return backbone.startswith("mini-") or (Path(backbone) / "training_log.json").is_file()
+    return backbone.startswith("mini-") or os.path.isfile(os.path.join(backbone, "training_log.json"))
 
 
 def recipe_for(backbone: str) -> str:
     """Return the recipe that goes with a backbone where none is named."""
     return MINI if is_mini(backbone) else "paper"
-
-
-def recipe_names() -> list[str]:
-    """Return the names of the packaged recipes."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
-
-
-def recipe_table(name: str) -> dict[str, Any]:
-    """Read a recipe: a packaged one by name, or a TOML file by path."""
-    path = RECIPES / f"{name}.toml" if not name.endswith(".toml") else Path(name)
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise unknown("recipe", name, recipe_names()) from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML ({error})") from None
 
 
 def resolve(
@@ -312,13 +297,11 @@ def resolve(
     chosen = methods.get(method, **settings.options)
     chosen.spec(shape)
     recipe = recipe or recipe_for(backbone)
-    table = recipe_table(recipe)
-    fields = {key: value for key, value in table.items() if not isinstance(value, dict)}
-    fields |= table.get(shape.family, {})
-    fields |= chosen_suite.recipe_fields(recipe, shape.family)
-    for key in (suite, f"{shape.family} {suite}"):
-        fields |= table.get(key, {})
-    fields |= table.get("method", {}).get(chosen.name, {})
+    keys = (shape.family, suite, f"{shape.family} {suite}")
+    top, of_family, *stronger = recipe_layers(recipe, keys, chosen.name)
+    fields = top | of_family | chosen_suite.recipe_fields(recipe, shape.family)
+    for layer in stronger:
+        fields |= layer
     if "epochs" in settings.recipe:
         fields.pop("steps", None)
     fields |= settings.recipe
@@ -339,19 +322,23 @@ def resolve(
     return validated(Run, run, f"recipe {recipe!r} with the settings given")
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str, flag: str = "--set") -> tuple[str, Any]:
     """Parse ``key=value`` of the command line; the value is read as TOML, else as a string.
 
     >>> parse_setting("lr=1e-3"), parse_setting("gate=small")
     (('lr', 0.001), ('gate', 'small'))
+
+    Raises:
+        UsageError: it is not KEY=VALUE, or the value has several lines, is nested too deep or has too many digits; the
+            message names ``flag``.
     """
     key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise UsageError(f"--set {text!r}: expected KEY=VALUE, for example --set lr=1e-3")
+    if not sign or not key.strip() or not key.isprintable():
+        raise UsageError(f"{flag} {shortened(repr(text))}: expected KEY=VALUE, for example {flag} lr=1e-3")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value
+        return key.strip(), parse_value(value)
+    except UsageError as fault:
+        raise UsageError(f"{flag} {shortened(key.strip())}: {fault}") from None
 
 
 def validated(model: type[T], content: Any, origin: str) -> T:
@@ -369,7 +356,7 @@ def validated(model: type[T], content: Any, origin: str) -> T:
             if fault["type"] == "extra_forbidden":
                 message += did_you_mean(str(place[-1]), _fields(model, place))
             faults.append(f"{name}: {message}")
-        raise UsageError(f"{origin}: {'; '.join(faults)}") from None
+        raise UsageError(f"{origin}: {shortened('; '.join(faults), 1000)}") from None
 
 
 def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -41,7 +41,7 @@ def discover(
     """
     modules = [import_module(f"{package}.{module.name}") for module in iter_modules(folders)]
     built_in = [(getattr(m, attribute), f"module {m.__name__}") for m in modules if hasattr(m, attribute)]
-    plugins = list(_loaded(kind, group))
+    plugins = list(_loaded(kind, group, order))
     providers: dict[str, str] = {}
     entries: dict[str, T] = {}
     for objects in (built_in, plugins):
@@ -56,14 +56,16 @@ def discover(
     return Registry(entries, tuple(_name(item) for item, _ in built_in))
 
 
-def _loaded(kind: type[T], group: str) -> Iterator[tuple[T, str]]:
+def _loaded(kind: type[T], group: str, order: Callable[[T], Any]) -> Iterator[tuple[T, str]]:
     for point in entry_points(group=group):
         provider = _provider(point)
         try:
             item = point.load()
             if not isinstance(item, kind):
                 raise TypeError(f"it is a {type(item).__name__}, expected a {kind.__name__}")
-        except Exception as error:  # a broken plug-in must not take everything else away
+            if not _name(item).isprintable() or not isinstance(order(item), int | float | str):
+                raise TypeError("its name or its order is of a wrong type")
+        except (Exception, SystemExit) as error:  # a broken plug-in must not take everything else away
             warnings.warn(f"{provider} is left out: {error}", stacklevel=2)
             continue
         yield item, provider

@@ -72,7 +72,7 @@ def _published_preset(name: str) -> str:
     """Return the preset that a hub name is the published checkpoint of, so that planning needs no network; other names
     as they are. A folder of that name is not the published checkpoint."""
     owner, _, last = name.rpartition("/")
-    if owner and last in _presets() and f"{owner}/" == _presets()[last][0].hub_owner and not Path(name).exists():
+    if owner and last in _presets() and f"{owner}/" == _presets()[last][0].hub_owner and not os.path.exists(name):
         return last
     return name
 
@@ -83,7 +83,7 @@ def _read_config(name: str) -> Any:
 
     from bench.backbones.checkpoints import load_pretrained
 
-    if "/" not in name and name not in names() and not Path(name).exists():
+    if "/" not in name and name not in names() and not os.path.exists(name):
         raise UsageError(f"{unknown('backbone', name, names())} (or a path, or a hub name like 'facebook/bart-base')")
     return load_pretrained(name, lambda source, local: AutoConfig.from_pretrained(source, local_files_only=local))
 
@@ -98,7 +98,7 @@ def folders(name: str) -> tuple[Path | None, Path | None]:
 
     None stands for weights that are drawn at random, and for files of the hub that are not in its local cache.
     """
-    if name in CHECKPOINTS or Path(name).is_dir():
+    if name in CHECKPOINTS or os.path.isdir(name):
         folder = Path(CHECKPOINTS.get(name, name))
         return folder, folder
     if name in _presets():

@@ -6,6 +6,7 @@ tokens, weights under other names leave the model at random values, and a hub na
 minute. Each of these is one error here.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from difflib import SequenceMatcher
@@ -47,7 +48,7 @@ def load_pretrained(name: str, load: Callable[[str, bool], T]) -> T:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    is_folder = name in CHECKPOINTS or Path(name).exists()
+    is_folder = name in CHECKPOINTS or os.path.exists(name)
     source = str(checkpoint_folder(name)) if is_folder else name
     try:
         return load(source, True)
@@ -109,7 +110,7 @@ def read_tokenizer(name: str, family: BackboneFamily, config: Any) -> Tokenizer:
     """
     from transformers import AutoTokenizer
 
-    if name in CHECKPOINTS or Path(name).is_dir():
+    if name in CHECKPOINTS or os.path.isdir(name):
         folder = checkpoint_folder(name)
         if not any(all((folder / file).is_file() for file in files) for files in family.tokenizer_files):
             choices = ", or ".join(" and ".join(files) for files in family.tokenizer_files)

@@ -4,10 +4,12 @@ Exit codes: 0 all done, 1 some runs failed, 2 bad input, 130 interrupted.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 from bench.errors import UsageError, did_you_mean
@@ -40,6 +42,7 @@ VERBS = {
 }
 #: Verbs that the suite itself calls, in worker processes; the overview does not list them.
 INTERNAL_VERBS = {"work": ("work", "work through the runs of a pack file")}
+LONGEST_MESSAGE = 2000  # characters
 RESUMABLE = ("sweep", "ablate", "tune", "run")
 
 
@@ -58,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         arguments, rest = self.parse_known_args(words)
         if rest:
             flags = [flag for action in self._actions for flag in action.option_strings]
-            raise UsageError(f"{self.prog}: unknown argument {rest[0]!r}{did_you_mean(rest[0], flags)}")
+            raise UsageError(f"{self.prog}: unknown argument {rest[0][:80]!r}{did_you_mean(rest[0], flags)}")
         return arguments
 
 
@@ -66,8 +69,23 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code. ``words`` are those after ``python -m bench``, by default this process's.
 
     A verb finds its own command line in ``arguments.argv`` (the words) and ``arguments.command`` (one shell command).
+    What a terminal cannot show is replaced. That the reader of the output has gone, as in ``... | head``, is no fault.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if words is None else words)
+    try:
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return 0
+
+
+def _run(words: list[str]) -> int:
     try:
         if not words or words[0] in ("-h", "--help"):
             print(overview())
@@ -80,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> int:
         verb, rest = words[0], words[1:]
         verbs = VERBS | INTERNAL_VERBS
         if verb not in verbs:
-            raise UsageError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}")
+            raise UsageError(f"unknown verb {verb[:80]!r}{did_you_mean(verb, VERBS)}")
         module_name, description = verbs[verb]
         module = import_module(f"bench.cli.{module_name}")
         parser = Parser(
@@ -96,16 +114,31 @@ def main(words: Sequence[str] | None = None) -> int:
         arguments.command = shlex.join(["python", "-m", "bench", *words])
         return module.call(arguments, verb)
     except (UsageError, MethodError) as fault:
-        print(f"error: {fault}", file=sys.stderr)
+        print(f"error: {_one_line(fault)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         command = shlex.join(["python", "-m", "bench", *words])
         hint = f"; everything done so far is kept. Go on with: {command}" if words[0] in RESUMABLE else ""
         print(f"interrupted{hint}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+
+
+def _one_line(fault: Exception) -> str:
+    """Return the message of an error without what moves the cursor of a terminal, and not longer than anybody reads."""
+    text = " ".join(str(fault).split())
+    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 4]} ..."
+
+
+def _discard_output() -> None:
+    """Send what is still to be written nowhere: the interpreter flushes once more when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def overview() -> str:

@@ -1,10 +1,10 @@
 """``import-official`` and ``evaluate``: run directories of released checkpoints, and the scores of kept weights."""
 
 import argparse
+import shlex
 import sys
-from pathlib import Path
 
-from bench.cli.options import add_execution, add_settings, execution, words
+from bench.cli.options import add_execution, add_settings, data_name, execution, path, words
 
 EXAMPLES = {
     "import-official": "example: python -m bench import-official BEST.pth --method vl-pet-large "
@@ -16,17 +16,17 @@ EXAMPLES = {
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "evaluate":
-        parser.add_argument("run", type=Path, metavar="RUN_DIR", help="directory of a run with kept weights")
+        parser.add_argument("run", type=path, metavar="RUN_DIR", help="directory of a run with kept weights")
         parser.add_argument("--again", action="store_true", help="although there is a record; it keeps its scores")
         parser.add_argument("--split", metavar="S", help="add the scores of another split: train, validation, test")
         parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
         parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
         add_execution(parser)
         return
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="a released checkpoint file (.pth)")
+    parser.add_argument("checkpoint", type=path, metavar="CKPT", help="a released checkpoint file (.pth)")
     parser.add_argument("--method", required=True, help="method, by our name or the official one")
     parser.add_argument("--backbone", required=True, help="backbone that was tuned: a name, or a folder with tokeniser")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run directory to write")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="the run directory to write")
     parser.add_argument("--suite", default="image-text", help="suite that it was trained on (image-text)")
     parser.add_argument("--tasks", type=words, default=(), metavar="A,B", help="tasks that it was trained on (all)")
     parser.add_argument("--recipe", help="recipe to decode by: paper, mini, or a TOML file (the backbone's)")
@@ -51,14 +51,15 @@ def _import(arguments: argparse.Namespace) -> int:
         backbone=arguments.backbone,
         suite=arguments.suite,
         task_names=arguments.tasks,
-        data=next((item.partition("=")[0] for item in arguments.data), None),
+        data=data_name(arguments.data),
         recipe=arguments.recipe,
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     read = ", ".join(f"{key}={value}" for key, value in sorted(run.overrides.items()))
     print(f"{run.method} with {read or 'its defaults'}")
     data_flag = "" if run.data == "mini" else f" --data {run.data}=PATH"
-    print(f"wrote {arguments.out}; evaluate it with: python -m bench evaluate {arguments.out}{data_flag}")
+    command = f"python -m bench evaluate {shlex.quote(str(arguments.out))}{data_flag}"
+    print(f"wrote {arguments.out}; evaluate it with: {command}")
     return 0
 
 

@@ -16,6 +16,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench import device
     from bench.data.roots import cache_folder
     from bench.environment import environment
+    from bench.shipped_files import shipped
 
     facts = dict(environment())
     facts["device"] = device.hardware_key(device.pick("auto"))
@@ -25,6 +26,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     except (OSError, subprocess.SubprocessError) as error:
         facts["java"] = f"does not run ({error}); caption scores need it"
     facts["cache"] = cache_folder()
+    facts["profiles"] = shipped("profiles")
     for key, value in facts.items():
         print(f"{key:<14} {'' if value is None else value}")
     return 0

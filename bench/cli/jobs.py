@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import add_data, add_folders, add_grid, selected
+from bench.cli.options import add_data, add_folders, add_grid, count, data_name, word
+from bench.cli.selection import planned
 from bench.errors import UsageError
 from bench.states import NEVER
 
@@ -18,13 +19,15 @@ LOG_LINES = 100
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "logs":
-        parser.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
+        parser.add_argument("run", type=word, metavar="RUN", help="a run's id, or the beginning of it")
         parser.add_argument(
-            "--lines", type=int, default=LOG_LINES, metavar="N", help=f"the last lines of each file ({LOG_LINES})"
+            "--lines", type=count, default=LOG_LINES, metavar="N", help=f"the last lines of each file ({LOG_LINES})"
         )
     else:
         add_grid(parser)
-        parser.add_argument("--run", action="append", default=[], metavar="RUN", help="only this run, by its id")
+        parser.add_argument(
+            "--run", action="append", type=word, default=[], metavar="RUN", help="only this run, by its id"
+        )
     if verb == "cancel":
         parser.set_defaults(spec=None)  # nothing is stopped that nobody named
     if verb == "retry":
@@ -43,7 +46,7 @@ def _selected_runs(arguments: argparse.Namespace) -> list[Any]:
     """Return the runs of the sweep, or those of them that --run names."""
     from bench.sweep.expand import expand
 
-    runs = [cell.run for cell in expand(selected(arguments)) if cell.run]
+    runs = [cell.run for cell in expand(planned(arguments)) if cell.run]
     for prefix in arguments.run:
         if not any(run.id.startswith(prefix) for run in runs):
             raise UsageError(f"--run {prefix}: no run of the sweep {arguments.spec!r} is called so; see status")
@@ -54,8 +57,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     from bench.sweep import attempts
     from bench.sweep.sweep_status import find_run_dir
 
-    data = arguments.data[0].partition("=")[0] if arguments.data else None
-    run_dir = find_run_dir(arguments.results, arguments.run, data)
+    run_dir = find_run_dir(arguments.results, arguments.run, data_name(arguments.data))
     made = attempts.read(run_dir)
     for attempt in made:
         process = f"{attempt.host}, process {attempt.pid}" + (f", job {attempt.job}" if attempt.job else "")

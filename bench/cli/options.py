@@ -11,11 +11,26 @@ from typing import Any
 from bench.config import Execution, parse_setting
 from bench.errors import UsageError
 from bench.sweep.axes import terms
+from bench.sweep.spec import MAX_CELLS, check_file_name
+from bench.toml_files import expand_home, shortened
+
+MAX_SEEDS = 100_000  # of a list or range; a plan of as many trainings is nobody's
+MAX_SECONDS = 86_400
+
+
+def word(text: str) -> str:
+    """Parse a name, which is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; leave the flag out, or name something")
+    return text
 
 
 def words(text: str) -> tuple[str, ...]:
     """Parse ``a,b,c``."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    names = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names such as a,b; leave the flag out for none")
+    return names
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -24,18 +39,56 @@ def numbers(text: str) -> tuple[int, ...]:
     for part in words(text):
         first, dots, last = part.partition("..")
         try:
-            values += range(int(first), int(last) + 1) if dots else [int(part)]
+            span = range(int(first), int(last) + 1) if dots else [int(part)]
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected numbers such as 1,2,3 or 1..3") from None
+            span = []
+        if not span:
+            raise argparse.ArgumentTypeError(f"{shortened(repr(text))}: expected numbers such as 1,2,3 or 1..3")
+        if span[-1] - span[0] >= MAX_SEEDS or len(values) >= MAX_SEEDS:
+            raise argparse.ArgumentTypeError(f"{shortened(repr(text))}: at most {MAX_SEEDS:,} numbers")
+        values += span
     return tuple(values)
+
+
+def count(text: str) -> int:
+    """Parse a number of things, which is at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{shortened(repr(text))}: expected a number of at least 1")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Parse a time between 0.1 s and a day."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{shortened(repr(text))}: expected seconds, from 0.1 to {MAX_SECONDS}")
+    return number
+
+
+def path(text: str) -> Path:
+    """Parse a path, which is not empty; ``~`` at its beginning is the home directory, which no shell expands after
+    ``=``."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a path")
+    try:
+        return expand_home(text)
+    except UsageError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (./results)"
+        "--results", type=path, default=Path("results"), metavar="DIR", help="results folder (./results)"
     )
     parser.add_argument(
-        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="reports folder (./reports)"
+        "--reports", type=path, default=Path("reports"), metavar="DIR", help="reports folder (./reports)"
     )
 
 
@@ -59,9 +112,12 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     axes.add_argument("--drop", type=words, metavar="A,B", help="for each of these parts a cell without it")
     axes.add_argument("--add", type=words, metavar="A,B", help="for each of these parts a cell with it")
     axes.add_argument(
-        "--only", action="append", metavar="CELL", help="only bases and these cells: a name, or KEY=V,..."
+        "--only", action="append", type=word, metavar="CELL", help="only bases and these cells: a name, or KEY=V,..."
     )
-    axes.add_argument("--except", dest="but", action="append", metavar="CELL", help="without these cells")
+    axes.add_argument("--except", dest="but", action="append", type=word, metavar="CELL", help="without these cells")
+    parser.add_argument(
+        "--max-cells", type=count, metavar="N", help=f"the most cells that the plan may have ({MAX_CELLS:,})"
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -89,19 +145,35 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def execution(arguments: argparse.Namespace) -> Execution:
-    """Build the Execution from flags."""
-    return Execution(device=arguments.device, threads=arguments.threads, data=parse_roots(arguments.data))
+    """Build the Execution from flags; the folders of a plan that was started (``arguments.roots``) are in it, too."""
+    roots = getattr(arguments, "roots", {}) | parse_roots(arguments.data)
+    return Execution(device=arguments.device, threads=arguments.threads, data=roots)
 
 
 def parse_roots(items: Sequence[str]) -> dict[str, Path]:
     """Parse ``NAME=PATH`` flags into the folders of data roots by name."""
     roots = {}
     for item in items:
-        name, sign, path = item.partition("=")
-        if not sign:
-            raise UsageError(f"--data {item!r}: expected NAME=PATH, for example --data official=/data/datasets")
-        roots[name] = Path(path).resolve()
+        name, _, folder = item.partition("=")
+        if not folder.strip() or "\0" in folder:
+            wanted = "expected NAME=PATH, for example --data official=/data/datasets"
+            raise UsageError(f"--data {shortened(repr(item))}: {wanted}")
+        try:
+            roots[data_name([item]) or name] = root = expand_home(folder).resolve()
+            root.exists()  # raises where no folder can be called so
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"--data {shortened(item)}: no such folder ({shortened(error)})") from None
     return roots
+
+
+def data_name(items: Sequence[str]) -> str | None:
+    """Return the name of the data root of the runs, which the first of the ``NAME[=PATH]`` flags has; None without."""
+    for item in items:
+        try:
+            return check_file_name(item.partition("=")[0])
+        except ValueError as fault:
+            raise UsageError(f"--data {shortened(repr(item))}: {fault}") from None
+    return None
 
 
 def axis(text: str) -> tuple[str, tuple[Any, ...]]:
@@ -110,35 +182,13 @@ def axis(text: str) -> tuple[str, tuple[Any, ...]]:
     >>> axis("rank=24,48"), axis("gate=none,small"), axis("layers=[[0], [0, 1]]")
     (('rank', (24, 48)), ('gate', ('none', 'small')), ('layers', ([0], [0, 1])))
     """
-    key, value = parse_setting(text)
+    key, value = parse_setting(text, "--axis")
     if isinstance(value, str):
-        value = [parse_setting(f"{key}={word}")[1] for word in terms(value)]
+        parts = terms(value)
+        if not all(parts):
+            raise UsageError(f"--axis {key}: {shortened(repr(value))} has an empty value; write {key}=V,V")
+        value = [parse_setting(f"{key}={part}", "--axis")[1] for part in parts]
     return key, tuple(value) if isinstance(value, list) else (value,)
-
-
-def selected(arguments: argparse.Namespace) -> Any:
-    """Build the Sweep from the spec and flags. New methods replace a built-in sweep's variants too."""
-    from bench.sweep import spec
-
-    sweep = spec.load(arguments.spec)
-    settings = dict(parse_setting(item) for item in arguments.settings)
-    return spec.changed(
-        sweep,
-        methods=arguments.methods,
-        variant=() if arguments.methods else None,
-        suites=arguments.suites,
-        tasks=arguments.tasks,
-        backbones=arguments.backbones,
-        seeds=arguments.seeds,
-        given=settings,
-        axes={**sweep.axes, **dict(map(axis, arguments.axes))},
-        steps=arguments.steps,
-        drop=arguments.drop,
-        add=arguments.add,
-        only=arguments.only,
-        but=arguments.but,
-        data=next((item.partition("=")[0] for item in arguments.data), None) if hasattr(arguments, "data") else None,
-    )
 
 
 def add_format(parser: argparse.ArgumentParser, default: str = "table") -> None:

@@ -1,10 +1,12 @@
 """``plan``: before anything is spent, how many seeds a comparison needs, and what they cost."""
 
 import argparse
+import math
 import sys
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_format, add_grid, execution, selected, show
+from bench.cli.options import add_execution, add_folders, add_format, add_grid, execution, show
+from bench.cli.selection import planned
 from bench.errors import UsageError
 
 EXAMPLES = {
@@ -30,17 +32,17 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.report.run_entries import join
     from bench.sweep.expand import expand
 
-    if arguments.detect <= 0 or not 0 < arguments.power < 1:
+    if not 0 < arguments.detect < math.inf or not 0 < arguments.power < 1:
         raise UsageError("--detect wants a difference above 0, --power a probability between 0 and 1")
-    sweep = selected(arguments)
+    sweep = planned(arguments)
     cells = expand(sweep)
     frame = load_results(arguments.results, missing_ok=True)
-    planned = plan(cells, arguments.results)
-    examples = example_scores(arguments.results, (cell["run_id"] for cell in planned)) if sweep.is_ablation else {}
-    if sweep.is_ablation and (hint := missing_hint(arguments.results, (cell["run_id"] for cell in planned))):
+    rows_of_plan = plan(cells, arguments.results)
+    examples = example_scores(arguments.results, (cell["run_id"] for cell in rows_of_plan)) if sweep.is_ablation else {}
+    if sweep.is_ablation and (hint := missing_hint(arguments.results, (cell["run_id"] for cell in rows_of_plan))):
         print(f"note: {hint}", file=sys.stderr)
     rows, seeds_for_average = [], 0
-    for seed_plan in power_plans(join(frame, planned, examples), join(frame, [])):
+    for seed_plan in power_plans(join(frame, rows_of_plan, examples), join(frame, [])):
         for key, variance in seed_plan.variances.items():
             needed = variance.seeds_needed(arguments.detect, arguments.power)
             if key == "average":

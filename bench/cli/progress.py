@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -13,9 +14,9 @@ TRAINING_PART = 0.85  # of a run's time; the rest is set-up and evaluation. Only
 class Progress:
     """Receives the events of runs, prints them, and estimates the time left."""
 
-    def __init__(self, total: int, *, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
+    def __init__(self, total: int, *, stream: TextIO | None = None, quiet: bool = False) -> None:
         self.total = total
-        self._stream = stream
+        self._stream = stream or sys.stderr
         self._quiet = quiet
         self._begun = time.monotonic()
         self._started: dict[str, float] = {}
@@ -62,7 +63,8 @@ class Progress:
         if self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text(f"{self._count()}  {text}  {self.left()}"))
+            with suppress(OSError):
+                self._live.update(Text(f"{self._count()}  {text}  {self.left()}"))
         elif event.step * 4 // event.steps > self._printed.get(event.run_id, 0) and event.step < event.steps:
             self._printed[event.run_id] = event.step * 4 // event.steps
             self._say(f"step   {text}  {self.left()}")
@@ -98,7 +100,8 @@ class Progress:
         if self._quiet:
             return
         line = f"{time.strftime('%H:%M:%S')} [{self.finished}/{self.total}] {text.rstrip()}"
-        if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=self._stream, flush=True)
+        with suppress(OSError):  # whoever reads along may have gone; the runs go on
+            if self._live is not None:
+                self._live.console.print(line, markup=False, highlight=False)
+            else:
+                print(line, file=self._stream, flush=True)

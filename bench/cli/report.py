@@ -6,7 +6,8 @@ import sys
 import warnings
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, parse_roots, selected
+from bench.cli.options import add_execution, add_folders, add_grid, parse_roots
+from bench.cli.selection import planned
 
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
 
@@ -24,7 +25,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.sweep.expand import expand
 
     require_results(arguments.results)
-    sweep = selected(arguments)
+    sweep = planned(arguments)
     write_report(sweep, expand(sweep), arguments, announce=True)
     if arguments.paper:
         _print_comparison_with_paper(arguments)
@@ -139,10 +140,8 @@ def _status(cell: Any, results: Any) -> tuple[str, str | None]:
 
 
 def _print_comparison_with_paper(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from bench.records import load_results
     from bench.report.paper_comparison import compare_with_paper
+    from bench.shipped_files import shipped
 
-    published = Path(__file__).resolve().parents[2] / "results" / "paper"
-    print(compare_with_paper(load_results(arguments.results), published).to_string(index=False))
+    print(compare_with_paper(load_results(arguments.results), shipped("paper")).to_string(index=False))

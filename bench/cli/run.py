@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from bench.cli.options import add_execution, add_folders, add_settings, execution
+from bench.cli.options import add_execution, add_folders, add_settings, data_name, execution
 
 EXAMPLES = {"run": "example: python -m bench run --method vl-pet-large --suite image-text --set steps=100"}
 
@@ -41,7 +41,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         arguments.suite,
         seed=arguments.seed,
         recipe=arguments.recipe,
-        data=next((item.partition("=")[0] for item in arguments.data), None),
+        data=data_name(arguments.data),
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     machine = execution(arguments)

@@ -5,7 +5,8 @@ import json
 import time
 from typing import Any
 
-from bench.cli.options import add_data, add_folders, add_format, add_grid, parse_roots, selected, show
+from bench.cli.options import add_data, add_folders, add_format, add_grid, parse_roots, seconds, show
+from bench.cli.selection import planned
 from bench.states import STATES
 
 EXAMPLES = {
@@ -21,7 +22,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "status":
         add_format(parser)
     else:
-        parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between two updates (2)")
+        parser.add_argument("--every", type=seconds, default=2.0, metavar="SECONDS", help="time between updates (2)")
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
@@ -29,8 +30,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.sweep.expand import expand
     from bench.sweep.sweep_status import SweepObserver
 
+    sweep = planned(arguments)  # a started sweep brings its data folders
     roots = parse_roots([item for item in arguments.data if "=" in item])
-    observer = SweepObserver(expand(selected(arguments)), arguments.results, Expectations(roots))
+    observer = SweepObserver(expand(sweep), arguments.results, Expectations(roots))
     if verb == "watch":
         return _watch(observer, arguments.every)
     status = observer.look()
@@ -57,7 +59,7 @@ def _watch(observer: Any, every: float) -> int:
             live.update(_table(status, live.console.height), refresh=True)
             if status.is_settled:
                 return 0
-            time.sleep(max(0.1, every))
+            time.sleep(every)
 
 
 def _table(status: Any, height: int) -> Any:

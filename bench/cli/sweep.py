@@ -3,14 +3,16 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, execution, selected, show
+from bench.cli.options import add_execution, add_folders, add_grid, count, execution, path, show
 from bench.cli.report import write_report
+from bench.cli.selection import selected
 from bench.errors import UsageError
 from bench.states import DEFAULT_RETRY, RETRY_POLICIES, RetryPolicy
 
@@ -30,8 +32,10 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         default="inline",
         help="this process, workers of this machine, or jobs of a cluster (inline)",
     )
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="what a Slurm job asks for: slurm/profiles/*.toml")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="workers of --executor local (2)")
+    parser.add_argument(
+        "--profile", type=path, metavar="FILE", help="what a Slurm job asks for: a TOML file, or gpu, cpu, ... by name"
+    )
+    parser.add_argument("--jobs", type=count, default=2, metavar="N", help="workers of --executor local (2)")
     parser.add_argument(
         "--retry",
         choices=tuple(RETRY_POLICIES),
@@ -59,8 +63,6 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    if arguments.jobs < 1:
-        raise UsageError(f"--jobs {arguments.jobs}: expected at least 1")
     return perform(selected(arguments), execution(arguments), arguments)
 
 
@@ -72,6 +74,7 @@ def perform(
     ``after_report`` is called whenever the report has been written.
     """
     from bench.sweep.expand import expand
+    from bench.sweep.started import keep
 
     if arguments.collect and arguments.executor != "slurm":
         raise UsageError("--collect belongs to --executor slurm; `python -m bench report` writes a report")
@@ -85,6 +88,7 @@ def perform(
             after_report()
         return 0
     check_data(cells, run_execution)
+    keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command)
     _execute(cells, run_execution, arguments, submitter)
     write_report(sweep, cells, arguments, announce=True)
     after_report()
@@ -108,10 +112,11 @@ def check_data(cells: list[Any], run_execution: Any) -> None:
 
 def _submitter(sweep: Any, run_execution: Any, arguments: argparse.Namespace) -> Any:
     """Return what submits to Slurm; a missing profile or Slurm is an error before anything is planned."""
+    from bench.sweep.profile import Profile, profile_names
+
     if arguments.profile is None:
-        raise UsageError("--executor slurm: needs --profile FILE; slurm/profiles/ has some to copy")
+        raise UsageError(f"--executor slurm: needs --profile: {', '.join(profile_names())}, or a file")
     from bench.sweep import slurm_client
-    from bench.sweep.profile import Profile
     from bench.sweep.slurm import SlurmSubmitter
 
     profile = Profile.read(arguments.profile)
@@ -142,13 +147,15 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
     The job may start in another folder than this process, if its profile's set-up changes it. Of an option that is
     given twice the last one counts, so the absolute paths are appended.
     """
+    from bench.sweep.profile import profile_path
+
     given = [word for word in arguments.argv if word != "--collect"]
     if arguments.spec and Path(arguments.spec).is_file():
         given = [str(Path(word).resolve()) if word == arguments.spec else word for word in given]
     absolute = [
         *("--results", str(arguments.results.resolve())),
         *("--reports", str(arguments.reports.resolve())),
-        *("--profile", str(arguments.profile.resolve())),
+        *("--profile", str(profile_path(arguments.profile).resolve())),
         *(word for name, path in run_execution.data.items() for word in ("--data", f"{name}={path}")),
     ]
     if given[-len(absolute) :] == absolute:  # a collecting job submits again
@@ -278,7 +285,9 @@ def problems(cells: list[Any], results: Path) -> list[str]:
             for task, score in record.scores.items():
                 if score.status != "done":
                     lines.append(f"  {cell.run_id}: no score for {task} ({score.error})")
-                    remedies.add(f"`python -m bench score --all --results {results}` makes the scores again")
+                    remedies.add(
+                        f"`python -m bench score --all --results {shlex.quote(str(results))}` makes the scores again"
+                    )
     return [*lines, *sorted(remedies)]
 
 

@@ -2,13 +2,18 @@
 
 import argparse
 import json
+import shlex
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench.cli import sweep as sweep_verb
-from bench.cli.options import execution, selected, show
+from bench.cli.options import count, execution, show
+from bench.cli.selection import selected
 from bench.errors import UsageError
+from bench.sweep.spec import MAX_NAME
+from bench.toml_files import shortened
 
 EXAMPLES = {
     "tune": "example: python -m bench tune --methods lora,ia3 --suites image-text --space lr=1e-3..3e-2 --trials 8\n"
@@ -25,9 +30,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "--space", action="append", default=[], metavar="KEY=LOW..HIGH", help="a range, or choices KEY=V,V"
     )
-    parser.add_argument("--trials", type=int, default=8, metavar="K", help="configurations besides the default (8)")
+    parser.add_argument("--trials", type=count, default=8, metavar="K", help="configurations besides the default (8)")
     parser.add_argument("--sampler", choices=("random", "grid"), default="random", help="how to search (random)")
-    parser.add_argument("--sampler-seed", type=int, default=0, metavar="N", help="seed of the search (0)")
+    parser.add_argument("--sampler-seed", type=_seed, default=0, metavar="N", help="seed of the search (0)")
     parser.add_argument(
         "--select", default="validation", metavar="SPLIT", help="split to choose settings on (validation)"
     )
@@ -37,7 +42,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.records import load_results
     from bench.report.tuning import ledger
-    from bench.sweep.tuning_space import configurations, space, tuned
+    from bench.sweep.expand import base_values
+    from bench.sweep.spec import MAX_CELLS
+    from bench.sweep.tuning_space import configurations, in_default, space, tuned
 
     if arguments.ledger:
         rows: list[dict[Any, Any]] = ledger(load_results(arguments.results, True, missing_ok=True)).to_dict("records")
@@ -45,15 +52,34 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         return 0
     if arguments.select != "validation":
         raise UsageError(REFUSED.format(arguments.select))
-    if not arguments.space or arguments.trials < 1:
+    if not arguments.space:
         raise UsageError("say what to search and how often, for example --space lr=1e-3..3e-2 --trials 8")
+    most = arguments.max_cells or MAX_CELLS
+    if arguments.trials > most:
+        raise UsageError(f"--trials {arguments.trials:,}: a plan has at most {most:,} cells; lift it with --max-cells")
     if find_spec("optuna") is None:
         raise UsageError("the search needs optuna: pip install 'vlpet-bench[tune]'")
-    points = configurations(space(arguments.space), arguments.trials, arguments.sampler, arguments.sampler_seed)
-    search = tuned(selected(arguments), points)
+    sweep = selected(arguments)
+    searched = space(arguments.space)
+    defaults = base_values(sweep, searched)
+    points = configurations(searched, arguments.trials, arguments.sampler, arguments.sampler_seed, defaults)
+    if number := in_default(points, defaults):
+        message = f"{number} of the {len(points)} points of the grid are the default of a method"
+        print(f"note: {message}, which is tried once: such methods have fewer trials", file=sys.stderr)
+    search = tuned(sweep, points)
     return sweep_verb.perform(
         search, execution(arguments), arguments, after_report=lambda: _write_best(search, arguments)
     )
+
+
+def _seed(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{shortened(repr(text))}: expected a seed from 0 to 2^32 - 1")
+    return number
 
 
 def _write_best(search: Any, arguments: argparse.Namespace) -> None:
@@ -78,11 +104,16 @@ def _write_best(search: Any, arguments: argparse.Namespace) -> None:
             f"seeds = {json.dumps(list(search.seeds))}",
         ]
         for method in methods:
-            lines += ["", "[[variant]]", f"label = {json.dumps(f'{method.method} (tuned)')}"]
+            lines += ["", "[[variant]]", f"label = {json.dumps(_tuned_label(method.method))}"]
             lines.append(f"method = {json.dumps(method.entries[0].method)}")
             settings = {k: v for k, v in search.given.items() if k != "evaluate"} | points.get(method.best, {})
             lines += [f"set.{json.dumps(key)} = {json.dumps(value)}" for key, value in settings.items()]
         path = Path(arguments.reports) / search.name / f"best-{first.backbone.split('/')[-1]}-{first.suite}.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if arguments.format == "table":
-            print(f"  {path} (run it with: python -m bench sweep {path})")
+            print(f"  {path} (run it with: python -m bench sweep {shlex.quote(str(path))})")
+
+
+def _tuned_label(label: str) -> str:
+    """Return the label of a tuned method; a label of a variant has no commas, those of methods with settings do."""
+    return f"{label.replace(',', ' ')[: MAX_NAME - 10]} (tuned)"

@@ -1,16 +1,20 @@
 """From a sweep to its cells: which run each is, or why it cannot be had. Nothing is built and nothing is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import methods
 from bench import backbones, suites, tasks
-from bench.config import Recipe, Run, Settings, classify_key, recipe_for, recipe_names, recipe_table, resolve
+from bench.config import Recipe, Run, Settings, classify_key, recipe_for, resolve
 from bench.errors import UsageError, unknown
+from bench.recipe_files import recipe_names, recipe_table
 from bench.suites import Suite
-from bench.sweep.axes import NamedCell, grid, is_expression, names_in, solved, stay, words, written
-from bench.sweep.spec import Cell, Sweep, Variant, deltas
+from bench.sweep.axes import NamedCell, grid, number_of_points, stay, words, written
+from bench.sweep.expressions import is_expression, names_in, solved
+from bench.sweep.spec import Cell, Sweep, Variant, check_file_name, deltas
+from bench.toml_files import shortened
 from methods.core.errors import MethodError
 
 PLACES = ("method", "tasks", "data", "recipe")  # axes that are neither a recipe field nor an option
@@ -50,16 +54,34 @@ def expand(sweep: Sweep) -> list[Cell]:
         UsageError: an unknown name or setting, or a value of the wrong type; nothing has run yet.
         MethodError: an unknown method, an option that none of the methods has, or an option's value of the wrong type.
     """
-    variants = [Variant(label="", method=name) for name in _methods(sweep)] + list(sweep.variant)
+    try:
+        return _expanded(sweep)
+    except (UsageError, MethodError) as fault:
+        if not sweep.origin or str(fault).startswith(sweep.origin):
+            raise
+        raise type(fault)(f"{sweep.origin}: {fault}") from None
+
+
+def _expanded(sweep: Sweep) -> list[Cell]:
+    named = [Variant.model_construct(label="", method=name) for name in _methods(sweep)]
+    variants = [*named, *sweep.variant]
     if not variants:
         raise UsageError(f"sweep {sweep.name!r} names no method; add methods = [...] or --methods")
+    if sweep.steps and not sweep.axes:
+        raise UsageError(f"zip: {', '.join(sweep.steps[0])}: there are no axes; add them with axes = {{...}} or --axis")
     layers = _Layers(sweep, variants)
+    _check_labels(layers)
+    _check_size(sweep, len(variants))
     changes = [BASE, *_changes(sweep, layers.method_names)]
     cells: dict[tuple[str, str], Cell] = {}
+    rows: dict[tuple[str, str, str, str, int], str] = {}
     for backbone in dict.fromkeys(map(backbones.canonical_name, sweep.backbones)):
         for suite in _suites(sweep):
             for variant, settings in layers.variants:
                 for cell in _Base(layers, backbone, suite, variant, settings).cells(changes):
+                    row = (cell.base, cell.label, cell.backbone, cell.suite, cell.seed)
+                    if rows.setdefault(row, cell.run_id) != cell.run_id:
+                        raise UsageError(f"two different runs are called {shortened(cell.label)!r}; name them apart")
                     key = (cell.run_id, cell.base)
                     before = cells.setdefault(key, cell)
                     if not before.point:
@@ -70,6 +92,55 @@ def expand(sweep: Sweep) -> list[Cell]:
     if not any(stays):
         raise UsageError(f"sweep {sweep.name!r}: its filters leave no cell")
     return [cell for cell, is_left in zip(cells.values(), stays, strict=True) if is_left]
+
+
+def base_values(sweep: Sweep, names: Iterable[str] = ()) -> list[Mapping[str, Any]]:
+    """Return every value of every base of a sweep, as axes and expressions name them: what a search need not try.
+
+    Raises:
+        UsageError: one of ``names`` is the name of no axis, or the sweep has an unknown name.
+    """
+    variants = [*(Variant.model_construct(label="", method=name) for name in _methods(sweep)), *sweep.variant]
+    layers = _Layers(sweep, variants)
+    for name in names:
+        classify_key(name, layers.method_names)
+    return [
+        _Base(layers, backbone, suite, variant, settings).values
+        for backbone in sweep.backbones
+        for suite in _suites(sweep)
+        for variant, settings in layers.variants
+    ]
+
+
+def _check_labels(layers: "_Layers") -> None:
+    """Refuse variants that a table could not tell from another variant, or from a method of the sweep."""
+    by_label: dict[str, tuple[str, Settings]] = {name: (name, Settings()) for name in layers.on_axis}
+    for variant, settings in layers.variants:
+        content = (methods.get(variant.method).name, settings)
+        if by_label.setdefault(variant.label or content[0], content) != content:
+            other = "method of the sweep" if not variant.label or variant.label in layers.sweep.methods else "variant"
+            label = variant.label or content[0]
+            raise UsageError(f"variant: label {label!r}: another {other} is called so; give each a label of its own")
+
+
+def _check_size(sweep: Sweep, variants: int) -> None:
+    """Refuse a plan of more cells than it may hold, before any of them is made."""
+    changes = 1 + len(sweep.drop) + len(sweep.add)
+    changes += number_of_points(sweep.axes, sweep.steps) if sweep.axes else 0
+    factors = {
+        "backbones": len(sweep.backbones),
+        "methods": variants,
+        "suites": len(_suites(sweep)),
+        "cells of a base": changes,
+        "seeds": len(sweep.seeds),
+    }
+    number = math.prod(factors.values())
+    if number > sweep.max_cells:
+        product = " x ".join(f"{count:,} {name}" for name, count in factors.items() if count > 1)
+        raise UsageError(
+            f"too many cells: {number:,} ({product}), and a plan has at most {sweep.max_cells:,}; leave values of "
+            "axes, seeds or methods out, or lift the bound with --max-cells"
+        )
 
 
 def _methods(sweep: Sweep) -> list[str]:
@@ -96,8 +167,12 @@ class _Layers:
             recipe_table(sweep.recipe)
         for name in sweep.suites:
             suites.get(name)
+        for key in set(PLACES) & set(sweep.axes):
+            for value in sweep.axes[key]:
+                _check_place(key, value)
         on_axis = [value for value in sweep.axes.get("method", ()) if not is_expression(value)]
-        self.method_names = [methods.get(name).name for name in [*(v.method for v in variants), *on_axis]]
+        self.on_axis = [methods.get(name).name for name in on_axis]
+        self.method_names = [*(methods.get(variant.method).name for variant in variants), *self.on_axis]
         self._set = _checked(sweep.set, self.method_names)
         self._given = _checked(sweep.given, self.method_names)
         self.variants = [(variant, _checked(variant.set, [variant.method])) for variant in variants]
@@ -118,6 +193,26 @@ class _Layers:
         for key in (suite, recipe, method):
             settings |= self._per.get(key, Settings())
         return settings | self._given
+
+
+def _check_place(key: str, value: Any) -> None:
+    """Check a value of one of PLACES.
+
+    Raises:
+        UsageError: it is of another type than its place, or no name where that can be told without a base.
+    """
+    if key == "tasks":
+        if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+            raise UsageError(f'axis tasks: {shortened(repr(value))}: expected lists of tasks, such as [["vqa"], []]')
+        for name in value:
+            tasks.get(name)
+    elif not isinstance(value, str) or not value:
+        raise UsageError(f'axis {key}: {shortened(repr(value))}: expected names, such as ["a", "b"]')
+    elif key == "data" and not is_expression(value):
+        try:
+            check_file_name(value)
+        except ValueError as fault:
+            raise UsageError(f"axis data: {fault}") from None
 
 
 def _checked(settings: Mapping[str, Any], method_names: Sequence[str]) -> Settings:
@@ -156,7 +251,11 @@ def _change(values: Mapping[str, Any], method_names: Sequence[str], word: str = 
     names = {*Recipe.options(), *(key for entry in entries for key in entry.types)}
     for key, value in values.items():
         if is_expression(value):
-            for name in sorted(names_in(value) - names - {"method", "backbone", "suite"} - set(values)):
+            try:
+                unknown_names = sorted(names_in(value) - names - {"method", "backbone", "suite"} - set(values))
+            except UsageError as error:
+                raise UsageError(f"axis {key}: {error}") from None
+            for name in unknown_names:
                 raise unknown(f"name in {key} = {value!r}", name, sorted(names))
         elif key in kinds and kinds[key][0] == "options":
             option = kinds[key][1]
@@ -231,8 +330,11 @@ class _Base:
         if point.get("tasks") == []:  # none chosen: those of the suite
             point["tasks"] = list(self.suite.official_tasks)
         try:
-            return solved(point, self.values), ""
-        except (LookupError, ArithmeticError, TypeError) as fault:
+            point = solved(point, self.values)
+            for key in set(PLACES) & set(point):
+                _check_place(key, point[key])
+            return point, ""
+        except (LookupError, ArithmeticError, TypeError, UsageError) as fault:
             return point, self.reason or f"no value: {fault}"
 
     def differing(self, point: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """Profiles: what a Slurm job of a sweep requests and which environment it sets up. Plain data, read from TOML."""
 
+import os
 import shlex
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from bench.config import FrozenModel, validated
-from bench.errors import UsageError, did_you_mean
+from bench.shipped_files import shipped
+from bench.toml_files import expand_home, read_toml
 
-Text = Annotated[str, Field(pattern=r"^[^\r\n]+$")]  # a line break would end the #SBATCH line
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]  # a line break would end the #SBATCH line
+Line = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # a NUL ends what the system reads of a script
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Option = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+LARGEST = 10**7  # of any number in a profile: more minutes, GPUs or GiB than there are
 SET_BY_SWEEP = ("job-name", "output", "error", "open-mode", "array", "chdir", "nodes", "ntasks", "ntasks-per-node")
+CHECKOUT_PLACE = Path("slurm/profiles")  # where a checkout has the shipped profiles
 #: Options of sbatch that a field of the profile sets under another name.
 FIELD_OF_OPTION = {
     "time": "time_minutes",
@@ -25,6 +29,19 @@ FIELD_OF_OPTION = {
     "gpus-per-node": "gpus",
     "no-requeue": "requeue",
 }
+
+
+def profile_names() -> list[str]:
+    """Return the names of the profiles that come with the suite."""
+    return sorted(file.stem for file in shipped("profiles").glob("*.toml"))
+
+
+def profile_path(path: Path) -> Path:
+    """Return the file that ``--profile`` names: itself, or a shipped profile by its name or its place in a checkout."""
+    path = expand_home(path)
+    if path.suffix == ".toml" and (path.parent != CHECKOUT_PLACE or os.path.lexists(path)):
+        return path
+    return shipped("profiles") / f"{path.stem}.toml" if path.stem in profile_names() else path
 
 
 class Profile(FrozenModel):
@@ -54,25 +71,25 @@ class Profile(FrozenModel):
         extra: any other option of sbatch by its long name; true is an option without a value, false leaves it out.
     """
 
-    time_minutes: Annotated[int, Field(ge=1)]
+    time_minutes: Annotated[int, Field(ge=1, le=LARGEST)]
     partition: Text | None = None
     account: Text | None = None
     qos: Text | None = None
     constraint: Text | None = None
     nodelist: Text | None = None
     exclude: Text | None = None
-    gpus: Annotated[int, Field(ge=0)] | None = None
-    cpus: Annotated[int, Field(ge=1)] = 1
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    gpus: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
+    cpus: Annotated[int, Field(ge=1, le=LARGEST)] = 1
+    memory_gb: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
     signal_seconds: Annotated[int, Field(ge=1, le=65535, validate_default=True)] = 120
-    array_parallelism: Annotated[int, Field(ge=1)] = 64
-    pack: Annotated[int, Field(ge=1)] = 1
+    array_parallelism: Annotated[int, Field(ge=1, le=LARGEST)] = 64
+    pack: Annotated[int, Field(ge=1, le=LARGEST)] = 1
     requeue: bool = True
-    max_requeues: Annotated[int, Field(ge=0)] = 3
-    setup: tuple[str, ...] = ()
+    max_requeues: Annotated[int, Field(ge=0, le=LARGEST)] = 3
+    setup: tuple[Line, ...] = ()
     python: Text | None = None
-    env: dict[Variable, str | int | float] = Field(default_factory=dict)
-    scratch: Annotated[str, Field(pattern=r'^[^\r\n"`\\]+$')] | None = None
+    env: dict[Variable, Line | int | float] = Field(default_factory=dict)
+    scratch: Annotated[str, Field(pattern=r'^[^\x00-\x1f"`\\]+$')] | None = None
     comment: Text | None = None
     conf: Path | None = None
     extra: dict[Option, bool | int | float | Text] = Field(default_factory=dict)
@@ -83,6 +100,13 @@ class Profile(FrozenModel):
         minutes = given.data.get("time_minutes")
         if minutes is not None and value >= 60 * minutes:
             raise ValueError(f"{value} s are not less than time_minutes = {minutes}")
+        return value
+
+    @field_validator("conf")
+    @classmethod
+    def _is_a_path(cls, value: Path | None) -> Path | None:
+        if value is not None and ("\0" in str(value) or value == Path()):
+            raise ValueError("expected the path of a configuration file of Slurm")
         return value
 
     @field_validator("extra")
@@ -99,20 +123,15 @@ class Profile(FrozenModel):
 
     @classmethod
     def read(cls, path: Path) -> "Profile":
-        """Read a profile from a TOML file.
+        """Read a profile from a TOML file, or one of those that come with the suite by its name, such as ``gpu``.
+
+        ``slurm/profiles/gpu.toml``, their place in a checkout, means them outside of a checkout, too.
 
         Raises:
             UsageError: no such file, broken TOML, or a field that is wrong; near matches are named.
         """
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            near = did_you_mean(path.name, sorted(file.name for file in path.parent.glob("*.toml")))
-            raise UsageError(f"{path}: no such profile{near}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: cannot be read ({error})") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path}: not valid TOML ({error})") from None
+        path = profile_path(path)
+        content = read_toml(path, "profile", profile_names())
         profile = validated(cls, content, str(path))
         return profile.model_copy(update={"conf": (path.parent / profile.conf).resolve()}) if profile.conf else profile
 

@@ -1,28 +1,62 @@
 """The schema of a sweep file, and of the cells that a sweep is expanded to."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from bench.config import FrozenModel, Run, validated
 from bench.errors import UsageError, unknown
+from bench.toml_files import expand_home, read_toml, shortened
 
 BENCH = Path(__file__).resolve().parents[1]
 SWEEPS = BENCH / "sweeps"
 ABLATIONS = BENCH / "ablations"
 
 Plot = Literal["curve", "heatmap", "bars"]
+MAX_CELLS = 20_000  # of a plan, where nobody lifts the bound: more trainings than anybody has compared
+MAX_NAME = 100  # characters of a label, bytes of what files are called by
+
+
+def check_file_name(name: str) -> str:
+    """Return the name of a sweep or a data root, which files and folders are called by.
+
+    Raises:
+        ValueError: it has other characters than letters, digits, spaces and ``. _ + - ( )``, begins with none of the
+            first two, has two dots in a row, or is too long.
+    """
+    characters = name.replace(" ", "").translate(str.maketrans("", "", "._+-()"))
+    well_formed = characters.isalnum() and name[0].isalnum() and name == name.strip() and ".." not in name
+    if not well_formed or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME:
+        rule = f"letters, digits, spaces and . _ + - ( ), at most {MAX_NAME}, beginning with a letter or digit, no '..'"
+        raise ValueError(f"{shortened(repr(name))} is no name here; it may have {rule}")
+    return name
+
+
+def check_label(label: str) -> str:
+    """Return what tables call a method or variant.
+
+    Raises:
+        ValueError: it is empty or too long, has control characters or a comma, which separates the changes of a cell.
+    """
+    if not label.isprintable() or not label.strip() or label != label.strip() or "," in label or len(label) > MAX_NAME:
+        rule = f"one line of at most {MAX_NAME} printable characters without commas"
+        raise ValueError(f"{shortened(repr(label))} is no label; it is {rule}")
+    return label
+
+
+FileName = Annotated[str, AfterValidator(check_file_name)]
+Label = Annotated[str, AfterValidator(check_label)]
+Word = Annotated[str, Field(min_length=1)]
 
 
 class Variant(FrozenModel):
     """A method with further settings, which tables list under a label."""
 
-    label: str
-    method: str
+    label: Label
+    method: Word
     set: Mapping[str, Any] = Field(default_factory=dict)
 
 
@@ -45,30 +79,43 @@ class Sweep(FrozenModel):
     recipe field, a method option, or ``method``, ``tasks``, ``data``, ``recipe``; a value that begins with ``=`` is
     computed from the base's settings (``"=2*rank"``). ``zip`` lists axes that advance together; ``only``
     and ``except`` are filters (:func:`bench.sweep.axes.stay`); ``deltas`` adds to the built-in ones. ``plot`` is how
-    the differences to the base are drawn, by default what the axes suggest.
+    the differences to the base are drawn, by default what the axes suggest. ``max_cells`` bounds the plan: one with
+    more cells is an error.
     """
 
-    name: str
+    name: FileName
     question: str = ""
-    backbones: tuple[str, ...] = ("mini-bart",)
-    methods: tuple[str, ...] = ()
-    suites: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (1,)
-    recipe: str | None = None
-    data: str | None = None
+    backbones: tuple[Word, ...] = ("mini-bart",)
+    methods: tuple[Word, ...] = ()
+    suites: tuple[Word, ...] = ()
+    tasks: tuple[Word, ...] = ()
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = (1,)
+    recipe: Word | None = None
+    data: FileName | None = None
     set: Mapping[str, Any] = Field(default_factory=dict)
     per: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     given: Mapping[str, Any] = Field(default_factory=dict)
     variant: tuple[Variant, ...] = ()
-    axes: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
-    steps: tuple[tuple[str, ...], ...] = Field((), alias="zip")
-    only: tuple[str, ...] = ()
-    but: tuple[str, ...] = Field((), alias="except")
-    drop: tuple[str, ...] = ()
-    add: tuple[str, ...] = ()
-    deltas: Mapping[str, NamedDelta] = Field(default_factory=dict)
+    axes: Mapping[Word, tuple[Any, ...]] = Field(default_factory=dict)
+    steps: tuple[tuple[Word, ...], ...] = Field((), alias="zip")
+    only: tuple[Word, ...] = ()
+    but: tuple[Word, ...] = Field((), alias="except")
+    drop: tuple[Word, ...] = ()
+    add: tuple[Word, ...] = ()
+    deltas: Mapping[Word, NamedDelta] = Field(default_factory=dict)
     plot: Plot | None = None
+    max_cells: Annotated[int, Field(ge=1, strict=True)] = MAX_CELLS
+
+    _origin: str = PrivateAttr("")
+
+    @property
+    def origin(self) -> str:
+        """The file that a user named, for messages; "" where there is none."""
+        return self._origin
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults, as JSON has them: equal for equal plans."""
+        return {"name": self.name, **self.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
     @property
     def is_ablation(self) -> bool:
@@ -113,28 +160,32 @@ def load(wanted: str) -> Sweep:
     Raises:
         UsageError: unknown name, broken TOML, or a field that is wrong; near matches are named.
     """
-    if wanted.endswith(".toml"):
-        path = Path(wanted)
+    if is_file_name(wanted):
+        path = expand_home(wanted)
+        content = read_toml(path, "sweep file", (f"{name}.toml" for name in names()))
     else:
         if wanted not in [*names(), *names(ABLATIONS)]:
-            raise unknown("sweep", wanted, [*names(), *names(ABLATIONS)])
+            raise unknown("sweep", shortened(wanted), [*names(), *names(ABLATIONS)])
         path = (SWEEPS if wanted in names() else ABLATIONS) / f"{wanted}.toml"
-    return validated(Sweep, {"name": path.stem, **_content(path)}, str(path))
+        content = read_toml(path, "sweep file")
+    if "given" in content:
+        raise UsageError(f"{shortened(path)}: given: is what the command line sets; write [set] in a file")
+    sweep = validated(Sweep, {"name": path.stem, **content}, shortened(path))
+    if is_file_name(wanted):
+        sweep._origin = shortened(path)
+    return sweep
 
 
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such sweep file; built-in sweeps: {', '.join(names())}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML ({error})") from None
+def is_file_name(wanted: str) -> bool:
+    """Return whether the name of a sweep means a file."""
+    return wanted.endswith(".toml")
 
 
 def deltas(sweep: Sweep) -> dict[str, NamedDelta]:
     """Return the built-in deltas and those of the sweep, by name."""
     path = BENCH / "deltas.toml"
-    return {k: validated(NamedDelta, v, f"{path}: {k}") for k, v in _content(path).items()} | dict(sweep.deltas)
+    built_in = read_toml(path, "file of deltas")
+    return {k: validated(NamedDelta, v, f"{path}: {k}") for k, v in built_in.items()} | dict(sweep.deltas)
 
 
 def changed(sweep: Sweep, **flags: Any) -> Sweep:

@@ -6,6 +6,7 @@ entry point of the group ``vlpet_bench.methods``; nothing else has to be told ab
 """
 
 import inspect
+import math
 import pkgutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -103,6 +104,8 @@ class RegisteredMethod:
         """
         if key not in self.types:
             raise MethodError(f"method {self.name!r} has no option {key!r}{did_you_mean(key, self.types)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise MethodError(f"method {self.name!r}: {key}: {value} is no number that can be used")
         try:
             return TypeAdapter(self.types[key]).validate_python(value)
         except ValidationError as error:
@@ -178,6 +181,10 @@ class ResolvedMethod:
         return table.get(f"{backbone_family} {suite}") or table.get(backbone_family) or DEFAULT_OPTIMIZER
 
 
+class NameTaken(MethodError):
+    """Two providers define a method of the same name."""
+
+
 _entries: dict[str, RegisteredMethod] = {}
 _aliases: dict[str, str] = {}
 
@@ -216,7 +223,8 @@ def method(
             on these backbones.
 
     Raises:
-        MethodError: the name is taken, or a default is not of its option's type.
+        NameTaken: the name is taken; the message names both modules.
+        MethodError: a default is not of its option's type.
     """
 
     def register(build: Callable[..., Spec]) -> Callable[..., Spec]:
@@ -239,7 +247,11 @@ def method(
                 entry.check(key, value)
         for taken in (name, *aliases):
             if taken in _entries or taken in _aliases:
-                raise MethodError(f"two methods are called {taken!r}")
+                other = _entries[_aliases.get(taken, taken)].build.__module__
+                raise NameTaken(
+                    f"two methods are called {taken!r}: that of module {other}, and that of module "
+                    f"{build.__module__}; rename one of them or uninstall its package"
+                )
         _entries[name] = entry
         _aliases.update(dict.fromkeys(aliases, name))
         return build
@@ -294,7 +306,16 @@ def _discover() -> None:
         if module.name not in ("core", "blocks"):
             import_module(f"methods.{module.name}")
     for point in entry_points(group=ENTRY_POINTS):
+        entries, aliases = set(_entries), set(_aliases)
         try:
             point.load()
-        except Exception as error:  # a broken plug-in must not take the other methods away
-            warnings.warn(f"methods of {point.value!r} are left out: {error}", stacklevel=3)
+        except (Exception, SystemExit) as error:
+            # What it has registered before it failed goes, too: half a plug-in is none.
+            for name in set(_entries) - entries:
+                del _entries[name]
+            for alias in set(_aliases) - aliases:
+                del _aliases[alias]
+            if isinstance(error, NameTaken):
+                raise
+            distribution = f" of {point.dist.name}" if point.dist else ""
+            warnings.warn(f"entry point {point.value!r}{distribution} is left out: {error}", stacklevel=3)

@@ -1,6 +1,7 @@
 """Names, options and third-party methods."""
 
 import pickle
+import re
 import subprocess
 import sys
 
@@ -190,6 +191,48 @@ torch.testing.assert_close(block(x) - x, 2 * plain)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+CLASH = """
+from methods.core.registry import method
+from methods.core.spec import Spec
+
+
+@method("of a plug-in")
+def first(shape) -> Spec:
+    return Spec()
+
+
+@method("lora")
+def lora(shape) -> Spec:
+    return Spec()
+"""
+BROKEN = CLASH.replace('"lora"', '"another"')
+
+
+@pytest.mark.parametrize(
+    ("module", "printed"),
+    [
+        (CLASH, "two methods are called 'lora': that of module methods.lora, and that of module a_plugin;"),
+        (BROKEN + "raise ValueError('too late')", "entry point 'a_plugin'.* is left out: too late"),
+        (BROKEN + "raise SystemExit('no')", "entry point 'a_plugin'.* is left out: no"),
+    ],
+    ids=["clash", "broken", "exits"],
+)
+def test_a_clash_is_an_error_and_a_broken_plug_in_is_left_out_whole(tmp_path, repo, module, printed):
+    (tmp_path / "a_plugin.py").write_text(module)
+    info = tmp_path / "a-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: a\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vlpet_bench.methods]\na = a_plugin\n")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(repo)!r}]\nfrom bench.cli import main\n"
+    code += "codes = main(['methods', '--backbone', 'mini-bart']), main(['sweep', '--dry-run'])\n"
+    code += "import methods; left = [n for n in ('of a plug-in', 'another') if n in methods.core.registry._entries]\n"
+    code += "print(codes, left)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    expected = (2, 2) if module is CLASH else (0, 0)
+    assert done.stdout.splitlines()[-1] == f"{expected} []"
+    assert re.search(printed, done.stderr) and "Traceback" not in done.stderr
 
 
 def test_names_come_without_torch(repo):

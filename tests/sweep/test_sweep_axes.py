@@ -13,8 +13,9 @@ import methods
 from bench.config import Run
 from bench.errors import UsageError
 from bench.sweep import axes
-from bench.sweep.axes import NamedCell, grid, solved, stay
+from bench.sweep.axes import NamedCell, grid, stay
 from bench.sweep.expand import expand
+from bench.sweep.expressions import solved
 from bench.sweep.spec import ABLATIONS, Cell, NamedDelta, Sweep, Variant, load, names
 from methods.core.errors import MethodError
 
@@ -173,7 +174,7 @@ def test_only_and_except_are_set_operations(only: set[int], but: set[int]) -> No
         ({"axes": {"method": ("lroa",)}}, "'lora'"),
         ({"axes": {"rank": (1, 2), "heads": (1,)}, "zip": (("rank", "heads"),)}, "equally many"),
         ({"axes": {"rank": (1, 2)}, "zip": (("rank", "haeds"),)}, "'haeds'"),
-        ({"axes": {"rank": (1, 2)}, "zip": (("rank",), ("rank",))}, "zipped twice"),
+        ({"axes": {"rank": (1, 2), "heads": (1, 2)}, "zip": (("rank", "heads"), ("rank", "heads"))}, "in it twice"),
         ({"axes": {"rank": (24, 48)}, "only": ("rnak=24",)}, "'rank=24'"),
         ({"axes": {"rank": (24, 48)}, "except": ("rank=25",)}, "'rank=24'"),
         ({"methods": ("lora", "full"), "except": ("method=*",)}, "leave no cell"),

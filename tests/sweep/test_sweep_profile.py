@@ -221,5 +221,5 @@ def test_a_missing_file_has_near_matches(tmp_path: Path) -> None:
     (tmp_path / "gpu.toml").touch()
     with pytest.raises(UsageError, match=r"gpus\.toml: no such profile; did you mean 'gpu\.toml'"):
         Profile.read(tmp_path / "gpus.toml")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is a folder"):
         Profile.read(tmp_path)

@@ -13,7 +13,7 @@ from bench.config import resolve
 from bench.data import held_out
 from bench.errors import UsageError
 from bench.records import load_results
-from bench.sweep.expand import expand
+from bench.sweep.expand import base_values, expand
 from bench.sweep.spec import Sweep
 from bench.sweep.tuning_space import configurations, space, tuned
 from bench.tasks import get
@@ -43,12 +43,35 @@ def test_a_grid_has_every_point_once() -> None:
         (["lr=a..b"], 3, "random", "KEY=LOW..HIGH"),
         (["lr=1e-4..1e-2"], 3, "grid", "choices"),
         (["lr=0.1,0.2"], 3, "grid", "--trials 2"),
+        (["lr=0.1,0.2"], 3, "random", "--trials 2"),
+        (["rank=2..4", "clip=1.0,5.0"], 7, "random", "--trials 6"),
+        (["lr=0.1..0.1001"], 5, "random", "differ in three digits"),
     ],
 )
 def test_a_wrong_space_is_one_clear_error(texts: list[str], count: int, sampler: Any, hint: str) -> None:
     with pytest.raises(UsageError) as told:
         configurations(space(texts), count, sampler, 0)
     assert hint in str(told.value)
+
+
+def test_a_small_space_is_spent_whole_and_no_draw_is_there_twice() -> None:
+    points = configurations(space(["rank=2..4", "clip=1.0,5.0"]), 6, "random", 0)
+    assert len({(point["rank"], point["clip"]) for point in points}) == 6
+
+
+def test_a_draw_that_is_the_default_of_a_method_is_made_again() -> None:
+    asked = Sweep(name="x", methods=("lora", "full"), suites=("image-text",))
+    defaults = base_values(asked)
+    clip, beams = defaults[0]["clip"], defaults[0]["beams"]
+    texts = [f"clip={clip},1.25,1.5", f"beams={beams},{beams + 1}"]
+    points = configurations(space(texts), 5, "random", 1, defaults)
+    assert {"clip": clip, "beams": beams} not in points and len({repr(point) for point in points}) == 5
+    cells = expand(tuned(asked, points))
+    assert [cell.base for cell in cells].count("lora") == [cell.base for cell in cells].count("full") == 6
+    with pytest.raises(UsageError, match=r"5 points besides the defaults of the methods .1 of them"):
+        configurations(space(texts), 6, "random", 1, defaults)
+    with pytest.raises(UsageError, match="has 0 points"):
+        configurations(space([f"clip={clip}"]), 1, "random", 1, defaults)
 
 
 def test_every_method_gets_its_default_and_the_same_points() -> None:
@@ -121,3 +144,11 @@ def test_choosing_on_a_test_split_is_refused(
     assert main([*WORDS, "--select", split, *folders]) == 2
     told = capsys.readouterr().err
     assert "a test split that chooses is no test" in told and told.count("\n") == 1
+
+
+def test_a_grid_with_the_default_says_that_it_is_tried_once(
+    folders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tune", "--methods", "lora", "--suites", "image-text", "--space", "clip=5.0,1.0", "--sampler", "grid"]
+    assert main([*words, "--trials", "2", "--dry-run", *folders]) == 0
+    assert "1 of the 2 points of the grid are the default" in capsys.readouterr().err
