@@ -112,8 +112,11 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
 
     try:
         require_regular_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # torch.load raises errors of many kinds for broken files
         objects = re.search(r"GLOBAL (\S+)", str(error))
