@@ -6,7 +6,7 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.differences import DOWN, UP, Ablation, ablations
+from bench.report.differences import DOWN, NO_PAIR, UP, Ablation, ablations
 from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_style
 from bench.report.run_entries import RunEntry
 from bench.report.table import run_ids_of, title_of
@@ -49,7 +49,7 @@ def _panel(axes: Axes, ablation: Ablation, key: str) -> None:
     for line, cell in enumerate(ablation.cells):
         difference = cell.differences.get(key)
         if difference is None:
-            code = next((entry.code for entry in cell.entries if entry.code), "no pair")
+            code = next((entry.code for entry in cell.entries if entry.code), NO_PAIR)
             axes.text(0, line, f" {code}", va="center", fontsize=6, color="#b02a2a", style="italic")
             continue
         colour = {UP: GAIN, DOWN: LOSS}.get(cell.mark(key), "#c4c4c4")

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 
 from bench.report.figure import COLUMN, FAINT, PAGE, Plot, canvas, family_style
 from bench.report.label_placement import beside_points
+from bench.report.results import task_order
 from bench.report.run_entries import RunEntry
-from bench.report.stats import mean, sample_std
+from bench.report.stats import finite_only, mean, sample_std
 from bench.report.table import entries_by_label, group_entries, run_ids_of, slug, title_of
 
 ORDER = 1
@@ -29,10 +30,10 @@ def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> lis
 
 def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
     """Return a row per method: trainable share, average with its spread, and whether no cheaper method beats it."""
-    rows, run_ids = [], []
+    rows, run_ids, tasks = [], [], task_order(entries)
     for label, seeds in entries_by_label(entries).items():
-        scores = [entry.average for entry in seeds if entry.average is not None]
-        shares = [entry.measured["percent"] for entry in seeds if entry.measured.get("percent")]
+        scores = finite_only(entry.average(tasks) for entry in seeds)
+        shares = [share for entry in seeds if (share := entry.measured.get("percent", 0.0)) > 0]
         if scores and shares:
             row = {
                 "method": label,
