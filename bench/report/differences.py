@@ -16,7 +16,7 @@ from bench.report.paired_statistics import (
 from bench.report.pairing import PairedRows
 from bench.report.results import task_headings, task_order
 from bench.report.run_entries import RunEntry
-from bench.report.stats import mean
+from bench.report.stats import finite_only, mean
 from bench.report.table import (
     FEWER,
     Column,
@@ -250,8 +250,9 @@ def _table(ablation: Ablation) -> Table:
 
 def _base_values(ablation: Ablation) -> tuple[Value, ...]:
     values = [_percent(ablation.base)]
+    tasks = task_order(ablation.base)
     for key in ablation.keys:
-        scores = [score for entry in ablation.base if (score := _score(entry, key, task_order(ablation.base))) is not None]
+        scores = finite_only(_score(entry, key, tasks) for entry in ablation.base)
         values.append(_value(mean(scores) if scores else None, "{:.2f}", ablation.base, len(scores)))
     return tuple(values)
 
@@ -261,6 +262,8 @@ def _values(cell: ComparedCell, keys: Sequence[str]) -> tuple[Value, ...]:
     for key in keys:
         part = cell.differences.get(key)
         value = _value(part.mean if part else None, "{:+.2f}", cell.entries, part.seeds if part else 0)
+        if part:
+            value = replace(value, examples=part.examples)
         if part and part.half_width is not None:
             ends = (part.mean - part.half_width, part.mean + part.half_width)
             value = replace(value, spread=f"{part.half_width:.2f}", interval=ends, marks=cell.mark(key) + value.marks)

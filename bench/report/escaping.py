@@ -6,6 +6,7 @@ escape what a single format would take for markup.
 
 import re
 import unicodedata
+from html import escape
 
 BIDIRECTIONAL = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 CONTROLS = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -56,6 +57,15 @@ def csv_field(field: object) -> object:
     return f"'{text}" if text.startswith(tuple(FORMULA_SIGNS)) or field.startswith(tuple(FORMULA_SIGNS)) else text
 
 
+def html_text(text: str) -> str:
+    """Escape text for HTML and XML, attribute values included.
+
+    >>> html_text("<b>\x00")
+    '&lt;b&gt;\\\\x00'
+    """
+    return escape(printable(text))
+
+
 MARKDOWN = {
     **{sign: f"\\{sign}" for sign in "\\`*|~"},
     "<": "&lt;",
@@ -64,7 +74,7 @@ MARKDOWN = {
 
 
 def markdown_text(text: str) -> str:
-    r"""Escape text for GitHub Markdown, table cells included; it may stand at the beginning of a line.
+    r"""Escape text for GitHub Markdown, table cells included; not for the beginning of a line.
 
     Underscores inside words and brackets that make no link stay as they are, for both are plain text there.
 
@@ -75,25 +85,27 @@ def markdown_text(text: str) -> str:
     text = "".join(MARKDOWN.get(sign, sign) for sign in text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
     text = re.sub(r"\](?=[(\[:])", r"]\\", text)
-    return re.sub(r"^(\s*)([#+>=-]|\d+[.)])", _first_sign, text)
+    return text
 
 
-def _first_sign(match: re.Match[str]) -> str:
-    """Escape the sign that makes a line a heading, a list or a quotation."""
-    space, sign = match.groups()
-    if sign[0].isdigit():
-        return f"{space}{sign[:-1]}\\{sign[-1]}"
-    return f"{space}\\{sign}"
+def markdown_line(text: str) -> str:
+    r"""Escape text that stands on a line of its own, so that it is no heading, list, quotation or rule.
+
+    >>> markdown_line("# a"), markdown_line("1. a"), markdown_line("1.5 % of a")
+    ('\\# a', '1\\. a', '1.5 % of a')
+    """
+    text = re.sub(r"^(\s*)(\d+)(?=[.)](\s|$))", r"\1\2\\", markdown_text(text))
+    return re.sub(r"^(\s*)(?=#+(\s|$)|[+-](\s|$)|>|[-=]+\s*$)", r"\1\\", text)
 
 
 GREEK = {
-    **dict(zip("αβγδεζηθικλμνξπρςστυφχψω", (
-        "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho varsigma sigma tau upsilon "
-        "varphi chi psi omega"
-    ).split(), strict=True)),
-    **dict(zip("ΓΔΘΛΞΠΣΥΦΨΩ", "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split(), strict=True)),
-    **{"ϵ": "epsilon", "ϑ": "vartheta", "ϕ": "phi", "ϱ": "varrho", "ϖ": "varpi", "µ": "mu", "∆": "Delta", "Ω": "Omega"},
-}  # fmt: skip
+    **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta"},
+    **{"θ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi"},
+    **{"ρ": "rho", "ς": "varsigma", "σ": "sigma", "τ": "tau", "υ": "upsilon", "φ": "varphi", "χ": "chi"},
+    **{"ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi"},
+    **{"Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega", "ϵ": "epsilon", "ϑ": "vartheta"},
+    **{"ϕ": "phi", "ϱ": "varrho", "ϖ": "varpi", "\u00b5": "mu", "\u2206": "Delta"},
+}
 GREEK_AS_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
 MATHEMATICS = {
     **{"²": "^2", "³": "^3", "¹": "^1", "×": r"\times", "÷": r"\div", "±": r"\pm", "∓": r"\mp", "·": r"\cdot"},

@@ -45,7 +45,7 @@ def pair(cell: RunEntry, base: RunEntry, task: str) -> Pair | None:
         limits = [entry.configuration.get("limit") for entry in (cell, base)]
         return None if None not in limits and limits[0] != limits[1] else Pair(score, base_score)
     both = pd.concat([_by_occurrence(examples), _by_occurrence(base_examples)], axis=1, join="inner")
-    both = both[np.isfinite(both).all(axis=1)]
+    both = both.loc[np.isfinite(both.to_numpy(dtype=float)).all(axis=1)]
     if both.empty:
         return None
     by_example = both.iloc[:, 0] - both.iloc[:, 1]

@@ -12,8 +12,9 @@ def rows_of_entries(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
     """Group entries by what was run besides the seed, in order of appearance, under names that tell the groups apart.
 
     Runs that differ in a setting, in the fingerprint of their data and weights, or in being stale never share a group,
-    nor do two runs of one seed. A run of which one of these is not known, such as one without a record, belongs to the first group of its label.
-    A group is named by the label of its entries, with the settings in which it differs from others of this label.
+    nor do two runs of one seed. A run of which one of these is not known, such as one without a record, belongs to the
+    first group of its label. A group is named by the label of its entries, with the settings in which it differs from
+    others of this label.
     """
     by_label: dict[str, list[RunEntry]] = {}
     for entry in entries:

@@ -187,9 +187,7 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def _configuration(
-    planned: Mapping[str, Any], row: Mapping[str, Any], by_task: Mapping[str, Any]
-) -> Mapping[str, str]:
+def _configuration(planned: Mapping[str, Any], row: Mapping[str, Any], by_task: Mapping[str, Any]) -> Mapping[str, str]:
     if planned.get("configuration"):
         return {printable(key): printable(value) for key, value in planned["configuration"].items()}
     if not row or "settings" not in row:

@@ -38,6 +38,7 @@ class Value:
         rank: 1 for the best and 2 for the second best value of the column, 0 for all others.
         marks: signs that notes explain, such as FEWER, LIMITED and STALE.
         mean, std, n: unrounded mean and sample standard deviation over ``n`` seeds.
+        examples: the number of examples that a difference is paired over, 0 where they are not known.
         interval: the lower and upper end of a difference's interval.
     """
 
@@ -49,6 +50,7 @@ class Value:
     mean: float | None = None
     std: float | None = None
     n: int = 0
+    examples: int = 0
     interval: tuple[float, float] | None = None
 
 
