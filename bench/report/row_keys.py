@@ -57,19 +57,18 @@ def _filled(keys: Sequence[Hashable]) -> list[Hashable]:
 
 
 def _names(label: str, groups: Sequence[Sequence[RunEntry]]) -> list[str]:
+    """The label with the settings in which the groups differ, and with fingerprints where these are equal."""
     if len(groups) == 1:
         return [label]
-    facts = [_facts(group) for group in groups]
+    facts = [dict(next((entry.configuration for entry in group if entry.configuration), {})) for group in groups]
+    if len({tuple(sorted(group.items())) for group in facts}) < len(facts):
+        for group, entries in zip(facts, groups, strict=True):
+            fingerprint = next((entry.fingerprint for entry in entries if entry.fingerprint), None)
+            group |= {"fingerprint": fingerprint[:DIGITS]} if fingerprint else {}
     keys = dict.fromkeys(key for group in facts for key in group)
     differing = [key for key in keys if len({group.get(key) for group in facts}) > 1]
     settings = [", ".join(_setting(key, group) for key in differing if key in group) for group in facts]
     return [f"{label} [{named}]" if named else label for named in settings]
-
-
-def _facts(group: Sequence[RunEntry]) -> dict[str, str]:
-    configuration = next((entry.configuration for entry in group if entry.configuration), {})
-    fingerprint = next((entry.fingerprint for entry in group if entry.fingerprint), None)
-    return {**configuration, **({"fingerprint": fingerprint[:DIGITS]} if fingerprint else {})}
 
 
 def _setting(key: str, facts: dict[str, str]) -> str:
