@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from bench.report.escaping import shortened
 from bench.report.families import UNKNOWN
 
-LONGEST = 80  # signs of a label that plots show; the CSV files of the numbers have all of them
+LONGEST = 56  # signs of a label that plots show; the CSV files of the numbers have all of them
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
 INK, FAINT = "#222222", "#8a8a8a"
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby
 from math import isfinite
 
@@ -14,6 +15,7 @@ from bench.states import CAUSES
 
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
 FEWER, LIMITED, STALE = "†", "‡", "§"
+LONGEST_KEY = 150  # signs of a file's name before its suffix
 LONG = 20  # rows of a table; a longer one is sorted by family
 ABSENT = "n/a"  # not planned, or a figure that the device does not have; never a failure
 
@@ -220,7 +222,11 @@ def slug(*parts: str) -> str:
     >>> slug("cost", "facebook/bart-base", "A100 80 GB")
     'cost-facebook-bart-base-A100-80-GB'
     """
-    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in "-".join(parts))
+    text = "-".join(parts)
+    key = "".join(sign if (sign.isascii() and sign.isalnum()) or sign in "-_." else "-" for sign in text)
+    if len(key) <= LONGEST_KEY:
+        return key
+    return f"{key[: LONGEST_KEY - 9]}-{sha256(text.encode('utf-8', errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def title_of(entries: Sequence[RunEntry]) -> str:
