@@ -62,7 +62,8 @@ class Difference:
             return None
         if any(part and freedom < 1 for part, freedom in self._parts):
             return None
-        return sum(part for part, _ in self._parts)
+        total = sum(part for part, _ in self._parts)
+        return total if isfinite(total) else None
 
     @cached_property
     def satterthwaite(self) -> float:

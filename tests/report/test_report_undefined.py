@@ -94,7 +94,7 @@ def broken(values, column_values, each_values):
         df.loc[df.index[at % len(df)], "score"] = value
     for (at, column), value in column_values.items():
         df[column] = df[column].astype(object)
-        df.loc[df.index[at % len(df)], column] = value
+        df.at[df.index[at % len(df)], column] = value
     for (at, example), value in each_values.items():
         run = list(each)[at % len(each)]
         each[run]["vqa"].iloc[example % 5] = nan if value is None else value
@@ -116,7 +116,9 @@ def test_tables_of_undefined_numbers(values, columns, each, tuning):
     for make in (results_tables, efficiency_tables, difference_tables, tuning_tables):
         for table in make(entries):
             for value in (value for row in table.rows for value in row.values):
-                assert value.text and not value.text.lower().replace("−", "").startswith(("nan", "inf")) or value.failed
+                assert (
+                    value.text and not value.text.lower().replace("−", "").startswith(("nan", "inf"))
+                ) or value.failed
                 assert not (value.rank or value.spread or "↑" in value.marks or "↓" in value.marks) or isfinite(
                     value.mean
                 )
