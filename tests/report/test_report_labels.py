@@ -163,14 +163,12 @@ def test_every_plot_is_drawn_with_its_label_as_text(label):
 def test_a_report_is_written_whatever_a_label_is(label, tmp_path):
     df, plan = sweep(label)
     faults = []
-    paths = report.write(label[:20].replace("/", "-").replace("\0", ""), df, plan, tmp_path / "out", fakes.curves(plan, 40),
-                         command=f"bench {label}", on_fault=faults.append)  # fmt: skip
-    assert not faults and {path.name.split("-")[0] for path in paths} >= {
-        "report.html",
-        "results",
-        "tradeoff",
-        "curves",
-    }
+    out, curves, name = tmp_path / "out", fakes.curves(plan, 40), label[:20].replace("/", "-")
+    paths = report.write(name, df, plan, out, curves, command=f"bench {label}", on_fault=faults.append)
+    assert not faults
+    assert {"report.html", "results", "tradeoff", "curves"} <= {path.name.split("-")[0] for path in paths} | {
+        path.stem for path in paths
+    } | {path.name for path in paths}
     assert {path.parent for path in paths} <= {tmp_path / "out", tmp_path / "out" / "plots"}
     for path in paths:
         if path.suffix != ".png":
