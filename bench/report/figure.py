@@ -131,6 +131,7 @@ def theme() -> Iterator[None]:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the viewer of an SVG has more fonts
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")  # labels that leave no room
         yield
 
 
