@@ -26,9 +26,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
     require_results(arguments.results)
     sweep = planned(arguments)
-    write_report(sweep, expand(sweep), arguments, announce=True)
+    cells = expand(sweep)
+    write_report(sweep, cells, arguments, announce=True)
     if arguments.paper:
-        _print_comparison_with_paper(arguments)
+        _print_comparison_with_paper(cells, arguments)
     return 0
 
 
@@ -38,16 +39,14 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     Raises:
         UsageError: the folder for reports cannot be written.
     """
-    import pandas as pd
-
     from bench import report
     from bench.environment import environment
     from bench.example_scores import example_scores, missing_hint
     from bench.files import explain_write_errors
     from bench.fingerprints import Expectations
     from bench.records import load_results
-    from bench.run_dir import RunDir
 
+    left_out = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         roots = parse_roots([item for item in getattr(arguments, "data", []) if "=" in item])
@@ -55,45 +54,56 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
         frame = load_results(arguments.results, tuning, Expectations(roots), missing_ok=True)
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
+        left_out.append(str(warning.message))
     planned = plan(cells, arguments.results)
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
-    folders = [RunDir(arguments.results, cell["run_id"]) for cell in planned]
-    curves = {folder.id: pd.DataFrame(folder.read_curve(), columns=["step", "loss"]) for folder in folders}
+    curves, unreadable = _curves(arguments.results, [cell["run_id"] for cell in planned])
+    for line in unreadable:
+        print(f"warning: {line}", file=sys.stderr)
     examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
     if sweep.is_ablation and (hint := missing_hint(arguments.results, (c["run_id"] for c in planned))):
         print(f"note: {hint}", file=sys.stderr)
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
     folder = arguments.reports / sweep.name
+    faults: list[str] = []
     with explain_write_errors(folder, "--reports"):
         paths = report.write(
             sweep.name,
             frame,
             planned,
             folder,
-            {run_id: curve for run_id, curve in curves.items() if len(curve)},
+            curves,
             command=arguments.command,
             environment=versions,
             question=sweep.question,
             examples=examples,
+            left_out=[*left_out, *unreadable],
+            on_fault=faults.append,
         )
+    for line in faults:
+        print(f"warning: {line}", file=sys.stderr)
     if not announce:
         return
     if arguments.format == "json":
-        print(json.dumps({"cells": planned, "paths": [str(p) for p in paths]}, indent=1))
+        content = {"cells": planned, "paths": [str(p) for p in paths], "left_out": [*left_out, *unreadable, *faults]}
+        print(json.dumps(content, indent=1))
         return
     print(report.table_text(frame, planned, examples))
     print("wrote")
     for path in paths:
         if path.suffix in (".html", ".md", ".tex", ".png"):
             print(f"  {path}")
+    for line in faults:
+        print(f"  ({line})")
     print(f"  {arguments.results / 'runs'}/ (one folder per run)")
 
 
 def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
     """Return the planned cells as reports read them, each with its state and what tables say of its method and tasks.
 
-    ``status`` is "done", "failed" (then ``cause`` says why) or "missing". ``family`` is that of the method;
-    ``task_labels``, ``metrics`` and ``splits`` map the names of the cell's tasks.
+    ``status`` is "done", "failed" (then ``cause`` says why), "missing", or the state of a run that is neither, such as
+    "running". ``configuration`` is what is run, as text by name; ``family`` is that of the method; ``task_labels``,
+    ``metrics`` and ``splits`` map the names of the cell's tasks.
     """
     import methods
     from bench import tasks
@@ -117,6 +127,7 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
                 "splits": {task.name: task.report_split for task in task_list},
                 "status": status,
                 "cause": cause,
+                "configuration": _configuration(cell),
                 "base": cell.base,
                 "point": dict(cell.point),
                 "plot": cell.plot,
@@ -125,23 +136,83 @@ def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def _configuration(cell: Any) -> dict[str, str]:
+    """Return what a planned cell runs, besides backbone, suite and seed; empty for a cell that cannot run."""
+    from bench.report.run_entries import configuration
+
+    if cell.run is None:
+        return {}
+    recipe = cell.run.recipe.model_dump(by_alias=True, exclude={"eval_batch_size", "checkpoint_every"})
+    run = cell.run
+    return configuration(run.overrides, recipe, method=run.method, tasks=list(run.tasks), data=run.data)
+
+
 def _status(cell: Any, results: Any) -> tuple[str, str | None]:
-    """Reduce the state of a cell's run to what tables tell apart: done, failed with a cause, or missing."""
+    """Reduce the state of a cell's run to what tables tell apart, and the cause of a failure."""
+    from bench.states import STATES
     from bench.sweep.run_state import state
 
     if cell.run is None:
         return "failed", "unsupported"
     current = state(results, cell.run)
-    if current.name in ("interrupted", "cancelled"):
+    if STATES[current.name].plan == "failed":
+        return "failed", current.note or "error"
+    if current.name in ("interrupted", "cancelled", "preempted"):
         return "failed", "interrupted"
-    if current.name in ("failed", "parked"):
-        return "failed", current.note
-    return ("done" if current.name == "done" else "missing"), None
+    return current.name, None
 
 
-def _print_comparison_with_paper(arguments: argparse.Namespace) -> None:
+def _curves(results: Any, run_ids: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the training curves of runs that have one, and a line for each that cannot be read."""
+    import pandas as pd
+
+    from bench.files import one_line, read_json_lines
+    from bench.run_dir import RunDir
+
+    curves, unreadable = {}, []
+    for run_id in run_ids:
+        path = RunDir(results, run_id).curve
+        try:
+            if path.exists() and not path.is_file():
+                raise OSError("it is no file")
+            rows = read_json_lines(path)
+        except (OSError, RecursionError) as error:
+            unreadable.append(f"training curve left out: {path} ({one_line(error)})")
+            continue
+        if points := [row for row in rows if isinstance(row, dict)]:
+            curves[run_id] = pd.DataFrame(points)
+        elif rows:
+            unreadable.append(f"training curve left out: {path} (its lines are no points)")
+    return curves, unreadable
+
+
+def _print_comparison_with_paper(cells: list[Any], arguments: argparse.Namespace) -> None:
+    from bench import backbones
+    from bench.config import is_mini
     from bench.records import load_results
     from bench.report.paper_comparison import compare_with_paper
     from bench.shipped_files import shipped
 
-    print(compare_with_paper(load_results(arguments.results), shipped("paper")).to_string(index=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what cannot be read has been said before
+        frame = load_results(arguments.results)
+    comparison = compare_with_paper(
+        frame[frame["run_id"].isin([cell.run_id for cell in cells])],
+        shipped("paper"),
+        unpretrained=[name for name in backbones.names() if not is_mini(name)],
+        paper_settings=_paper_settings,
+    )
+    print(comparison, file=sys.stderr if arguments.format == "json" else sys.stdout)
+
+
+def _paper_settings(backbone: str, suite: str, method: str) -> dict[str, Any] | None:
+    """Return the recipe that the paper has for a method, None where it has none."""
+    from bench.config import resolve
+    from bench.errors import UsageError
+    from methods.core.errors import MethodError
+
+    try:
+        recipe = resolve(backbone, method, suite, recipe="paper").recipe
+    except (UsageError, MethodError):
+        return None
+    return recipe.model_dump(by_alias=True, exclude={"eval_batch_size", "checkpoint_every"})

@@ -5,9 +5,13 @@ Importing this package is quick: pandas and matplotlib are imported when somethi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bench.files import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     from bench.report.figure import Plot
     from bench.report.run_entries import Examples, RunEntry
     from bench.report.table import Table
+
+    T = TypeVar("T", Table, Plot)
 
 
 def write(
@@ -28,10 +34,13 @@ def write(
     environment: Mapping[str, str] | None = None,
     question: str = "",
     examples: Examples | None = None,
+    left_out: Sequence[str] = (),
+    on_fault: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write all tables, plots and ``report.html`` of a sweep under ``out_dir`` and return their paths, the page first.
 
-    Failed and missing cells show their cause; equal input gives equal files.
+    Failed and missing cells show their cause; equal input gives equal files. All tables are written before any plot is
+    drawn, and a plot that cannot be drawn costs that plot alone: the page says so.
 
     Args:
         sweep_name: the heading of the page.
@@ -43,12 +52,13 @@ def write(
         environment: facts about software and hardware that the page prints.
         question: what an ablation asks.
         examples: scores of single examples by run id and task; differences are then paired over examples too.
+        left_out: what the caller could not read, a line each, for the page.
+        on_fault: called with a line for every plot that cannot be drawn and every curve without a usable point.
     """
+    from bench.report.curves import unusable
     from bench.report.differences import difference_tables
     from bench.report.efficiency import efficiency_tables
-    from bench.report.figure import svg_text
     from bench.report.page import page
-    from bench.report.plots import draw_all
     from bench.report.results import results_tables
     from bench.report.run_entries import join
     from bench.report.tuning import tuning_tables
@@ -62,14 +72,58 @@ def write(
         "results": results_tables(entries),
         "efficiency": efficiency_tables(entries),
     }
-    drawn = {plot: svg_text(plot) for plot in draw_all(entries, curves)}
-    facts = {**(environment or {}), **_facts_of_records(entries)}
-    html = page(sweep_name, entries, tables, drawn, command=command, environment=facts, question=question)
-    paths = [_write_text(out_dir / "report.html", html)]
+    tables = {kind: with_distinct_keys(of_kind) for kind, of_kind in tables.items()}
+    table_paths: list[Path] = []
     for kind, of_kind in tables.items():
         if of_kind:
-            paths += _write_tables(out_dir, kind, of_kind, command)
-    return paths + [path for plot, svg in drawn.items() for path in _write_plot(out_dir / "plots", plot, svg)]
+            table_paths += _write_tables(out_dir, kind, of_kind, command)
+    faults = [*left_out, *unusable(curves)]
+    drawn = _drawn(entries, curves, faults)
+    plot_paths = [path for plot in drawn for path in _write_plot(out_dir / "plots", *plot)]
+    facts = {**(environment or {}), **_facts_of_records(entries)}
+    svgs = {plot: svg for plot, svg, _ in drawn}
+    html = page(
+        sweep_name, entries, tables, svgs, command=command, environment=facts, question=question, left_out=faults
+    )
+    if on_fault:
+        for fault in faults[len(left_out) :]:
+            on_fault(fault)
+    return [_write_text(out_dir / "report.html", html), *table_paths, *plot_paths]
+
+
+def _drawn(
+    entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame], faults: list[str]
+) -> list[tuple[Plot, str, bytes]]:
+    """Draw all plots and return them as SVG and PNG; one that cannot be drawn adds a line to ``faults`` instead."""
+
+    def on_fault(name: str, error: Exception) -> None:
+        faults.append(f"plot not drawn: {name} ({type(error).__name__}: {one_line(error)})")
+
+    try:
+        from bench.report.figure import png_bytes, svg_text
+        from bench.report.plots import attempt, draw_all
+    except ImportError as error:  # a broken installation of matplotlib
+        on_fault("all plots", error)
+        return []
+    drawn = []
+    for plot in with_distinct_keys(attempt("all plots", lambda: draw_all(entries, curves, on_fault), on_fault) or []):
+        svg = attempt(plot.title, partial(svg_text, plot), on_fault)
+        png = attempt(plot.title, partial(png_bytes, plot), on_fault) if svg else None
+        drawn += [(plot, svg, png)] if svg and png else []
+    return drawn
+
+
+def with_distinct_keys(items: Sequence[T]) -> list[T]:
+    """Return tables or plots with keys that differ, upper and lower case aside: the keys are names of files."""
+    used: set[str] = set()
+    distinct = []
+    for item in items:
+        key, number = item.key, 2
+        while key.lower() in used:
+            key, number = f"{item.key}-{number}", number + 1
+        used.add(key.lower())
+        distinct.append(item if key == item.key else replace(item, key=key))
+    return distinct
 
 
 def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Examples | None = None) -> str:
@@ -103,7 +157,7 @@ def _facts_of_records(entries: Sequence[RunEntry]) -> dict[str, str]:
 
 def _write_text(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
     return path
 
 
@@ -118,12 +172,12 @@ def _write_tables(out_dir: Path, kind: str, tables: Sequence[Table], command: st
     ]
 
 
-def _write_plot(folder: Path, plot: Plot, svg: str) -> list[Path]:
+def _write_plot(folder: Path, plot: Plot, svg: str, png: bytes) -> list[Path]:
     """Write the numbers of a plot as CSV, and its figure as SVG and PNG."""
-    from bench.report.figure import theme
+    from bench.report.escaping import csv_field
 
-    numbers = _write_text(folder / f"{plot.key}.csv", plot.data.to_csv(index=False))
-    vector, picture = _write_text(folder / f"{plot.key}.svg", svg), folder / f"{plot.key}.png"
-    with theme():
-        plot.figure.savefig(picture)
-    return [numbers, vector, picture]
+    fields = plot.data.apply(lambda column: column.map(csv_field) if column.dtype == object else column)
+    numbers = _write_text(folder / f"{plot.key}.csv", fields.to_csv(index=False))
+    picture = folder / f"{plot.key}.png"
+    picture.write_bytes(png)
+    return [numbers, _write_text(folder / f"{plot.key}.svg", svg), picture]

@@ -10,17 +10,15 @@ from bench.report.paired_statistics import (
     LEVEL,
     SIGNIFICANCE,
     Difference,
-    average_difference,
     holm,
-    paired_difference,
     with_seed_variance,
 )
+from bench.report.pairing import PairedRows
 from bench.report.results import task_headings, task_order
 from bench.report.run_entries import RunEntry
-from bench.report.stats import mean
+from bench.report.stats import finite_only, mean
 from bench.report.table import (
     FEWER,
-    LIMITED,
     Column,
     Table,
     TableRow,
@@ -28,6 +26,7 @@ from bench.report.table import (
     entries_by_label,
     failure_notes,
     group_entries,
+    row_marks,
     run_ids_of,
     slug,
     title_of,
@@ -35,6 +34,7 @@ from bench.report.table import (
 
 UP, DOWN = "↑", "↓"  # marks of a significant difference
 AVERAGE = "average"
+NO_PAIR = "no pair"  # in place of a difference where both sides have scores, but none that can be compared
 
 
 @dataclass(frozen=True)
@@ -132,78 +132,90 @@ def ablations(entries: Sequence[RunEntry]) -> list[Ablation]:
     compared = []
     for group in group_entries(planned, "backbone", "suite", "base"):
         rows = entries_by_label(group)
-        base = next((row for row in rows.values() if row[0].label == row[0].base), None)
-        others = {label: row for label, row in rows.items() if row is not base}
-        if base and others:
-            cells = [ComparedCell(label, tuple(row), _differences(base, row), {}) for label, row in others.items()]
-            compared.append(Ablation(tuple(base), tuple(_corrected(_with_seed_variance(base, cells)))))
+        bases = [row for row in rows.values() if row[0].label == row[0].base]
+        others = {label: row for label, row in rows.items() if row[0].label != row[0].base}
+        if len(bases) == 1 and others:
+            compared.append(Ablation(tuple(bases[0]), tuple(_compared(bases[0], others))))
     return compared
 
 
-def _with_seed_variance(base: Sequence[RunEntry], cells: Sequence[ComparedCell]) -> list[ComparedCell]:
-    """Give every difference the variance over seeds, estimated from all cells that have all seeds of the base."""
+def _compared(base: Sequence[RunEntry], rows: Mapping[str, Sequence[RunEntry]]) -> list[ComparedCell]:
+    """Compare the rows of an ablation with its base."""
+    tasks = task_order(base)
+    paired = [PairedRows.of(row, base, tasks) for row in rows.values()]
+    cells = [
+        ComparedCell(label, tuple(row), _differences(pairs, tasks), {})
+        for (label, row), pairs in zip(rows.items(), paired, strict=True)
+    ]
+    return _corrected(base, _with_seed_variance(base, cells, paired))
+
+
+def _with_seed_variance(
+    base: Sequence[RunEntry], cells: Sequence[ComparedCell], paired: Sequence[PairedRows]
+) -> list[ComparedCell]:
+    """Give every difference the variance over seeds, estimated from all cells that have all seeds of the base.
+
+    A cell that shares only a part of its examples with the base varies more than the others. It takes no part, and its
+    own variance is estimated from its pairs alone.
+    """
+    tasks = task_order(base)
     keys = dict.fromkeys(key for cell in cells for key in cell.differences)
-    scores = {key: score_matrix(base, [cell.entries for cell in cells], key) for key in keys}
+    pooled = {}
+    for key in keys:
+        complete = [c.entries for c in cells if key in c.differences and not c.differences[key].partial]
+        pooled[key] = score_matrix(base, complete, key, tasks)
     completed = []
-    for cell in cells:
-        differences = {key: with_seed_variance(part, scores[key]) for key, part in cell.differences.items()}
+    for cell, pairs in zip(cells, paired, strict=True):
+        differences = {
+            key: with_seed_variance(
+                part, pairs.scores(tasks if key == AVERAGE else [key]) if part.partial else pooled[key]
+            )
+            for key, part in cell.differences.items()
+        }
         completed.append(replace(cell, differences=differences))
     return completed
 
 
-def score_matrix(base: Sequence[RunEntry], cells: Sequence[Sequence[RunEntry]], key: str) -> np.ndarray:
+def score_matrix(
+    base: Sequence[RunEntry], cells: Sequence[Sequence[RunEntry]], key: str, tasks: Sequence[str]
+) -> np.ndarray:
     """Return the scores of one column as an array of rows (the base first) by seeds of the base.
 
-    Cells that lack a score on one of these seeds are left out.
+    Cells that lack a score on one of these seeds are left out. ``tasks`` are those of the average.
     """
-    seeds = [entry.seed for entry in base if _score(entry, key) is not None]
+    seeds = [entry.seed for entry in base if _score(entry, key, tasks) is not None]
     rows = []
     for entries in (base, *cells):
-        scores = {entry.seed: _score(entry, key) for entry in entries}
+        scores = {entry.seed: _score(entry, key, tasks) for entry in entries}
         if seeds and all(scores.get(seed) is not None for seed in seeds):
             rows.append([scores[seed] for seed in seeds])
     return np.array(rows, dtype=float).reshape(len(rows), len(seeds))
 
 
-def _score(entry: RunEntry, key: str) -> float | None:
-    return entry.average if key == AVERAGE else entry.score(key)
+def _score(entry: RunEntry, key: str, tasks: Sequence[str]) -> float | None:
+    return entry.average(tasks) if key == AVERAGE else entry.score(key)
 
 
-def _differences(base: Sequence[RunEntry], cell: Sequence[RunEntry]) -> dict[str, Difference]:
-    """The differences of a cell by task, over the seeds with a score on both sides.
+def _differences(pairs: PairedRows, tasks: Sequence[str]) -> dict[str, Difference]:
+    """The differences of a cell by task, over the seeds with a pair of scores.
 
-    That of the average is over the seeds with scores on all tasks; it is left out where the cell lacks a task.
+    That of the average is over the seeds with pairs on all tasks; it is left out where the cell lacks a task.
     """
-    partners = {entry.seed: entry for entry in base}
-    pairs = [(entry, partners[entry.seed]) for entry in cell if entry.seed in partners]
-    tasks = [task for task in task_order(base) if task in task_order(cell)]
-    differences = {}
-    for task in tasks:
-        scored = [(e, b) for e, b in pairs if e.score(task) is not None and b.score(task) is not None]
-        if scored:
-            series = [(e.examples.get(task), b.examples.get(task)) for e, b in scored]
-            by_example = [s - base_s for s, base_s in series if s is not None and base_s is not None]
-            differences[task] = paired_difference([_gap(e, b, task) for e, b in scored], by_example)
-    complete = [(e, b) for e, b in pairs if e.average is not None and b.average is not None]
-    if len(tasks) > 1 and complete and len(tasks) == len(task_order(base)):
-        gaps = [mean([_gap(e, b, task) for task in tasks]) for e, b in complete]
-        differences[AVERAGE] = average_difference(list(differences.values()), gaps)
-    return differences
+    candidates = {task: pairs.difference(task) for task in tasks}
+    if len(tasks) > 1:
+        candidates[AVERAGE] = pairs.average()
+    return {key: part for key, part in candidates.items() if part is not None}
 
 
-def _gap(entry: RunEntry, base: RunEntry, task: str) -> float:
-    score, base_score = entry.score(task), base.score(task)
-    assert score is not None and base_score is not None
-    return score - base_score
-
-
-def _corrected(cells: Sequence[ComparedCell]) -> list[ComparedCell]:
-    """Correct the p-values of each column for the number of cells."""
+def _corrected(base: Sequence[RunEntry], cells: Sequence[ComparedCell]) -> list[ComparedCell]:
+    """Correct the p-values of each column for the number of cells; stale runs are told from nothing."""
     keys = dict.fromkeys(key for cell in cells for key in cell.differences)
-    p_values = {
-        key: holm([cell.differences[key].p_value if key in cell.differences else None for cell in cells])
-        for key in keys
-    }
+
+    def p_value(cell: ComparedCell, key: str) -> float | None:
+        stale = any(entry.stale for entry in (*base, *cell.entries))
+        return cell.differences[key].p_value if key in cell.differences and not stale else None
+
+    p_values = {key: holm([p_value(cell, key) for cell in cells]) for key in keys}
     return [
         replace(cell, corrected={key: p_values[key][at] for key in keys if key in cell.differences})
         for at, cell in enumerate(cells)
@@ -238,8 +250,9 @@ def _table(ablation: Ablation) -> Table:
 
 def _base_values(ablation: Ablation) -> tuple[Value, ...]:
     values = [_percent(ablation.base)]
+    tasks = task_order(ablation.base)
     for key in ablation.keys:
-        scores = [score for entry in ablation.base if (score := _score(entry, key)) is not None]
+        scores = finite_only(_score(entry, key, tasks) for entry in ablation.base)
         values.append(_value(mean(scores) if scores else None, "{:.2f}", ablation.base, len(scores)))
     return tuple(values)
 
@@ -249,6 +262,8 @@ def _values(cell: ComparedCell, keys: Sequence[str]) -> tuple[Value, ...]:
     for key in keys:
         part = cell.differences.get(key)
         value = _value(part.mean if part else None, "{:+.2f}", cell.entries, part.seeds if part else 0)
+        if part:
+            value = replace(value, examples=part.examples)
         if part and part.half_width is not None:
             ends = (part.mean - part.half_width, part.mean + part.half_width)
             value = replace(value, spread=f"{part.half_width:.2f}", interval=ends, marks=cell.mark(key) + value.marks)
@@ -263,9 +278,9 @@ def _percent(entries: Sequence[RunEntry]) -> Value:
 
 def _value(number: float | None, form: str, entries: Sequence[RunEntry], n: int) -> Value:
     if number is None:
-        code = next((entry.code for entry in entries if entry.code), "no pair")
+        code = next((entry.code for entry in entries if entry.code), NO_PAIR)
         return Value(code, failed=True)
-    marks = FEWER * (n < len(entries)) + LIMITED * any(entry.limited for entry in entries)
+    marks = FEWER * (n < len(entries)) + row_marks(entries)
     return Value(form.format(number).replace("-", "−"), mean=number, n=n, marks=marks)
 
 
@@ -293,4 +308,17 @@ def _notes(ablation: Ablation) -> list[str]:
     ]
     if seeds_only:
         notes.append(f"{', '.join(seeds_only)}: paired over seeds only.")
+    for cell in ablation.cells:
+        counts = [
+            f"{ablation.title(key)} {part.examples}"
+            for key, part in cell.differences.items()
+            if part.partial and key != AVERAGE
+        ]
+        if counts:
+            notes.append(
+                f"{cell.label}: not scored on the same examples as the base, so paired over the examples in common "
+                f"only: {', '.join(counts)}."
+            )
+    if any(not cell.differences and not any(entry.code for entry in cell.entries) for cell in ablation.cells):
+        notes.append(f"{NO_PAIR}: no seed has scores on both sides on the same examples.")
     return notes

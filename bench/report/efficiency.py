@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.report.run_entries import RunEntry
 from bench.report.table import (
     LONG,
+    STALE,
     Column,
     DraftValue,
     Table,
@@ -12,6 +13,7 @@ from bench.report.table import (
     group_entries,
     is_reference,
     ranked_rows,
+    row_marks,
     seeds_phrase,
     slug,
     title_of,
@@ -85,7 +87,7 @@ def _draft(seeds: Sequence[RunEntry], key: str, scale: float, digits: int) -> Dr
         numbers = tuple(entry.measured[key] * scale for entry in seeds if key in entry.measured)[:1]
         return DraftValue(numbers, () if numbers else codes, digits)
     numbers = tuple(entry.measured[key] * scale for entry in seeds if entry.timed and key in entry.measured)
-    return DraftValue(numbers, codes, digits, limited=any(entry.limited for entry in seeds))
+    return DraftValue(numbers, codes, digits, row_marks(seeds))
 
 
 def _notes(
@@ -105,6 +107,8 @@ def _notes(
         notes.append("A code in place of a figure is why the run has none; † marks fewer seeds than planned.")
     if any(entry.limited for entry in entries):
         notes.append("‡ limited run (cut short for a try-out), not ranked.")
+    if any(entry.stale for entry in entries):
+        notes.append(f"{STALE} stale run (made of other data or weights than there are now), not ranked.")
     if references:
         notes.append(f"{', '.join(sorted(references))}: a reference row, not ranked.")
     return tuple(notes)

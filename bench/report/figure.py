@@ -1,7 +1,8 @@
 """What the plots share: the Plot they return, the look, and one colour and marker per family of methods."""
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from textwrap import fill
@@ -12,8 +13,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from bench.report.escaping import shortened
 from bench.report.families import UNKNOWN
 
+LONGEST = 56  # signs of a label that plots show; the CSV files of the numbers have all of them
 COLUMN, PAGE = 3.25, 6.75  # inches: one column and the full width of a two-column paper
 INK, FAINT = "#222222", "#8a8a8a"
 
@@ -29,12 +32,38 @@ class Plot:
     data: pd.DataFrame
 
 
+Drawing = Callable[[], Plot]
+"""A plot that is still to be drawn."""
+
+
 def svg_text(plot: Plot) -> str:
     """Return the figure as SVG, the same on every call: without a date, and with text kept as text."""
     out = io.StringIO()
     with theme():
         plot.figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
+
+
+def png_bytes(plot: Plot) -> bytes:
+    """Return the figure as PNG."""
+    out = io.BytesIO()
+    with theme():
+        plot.figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def plot_label(text: str) -> str:
+    """Return a label short enough to leave room for the plot."""
+    return shortened(text, LONGEST)
+
+
+def legend_text(text: str) -> str:
+    """Return a label that legends show: matplotlib hides those that begin with an underscore.
+
+    >>> legend_text("_x"), legend_text("lora")
+    (' _x', 'lora')
+    """
+    return plot_label(f" {text}" if text.startswith("_") else text)
 
 
 @dataclass(frozen=True)
@@ -95,8 +124,14 @@ def theme() -> Iterator[None]:
         **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
         **{"svg.fonttype": "none", "svg.hashsalt": "vlpet-bench", "pdf.fonttype": 42, "figure.dpi": 100},
         **{"savefig.dpi": 200, "font.family": "sans-serif"},
+        **{"text.parse_math": False, "text.usetex": False},  # labels are never mathematics or LaTeX
     }
-    with mpl.rc_context({**look, **rules, "font.sans-serif": mpl.rcParamsDefault["font.sans-serif"]}):
+    with (
+        mpl.rc_context({**look, **rules, "font.sans-serif": mpl.rcParamsDefault["font.sans-serif"]}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the viewer of an SVG has more fonts
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")  # labels that leave no room
         yield
 
 
@@ -105,6 +140,6 @@ def canvas(width: float, height: float, title: str, **grid: Any) -> tuple[Figure
     figure = Figure(figsize=(width, height), layout="constrained")
     size = 9 if width == PAGE else 8
     fits = int(width * 72 / (0.66 * size))  # a bold letter is about two thirds of its size wide
-    figure.suptitle(fill(title, fits), x=0.01, ha="left", fontsize=size, fontweight="bold")
+    figure.suptitle(fill(shortened(title, 3 * LONGEST), fits), x=0.01, ha="left", fontsize=size, fontweight="bold")
     axes = figure.subplots(squeeze=False, **grid)
     return figure, list(axes.flat)

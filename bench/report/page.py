@@ -1,14 +1,19 @@
 """The report as one self-contained HTML file: tables, plots, failures, environment, and the command that made it."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from bench.report.figure import Plot
+from bench.report.escaping import html_text
 from bench.report.render import html
 from bench.report.run_entries import RunEntry
 from bench.report.table import Table
+
+if TYPE_CHECKING:
+    from bench.report.figure import Plot
 
 SORT = """
 for (const head of document.querySelectorAll('table.sortable thead th')) head.addEventListener('click', () => {
@@ -39,6 +44,7 @@ def page(
     command: str,
     environment: Mapping[str, str],
     question: str = "",
+    left_out: Sequence[str] = (),
 ) -> str:
     """Return the page as HTML that needs no network and no server.
 
@@ -50,29 +56,31 @@ def page(
         command: the command that makes the report again.
         environment: facts about software and hardware.
         question: what an ablation asks, printed below the heading.
+        left_out: what could not be drawn or read, a line each.
     """
     scored = sum(not entry.code for entry in entries)
     synthetic = sorted({entry.data or "data" for entry in entries if entry.synthetic})
-    banner = f'<p class="banner">{escape(", ".join(synthetic))}: synthetic data</p>' if synthetic else ""
-    subtitle = f"<p>{escape(question)}</p>" if question else ""
+    banner = f'<p class="banner">{html_text(", ".join(synthetic))}: synthetic data</p>' if synthetic else ""
+    subtitle = f"<p>{html_text(' '.join(question.split()))}</p>" if question else ""
     style = files("bench.report").joinpath("report.css").read_text(encoding="utf-8")
     sections = [
         *(
-            (KINDS[kind], "".join(f"<h3>{escape(t.title)}</h3>{html(t)}" for t in of_kind))
+            (KINDS[kind], "".join(f"<h3>{html_text(t.title)}</h3>{html(t)}" for t in of_kind))
             for kind, of_kind in tables.items()
         ),
         ("Plots", "".join(_plot(plot, svg) for plot, svg in plots.items())),
+        ("Left out", "".join(f"<p>{html_text(line)}</p>" for line in left_out)),
         ("Failures", _failures(entries)),
         ("Environment", _pairs(environment)),
-        ("Make it again", f"<pre>{escape(command)}</pre>"),
+        ("Make it again", f"<pre>{html_text(command)}</pre>"),
     ]
     filled = [(title, content) for title, content in sections if content]
     links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title, _ in filled)
     body = "".join(f'<h2 id="{_anchor(title)}">{title}</h2>{content}' for title, content in filled)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(sweep)}: vlpet-bench</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html_text(sweep)}: vlpet-bench</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>\n<body>'
-        f"<h1>{escape(sweep)}</h1>{subtitle}{banner}"
+        f"<h1>{html_text(sweep)}</h1>{subtitle}{banner}"
         f"<p>{scored} of {len(entries)} planned runs have all their scores.</p>"
         f"<nav>{links}</nav>{body}<script>{SORT}</script></body></html>\n"
     )
@@ -84,17 +92,21 @@ def _anchor(title: str) -> str:
 
 def _plot(plot: Plot, svg: str) -> str:
     return (
-        f'<figure class="plot" role="img" aria-label="{escape(plot.title)}">{inline_svg(svg, plot.key)}'
-        f"<figcaption><p>{escape(plot.alt)}</p></figcaption></figure>"
+        f'<figure class="plot" role="img" aria-label="{html_text(plot.title)}">{inline_svg(svg, plot.key)}'
+        f"<figcaption><p>{html_text(plot.alt)}</p></figcaption></figure>"
     )
 
 
 def inline_svg(svg: str, key: str) -> str:
     """Turn an SVG file's text into an element of a page: no prologue, metadata or namespaces; ``key`` prefixes ids."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'\bid="', f'id="{key}-', svg)
-    return re.sub(r'(url\(|href=")#', rf"\1#{key}-", svg)
+
+    def adapted(tag: re.Match[str]) -> str:
+        text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", tag.group())
+        text = re.sub(r'\bid="', f'id="{key}-', text)
+        return re.sub(r'(url\(|href=")#', rf"\1#{key}-", text)
+
+    return re.sub(r"<[^<>]*>", adapted, svg)  # tags only: a label may read like an attribute
 
 
 def _failures(entries: Sequence[RunEntry]) -> str:
@@ -106,10 +118,11 @@ def _failures(entries: Sequence[RunEntry]) -> str:
         tasks = "all tasks" if len(without) == len(entry.cells) else ", ".join(cell.task for cell in without)
         if without:
             texts = (entry.backbone, entry.suite, str(entry.seed), tasks)
-            cells = "".join(f'<td class="text">{escape(text)}</td>' for text in texts)
+            cells = "".join(f'<td class="text">{html_text(text)}</td>' for text in texts)
             rows.append(
-                f'<tr><th scope="row">{escape(entry.label)}</th>{cells}<td class="text cause">{escape(causes)}</td>'
-                f'<td class="text"><code>{escape(entry.run_id)}</code></td></tr>'
+                f'<tr><th scope="row">{html_text(entry.label)}</th>{cells}'
+                f'<td class="text cause">{html_text(causes)}</td>'
+                f'<td class="text"><code>{html_text(entry.run_id)}</code></td></tr>'
             )
     if not rows:
         return "<p>None: every planned cell has a score.</p>"
@@ -121,7 +134,7 @@ def _failures(entries: Sequence[RunEntry]) -> str:
 
 def _pairs(environment: Mapping[str, str]) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td class="text">{escape(value)}</td></tr>'
+        f'<tr><th scope="row">{html_text(key)}</th><td class="text">{html_text(value)}</td></tr>'
         for key, value in environment.items()
     )
     return f"<table><tbody>{rows}</tbody></table>" if rows else ""

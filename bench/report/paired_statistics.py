@@ -11,12 +11,15 @@ with both seeds and examples drawn at random. Its mean over S seeds and N exampl
 - the example variance ``var_b/N``, from the differences by example and seed of the cell alone.
 
 The degrees of freedom of their sum are approximated as by Satterthwaite (1946).
+
+What is no finite number never enters an estimate: without at least two finite differences there is no variance, and
+without a positive, finite variance neither an interval nor a p-value.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 import pandas as pd
@@ -33,7 +36,9 @@ class Difference:
         mean: the mean of the paired differences over ``seeds`` seeds.
         seed_variance: the part of the variance that shrinks with more seeds, estimated with ``seed_freedom`` degrees
             of freedom.
-        example_variance: the part that shrinks only with more examples than the ``examples`` there are.
+        example_variance: the part that shrinks only with more examples than the ``examples`` there are, those that
+            both sides have with every seed.
+        partial: whether one of the sides was also scored on other examples, which take no part.
     """
 
     mean: float
@@ -42,58 +47,81 @@ class Difference:
     seed_freedom: int = 0
     examples: int = 0
     example_variance: float | None = None
+    partial: bool = False
+
+    @property
+    def _parts(self) -> list[tuple[float, int]]:
+        """The known parts of the variance with their degrees of freedom."""
+        pairs = [(self.seed_variance, self.seed_freedom), (self.example_variance, self.examples - 1)]
+        return [(part, freedom) for part, freedom in pairs if part is not None]
 
     @property
     def variance(self) -> float | None:
-        """Variance of the mean; None where neither part is known."""
-        parts = [part for part in (self.seed_variance, self.example_variance) if part is not None]
-        return sum(parts) if parts else None
+        """Variance of the mean; None where neither part is known, or where one cannot be a variance."""
+        if not self._parts or not all(isfinite(part) and part >= 0 for part, _ in self._parts):
+            return None
+        if any(part and freedom < 1 for part, freedom in self._parts):
+            return None
+        total = sum(part for part, _ in self._parts)
+        return total if isfinite(total) else None
 
     @cached_property
     def satterthwaite(self) -> float:
         """Degrees of freedom of the variance by Satterthwaite's approximation; infinite where nothing was estimated."""
-        pairs = [(self.seed_variance, self.seed_freedom), (self.example_variance, self.examples - 1)]
-        squares = sum(part**2 / freedom for part, freedom in pairs if part)
-        return (self.variance or 0.0) ** 2 / squares if squares else float("inf")
+        total = self.variance
+        if not total:
+            return float("inf")
+        return 1 / sum((part / total) ** 2 / freedom for part, freedom in self._parts if part)
 
     @cached_property
     def half_width(self) -> float | None:
-        """Half of the width of the interval of level LEVEL around the mean; None where the variance is unknown."""
+        """Half of the width of the interval of level LEVEL around the mean; None where the variance is unknown.
+
+        Differences that are all equal say nothing of their spread, unless they are all 0.
+        """
         from scipy import stats
 
-        if self.variance is None:
+        if self.variance is None or not isfinite(self.mean) or (self.variance == 0 and self.mean):
             return None
-        return float(stats.t.ppf(0.5 + LEVEL / 2, self.satterthwaite)) * sqrt(self.variance) if self.variance else 0.0
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, self.satterthwaite)) * sqrt(self.variance) if self.variance else 0.0
+        return half if isfinite(half) else None
 
     @cached_property
     def p_value(self) -> float | None:
-        """Two-sided p-value of the hypothesis that there is no difference; None where the variance is unknown."""
+        """Two-sided p-value of the hypothesis that there is no difference; None where there is no interval."""
         from scipy import stats
 
-        if self.variance is None:
+        if self.variance is None or self.half_width is None:
             return None
         if not self.variance:
-            return float(self.mean == 0)
+            return 1.0
         return float(2 * stats.t.sf(abs(self.mean) / sqrt(self.variance), self.satterthwaite))
 
 
-def paired_difference(by_seed: Sequence[float], by_example: Sequence[pd.Series] = ()) -> Difference:
+def paired_difference(
+    by_seed: Sequence[float], by_example: Sequence[pd.Series] = (), *, partial: bool = False
+) -> Difference:
     """Return the mean of paired differences, with the example variance where it can be estimated.
 
     Args:
         by_seed: the difference of the two scores for each seed that both sides have.
         by_example: for each of these seeds the differences of the examples' scores, indexed by the examples' ids;
-            empty where they are not known.
+            empty where they are not known. Only examples with a finite difference for every seed take part.
+        partial: whether one of the sides was also scored on other examples.
     """
     seeds, mean = len(by_seed), float(np.mean(by_seed))
     if len(by_example) < seeds:
-        return Difference(mean, seeds)
-    table = pd.concat(list(by_example), axis=1, join="inner").to_numpy()
+        return Difference(mean, seeds, partial=partial)
+    table = pd.concat(list(by_example), axis=1, join="inner").to_numpy(dtype=float)
+    table = table[np.isfinite(table).all(axis=1)]
     if (count := len(table)) < 2:
-        return Difference(mean, seeds)
-    examples = seeds * float(np.var(table.mean(axis=1), ddof=1))
-    residual = _residual(table)[0] if seeds > 1 else 0.0
-    return Difference(mean, seeds, examples=count, example_variance=max(0.0, examples - residual) / (seeds * count))
+        return Difference(mean, seeds, examples=count, partial=partial)
+    with np.errstate(over="ignore", invalid="ignore"):
+        examples = seeds * float(np.var(table.mean(axis=1), ddof=1))
+        residual = _residual(table)[0] if seeds > 1 else 0.0
+    surplus = examples - residual
+    variance = max(0.0, surplus) / (seeds * count) if isfinite(surplus) else None
+    return Difference(mean, seeds, examples=count, example_variance=variance, partial=partial)
 
 
 def average_difference(parts: Sequence[Difference], by_seed: Sequence[float]) -> Difference:
@@ -103,7 +131,8 @@ def average_difference(parts: Sequence[Difference], by_seed: Sequence[float]) ->
         parts: the differences of the tasks.
         by_seed: the difference of the two averages for each seed.
     """
-    without_examples = Difference(float(np.mean(by_seed)), len(by_seed))
+    partial = any(part.partial for part in parts)
+    without_examples = Difference(float(np.mean(by_seed)), len(by_seed), partial=partial)
     if any(part.example_variance is None for part in parts):
         return without_examples
     variance = sum(part.example_variance or 0.0 for part in parts) / len(parts) ** 2
@@ -111,15 +140,20 @@ def average_difference(parts: Sequence[Difference], by_seed: Sequence[float]) ->
 
 
 def with_seed_variance(difference: Difference, scores: np.ndarray) -> Difference:
-    """Return the difference with its seed variance, or unchanged where there are fewer than two rows or seeds.
+    """Return the difference with its seed variance, or unchanged where fewer than two rows or seeds have scores.
 
     Args:
         difference: the difference of one cell.
-        scores: the scores of all cells, the base among them, as an array of cells by seeds without gaps.
+        scores: the scores of all cells, the base among them, as an array of cells by seeds; a cell with a gap takes no
+            part.
     """
+    scores = scores[np.isfinite(scores).all(axis=1)]
     if min(scores.shape) < 2:
         return difference
-    mean_square, freedom = _residual(scores)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean_square, freedom = _residual(scores)
+    if not isfinite(mean_square):
+        return difference
     return replace(difference, seed_variance=2 * mean_square / difference.seeds, seed_freedom=freedom)
 
 
@@ -133,12 +167,12 @@ def _residual(table: np.ndarray) -> tuple[float, int]:
 def holm(values: Sequence[float | None]) -> list[float | None]:
     """Return p-values corrected for their number (Holm, A simple sequentially rejective procedure, 1979).
 
-    None stands for a missing p-value and takes no part.
+    None stands for a missing p-value; it takes no part, nor does NaN.
 
     >>> holm([0.01, None, 0.04, 0.03])
     [0.03, None, 0.06, 0.06]
     """
-    order = sorted((value, at) for at, value in enumerate(values) if value is not None)
+    order = sorted((value, at) for at, value in enumerate(values) if value is not None and isfinite(value))
     corrected: list[float | None] = [None] * len(values)
     highest = 0.0
     for rank, (value, at) in enumerate(order):

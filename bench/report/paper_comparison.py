@@ -1,47 +1,150 @@
-"""Our scores beside published ones, where backbone, suite and method agree."""
+"""Our scores beside published ones, where backbone, suite and method agree and nothing was cut short or made up."""
 
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from bench.errors import UsageError
+from bench.report.run_entries import configuration
+
+ROW = ["backbone", "suite", "method", "settings"]
 KEY = ["backbone", "suite", "method", "task"]
 AVERAGE = "average"  # the task under which published tables list the mean over a suite
-COLUMNS = [*KEY, "ours", "ours_std", "n", "paper", "paper_std", "delta", "agrees"]
+COLUMNS = [*ROW, "task", "ours", "ours_std", "n", "paper", "paper_std", "delta", "agrees"]
+OFFICIAL = "official"  # the data of the paper, unless a run names another root
 
 
-def compare_with_paper(df: pd.DataFrame, paper_csv_dir: Path) -> pd.DataFrame:
-    """Compare mean scores over seeds with published ones: one row per method and task.
+@dataclass(frozen=True)
+class PaperComparison:
+    """The scores beside published ones, and why runs are not among them: reasons with their numbers of runs.
 
-    Synthetic data, limited runs, variants of a method and failed cells never take part; the frame is empty when nothing
-    matches. Our average over a suite is taken of runs that have a score on exactly the tasks published for the suite.
+    ``table`` has the columns COLUMNS. A row is a method with certain settings on one task; ``settings`` names where
+    they differ from the recipe of the paper and is empty where they do not. ``delta`` is ours minus the paper's;
+    ``agrees`` says whether the means differ by at most two joint standard deviations,
+    ``2 sqrt(ours_std^2 + paper_std^2)``.
+    """
+
+    table: pd.DataFrame
+    left_out: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """The table as text, and a line for what is left out."""
+        reasons = "; ".join(f"{count} {'run' if count == 1 else 'runs'}: {why}" for why, count in self.left_out.items())
+        lines = [f"left out of the comparison with the paper: {reasons}"] if reasons else []
+        if self.table.empty:
+            lines = lines or ["there are no records of the planned runs"]
+            return "\n".join(["no score to compare with the paper", *lines])
+        return "\n".join([self.table.to_string(index=False), *lines])
+
+
+def compare_with_paper(
+    df: pd.DataFrame,
+    paper_csv_dir: Path,
+    *,
+    unpretrained: Collection[str] = (),
+    paper_settings: Callable[[str, str, str], Mapping[str, Any] | None] = lambda *_: None,
+) -> PaperComparison:
+    """Compare mean scores over seeds with published ones: one row per method, settings and task.
+
+    Left out are runs without a score, on synthetic data, limited, blind, stale or for tuning, those on a backbone
+    without trained weights, those with changed options of the method, and those of which nothing is published. Our
+    average over a suite is taken of runs that have a score on exactly the tasks published for the suite.
 
     Args:
-        df: the tidy frame of the records.
+        df: the tidy frame of the records of the planned runs.
         paper_csv_dir: a folder of CSV files with the columns ``backbone, suite, method, task, mean, std``, in the unit
             that tables print; task "average" is the mean over the suite.
+        unpretrained: names of backbones whose weights are drawn at random.
+        paper_settings: gives the recipe of the paper for a backbone, a suite and a method, or None where there is none.
 
-    Returns:
-        A frame with the columns COLUMNS. ``delta`` is ours minus the paper's; ``agrees`` says whether the means differ
-        by at most two joint standard deviations, ``2 sqrt(ours_std^2 + paper_std^2)``.
+    Raises:
+        UsageError: there are no published numbers in the folder.
     """
-    published = pd.concat([pd.read_csv(path) for path in sorted(paper_csv_dir.glob("*.csv"))], ignore_index=True)
-    published = published.drop_duplicates(KEY).rename(columns={"mean": "paper", "std": "paper_std"})
-    fair = df[df["score"].notna() & ~df["synthetic"].astype(bool) & ~df["limited"].astype(bool)]
-    fair = fair[fair["label"] == fair["method"]]  # neither overrides nor a variant that a sweep defines
-    fair = fair.assign(backbone=fair["backbone"].str.rsplit("/", n=1).str[-1])  # facebook/bart-base, or a folder of it
-    run_columns = ["backbone", "suite", "method", "run_id"]
-    averages = _average_of_suites(fair, published, run_columns)
-    scores = pd.concat([fair[[*run_columns, "task", "score"]], averages])
-    ours = scores.groupby(KEY, sort=False)["score"].agg(ours="mean", ours_std="std", n="count").reset_index()
+    published = _published(paper_csv_dir)
+    runs = df.drop_duplicates("run_id")
+    names = runs["backbone"].astype(str).str.rstrip("/").str.rsplit("/", n=1).str[-1]  # facebook/bart-base, or a folder
+    has_score = pd.to_numeric(df["score"], errors="coerce").abs() < float("inf")  # False where it is NaN
+    scored = set(df[has_score]["run_id"])
+    of_paper = set(published[["backbone", "suite", "method"]].itertuples(index=False, name=None))
+    left_out: Counter[str] = Counter()
+    settings: dict[str, str] = {}
+    rows: list[dict[Any, Any]] = runs.to_dict("records")
+    for row, name in zip(rows, names, strict=True):
+        facts = configuration(row.get("overrides"), row.get("settings"))
+        recipe = configuration({}, row.get("settings"))
+        reason = _reason(row, recipe, set(facts) - set(recipe), row["run_id"] in scored, unpretrained)
+        if not reason and (name, row["suite"], row["method"]) not in of_paper:
+            reason = "nothing is published of this backbone, suite and method"
+        if reason:
+            left_out[reason] += 1
+            continue
+        tasks = list(df[df["run_id"] == row["run_id"]]["task"])
+        expected = paper_settings(row["backbone"], row["suite"], row["method"])
+        settings[row["run_id"]] = _differing(row, recipe, expected, tasks, published)
+    fair = df[df["run_id"].isin(settings) & has_score]
+    fair = fair.assign(backbone=fair["run_id"].map(dict(zip(runs["run_id"], names, strict=True))))
+    fair = fair.assign(settings=fair["run_id"].map(settings).astype(str), score=fair["score"].astype(float))
+    scores = pd.concat([fair[[*ROW, "run_id", "task", "score"]], _average_of_suites(fair, published)])
+    groups = scores.groupby([*ROW, "task"], sort=False)["score"]
+    ours = groups.agg(ours="mean", ours_std="std", n="count").reset_index()
     both = ours.merge(published, on=KEY)
     joint = (both["ours_std"].fillna(0.0) ** 2 + both["paper_std"].fillna(0.0) ** 2) ** 0.5
     delta = both["ours"] - both["paper"]
-    return both.assign(delta=delta, agrees=delta.abs() <= 2 * joint)[COLUMNS]
+    return PaperComparison(both.assign(delta=delta, agrees=delta.abs() <= 2 * joint)[COLUMNS], dict(left_out))
 
 
-def _average_of_suites(fair: pd.DataFrame, published: pd.DataFrame, run_columns: list[str]) -> pd.DataFrame:
+def _published(folder: Path) -> pd.DataFrame:
+    paths = sorted(folder.glob("*.csv"))
+    if not paths:
+        raise UsageError(f"{folder}: no published numbers there; they belong to the repository (results/paper)")
+    published = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    return published.drop_duplicates(KEY).rename(columns={"mean": "paper", "std": "paper_std"})
+
+
+def _reason(
+    row: Mapping[str, Any],
+    recipe: Mapping[str, str],
+    options: Collection[str],
+    has_score: bool,
+    unpretrained: Collection[str],
+) -> str:
+    """Why a run cannot be compared, whatever is published; "" where it can."""
+    reasons = {
+        "no score": not has_score,
+        "synthetic data": bool(row.get("synthetic")),
+        "limited": bool(row.get("limited")) or recipe.get("limit", "none") != "none",
+        "scored for tuning": bool(row.get("tuning")) or recipe.get("evaluate") == "tuning",
+        "stale": row.get("stale") is True,
+        "blind (visual=zero)": recipe.get("visual") == "zero",
+        "a backbone without trained weights": row["backbone"] in unpretrained,
+        f"options of the method changed ({', '.join(sorted(options))})": bool(options),
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")
+
+
+def _differing(
+    row: Mapping[str, Any],
+    recipe: Mapping[str, str],
+    expected: Mapping[str, Any] | None,
+    tasks: list[str],
+    published: pd.DataFrame,
+) -> str:
+    """Name the settings that are not those of the paper, as in "epochs=1, tasks=vqa"."""
+    paper = configuration({}, dict(expected)) if expected is not None else recipe
+    changed = [f"{key}={value}" for key, value in recipe.items() if paper.get(key) != value]
+    if row.get("data") not in (None, OFFICIAL):
+        changed.append(f"data={row['data']}")
+    of_suite = set(published[published["suite"] == row["suite"]]["task"]) - {AVERAGE}
+    return ", ".join([*changed, *([f"tasks={'+'.join(tasks)}"] if set(tasks) != of_suite else [])])
+
+
+def _average_of_suites(fair: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The mean score of every run that has scores on exactly the tasks that are published for its suite."""
     tasks = published[published["task"] != AVERAGE].groupby("suite")["task"].agg(frozenset)
     run_tasks = fair.groupby("run_id")["task"].agg(frozenset)
     complete = fair[fair["run_id"].map(run_tasks) == fair["suite"].map(tasks)]
-    return complete.groupby(run_columns, as_index=False)["score"].mean().assign(task=AVERAGE)
+    return complete.groupby([*ROW, "run_id"], as_index=False)["score"].mean().assign(task=AVERAGE)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 
@@ -17,6 +17,7 @@ ENDLESS = 1e6  # degrees of freedom
 QUANTILES = (np.arange(1000) + 0.5) / 1000
 MOST = 200  # seeds; more are as good as never
 POWER = 0.8
+HUGE = 1e9  # score points; no difference is larger
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class DifferenceVariance:
 
         difference = Difference(gap, seeds, self.seed / seeds, self.rows * (seeds - 1), self.examples, self.example)
         variance, freedom = difference.variance, difference.satterthwaite
+        if variance is None or not isfinite(gap):  # nothing is known, so nothing is promised
+            return 0.0
         if not variance:
             return float(gap != 0)
         noncentrality = abs(gap) / sqrt(variance)
@@ -64,7 +67,7 @@ class DifferenceVariance:
         return next((seeds for seeds in range(2, MOST + 1) if self.power(gap, seeds) >= power), None)
 
     def detectable_gap(self, seeds: int, power: float = POWER) -> float | None:
-        """Return the smallest difference that so many seeds find with that power; None for one seed."""
+        """Return the smallest difference that so many seeds find with that power; None for one seed, or if none is."""
         from scipy import optimize
 
         if seeds < 2:
@@ -72,6 +75,8 @@ class DifferenceVariance:
         high = 1.0
         while self.power(high, seeds) < power:
             high *= 2
+            if high > HUGE:
+                return None
         return float(optimize.brentq(lambda gap: self.power(gap, seeds) - power, 0.0, high))
 
 
@@ -91,12 +96,13 @@ def power_plans(entries: Sequence[RunEntry], others: Sequence[RunEntry]) -> list
 
     They are estimated from the scores by row and seed of the entries themselves. Where fewer than two rows or seeds
     have scores, they are estimated from ``others``, all records of the results folder, as far as these are on the same
-    backbone and suite and not limited.
+    backbone and suite and neither limited nor stale.
     """
     power = []
     for group in group_entries(entries, "backbone", "suite", "base"):
         first = group[0]
-        similar = [e for e in others if (e.backbone, e.suite) == (first.backbone, first.suite) and not e.limited]
+        similar = [e for e in others if (e.backbone, e.suite) == (first.backbone, first.suite)]
+        similar = [entry for entry in similar if not (entry.limited or entry.stale)]
         variances, source = _variances(group), "the runs of this plan"
         if not variances:
             variances, source = _variances(similar), "all runs on this backbone and suite"
@@ -113,10 +119,10 @@ def _variances(entries: Sequence[RunEntry]) -> dict[str, DifferenceVariance]:
     rows = list(entries_by_label(entries).values())
     rows = [row for row in rows if len({entry.seed for entry in row}) > 1] or rows[:1]
     compared = [cell.differences for ablation in ablations(entries) for cell in ablation.cells]
-    variances = {}
-    for key in [*task_order(entries), AVERAGE]:
-        widest = max(rows, key=lambda row: sum(entry.average is not None for entry in row))
-        scores = score_matrix(widest, [row for row in rows if row is not widest], key)
+    variances, tasks = {}, task_order(entries)
+    for key in [*tasks, AVERAGE]:
+        widest = max(rows, key=lambda row: score_matrix(row, [], key, tasks).shape[1])
+        scores = score_matrix(widest, [row for row in rows if row is not widest], key, tasks)
         seed_variance = with_seed_variance(Difference(0.0, 1), scores).seed_variance
         if seed_variance is None:
             continue

@@ -6,10 +6,19 @@ as its last column, HTML as the attribute ``data-runs`` of the row and as the ti
 
 import csv
 import io
+import re
 from dataclasses import replace
-from html import escape
 from itertools import groupby
 
+from bench.report.escaping import (
+    csv_field,
+    html_text,
+    latex_first_cell,
+    latex_text,
+    markdown_line,
+    markdown_text,
+    printable,
+)
 from bench.report.table import Table, TableRow, Value
 
 PAGE = 45  # rows of a LaTeX table that fit on a page
@@ -17,18 +26,20 @@ PAGE = 45  # rows of a LaTeX table that fit on a page
 
 def markdown(table: Table) -> str:
     """Return the table as GitHub Markdown with right-aligned numbers; the spread is a subscript."""
-    head = ["Method", *(column.title for column in table.columns)]
-    lines = [f"### {table.title}", "", _md_row(head), _md_row([":--"] + ["--:"] * len(table.columns))]
+    head = ["Method", *(markdown_text(column.title) for column in table.columns)]
+    lines = [f"### {markdown_text(table.title)}", "", _md_row(head), _md_row([":--"] + ["--:"] * len(table.columns))]
     for family, rows in rows_by_family(table):
-        lines += [_md_row([f"**{family}**"] + [""] * len(table.columns))] * bool(family)
+        lines += [_md_row([f"**{markdown_text(family)}**"] + [""] * len(table.columns))] * bool(family)
         lines += [_md_row([_md_label(row), *(_md_value(value, row.reference) for value in row.values)]) for row in rows]
-    lines += ["", table.caption, *(f"\n{note}" for note in table.notes), "", *_md_runs(table), ""]
+    notes = [f"\n{markdown_line(note)}" for note in table.notes]
+    lines += ["", markdown_line(table.caption), *notes, "", *_md_runs(table), ""]
     return "\n".join(lines)
 
 
 def _md_runs(table: Table) -> list[str]:
     """The lines of a comment that lists the runs of every row; no label or id may end the comment early."""
-    rows = [f"{row.label}: {' '.join(row.run_ids)}".replace("-->", "-- >") for row in table.rows]
+    rows = [printable(f"{row.label}: {' '.join(row.run_ids)}") for row in table.rows]
+    rows = [re.sub(r"--(?=!?>)", "-- ", row) for row in rows]
     return ["<!-- runs", *rows, "-->"]
 
 
@@ -44,42 +55,14 @@ def _md_row(cells: list[str]) -> str:
 
 
 def _md_label(row: TableRow) -> str:
-    label = row.label.replace("|", "\\|")
+    label = markdown_text(row.label)
     return f"*{label}*" if row.reference else label
 
 
 def _md_value(value: Value, reference: bool) -> str:
-    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[value.rank].format(value.text)
+    text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[value.rank].format(markdown_text(value.text))
     spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
     return (f"*{text}*" if reference and not value.failed else text) + spread + value.marks
-
-
-LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "²": "$^2$",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "†": r"$^\dagger$",
-    "‡": r"$^\ddagger$",
-    "·": r"$\cdot$",
-    "−": "$-$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def escape_latex(text: str) -> str:
-    r"""Escape text for LaTeX.
-
-    >>> escape_latex("50% of a_b ×")
-    '50\\% of a\\_b $\\times$'
-    """
-    return "".join(LATEX_SPECIAL.get(sign, sign) for sign in text)
 
 
 ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
@@ -95,16 +78,16 @@ def latex(table: Table, command: str) -> str:
 
 
 def _float(table: Table, command: str, part: int) -> str:
-    head = ["Method"] + [escape_latex(column.title) + ARROWS[column.better] for column in table.columns]
+    head = ["Method"] + [latex_text(column.title) + ARROWS[column.better] for column in table.columns]
     with_spread = [any(row.values[at].spread for row in table.rows) for at in range(len(table.columns))]
     caption = table.title + ", continued." if part else " ".join([table.caption, *table.notes])
     lines = [
-        f"% made by: {command}",
+        f"% made by: {printable(command)}",
         r"% needs: \usepackage{booktabs,xcolor}",
-        *(f"% runs of {row.label}: {' '.join(row.run_ids)}" for row in table.rows),
+        *(printable(f"% runs of {row.label}: {' '.join(row.run_ids)}") for row in table.rows),
         r"\begin{table*}[t]",
         r"\centering",
-        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\caption{{{latex_text(caption)}}}",
         rf"\label{{tab:{table.key}{f'-{part + 1}' if part else ''}}}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
@@ -113,7 +96,7 @@ def _float(table: Table, command: str, part: int) -> str:
     ]
     for at, (family, rows) in enumerate(rows_by_family(table)):
         lines += [r"\midrule"] * bool(family and at)
-        lines += [rf"\multicolumn{{{len(head)}}}{{l}}{{\textit{{{escape_latex(family)}}}}} \\"] * bool(family)
+        lines += [rf"\multicolumn{{{len(head)}}}{{l}}{{\textit{{{latex_text(family)}}}}} \\"] * bool(family)
         for row, after in zip(rows, [*rows[1:], None], strict=True):
             lines.append(" & ".join([_tex_label(row), *_tex_values(row, with_spread)]) + r" \\")
             if row.reference and after and not after.reference:
@@ -126,7 +109,7 @@ def _grey(text: str) -> str:
 
 
 def _tex_label(row: TableRow) -> str:
-    return _grey(escape_latex(row.label)) if row.reference else escape_latex(row.label)
+    return _grey(latex_text(row.label)) if row.reference else latex_first_cell(latex_text(row.label))
 
 
 def _tex_values(row: TableRow, with_spread: list[bool]) -> list[str]:
@@ -134,29 +117,30 @@ def _tex_values(row: TableRow, with_spread: list[bool]) -> list[str]:
 
 
 def _tex_value(value: Value, reference: bool, pad: bool) -> str:
-    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.rank].format(escape_latex(value.text))
+    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.rank].format(latex_text(value.text))
     if value.spread:
         text += rf"$_{{\pm {value.spread}}}$"
     elif pad and value.mean is not None:  # keeps the decimal points of the column aligned
         text += r"\phantom{$_{\pm 0.00}$}"
     text = _grey(text) if reference and not value.failed else text
-    return text + escape_latex(value.marks)
+    return text + latex_text(value.marks)
 
 
 def plain_text(table: Table) -> str:
     """Return the table as aligned plain text for a terminal: ``*`` marks the best, ``°`` the second best value."""
     head = ["method", *(column.title for column in table.columns)]
-    body = [[row.label, *(_plain(value) for value in row.values)] for row in table.rows]
+    head = [printable(title) for title in head]
+    body = [[printable(row.label), *(_plain(value) for value in row.values)] for row in table.rows]
     widths = [max(len(line[at]) for line in [head, *body]) for at in range(len(head))]
     rule = "─" * (sum(widths) + 2 * len(widths) - 2)
-    lines = [table.title, rule, _text_row(head, widths), rule]
+    lines = [printable(table.title), rule, _text_row(head, widths), rule]
     text_rows = iter(body)
     for family, rows in rows_by_family(table):
-        lines += [f"· {family}"] * bool(family) + [_text_row(next(text_rows), widths) for _ in rows]
+        lines += [f"· {printable(family)}"] * bool(family) + [_text_row(next(text_rows), widths) for _ in rows]
     lines.append(rule)
     ranks = {value.rank for row in table.rows for value in row.values}
     legend = [name for rank, name in ((1, "* best"), (2, "° second best")) if rank in ranks]
-    return "\n".join([*lines, *([", ".join(legend)] if legend else []), *table.notes, ""])
+    return "\n".join([*lines, *([", ".join(legend)] if legend else []), *map(printable, table.notes), ""])
 
 
 def _text_row(cells: list[str], widths: list[int]) -> str:
@@ -168,64 +152,66 @@ def _text_row(cells: list[str], widths: list[int]) -> str:
 
 def _plain(value: Value) -> str:
     spread = f"±{value.spread}" if value.spread else ""
-    return f"{value.text}{spread}{value.marks}{' *°'[value.rank]}" if not value.failed else f"{value.text} "
+    text = printable(value.text)
+    return f"{text}{spread}{value.marks}{' *°'[value.rank]}" if not value.failed else f"{text} "
 
 
 def csv_text(table: Table) -> str:
     """Return the unrounded values behind a table as CSV, one row per method.
 
     Every column of the table becomes four: mean (or code), sample standard deviation, number of seeds and rank. A table
-    of differences has the interval's ends and the marks instead. The last column, ``run_ids``, lists the runs behind
-    the row, separated by spaces.
+    of differences has the interval's ends, the numbers of seeds and of examples, and the marks instead. The last
+    column, ``run_ids``, lists the runs behind the row, separated by spaces. No text is taken for a formula.
     """
-    intervals = any(value.interval for row in table.rows for value in row.values)
-    suffixes = ("", "_low", "_high", "_n", "_marks") if intervals else ("", "_std", "_n", "_place")
+    intervals = any(value.interval or value.examples for row in table.rows for value in row.values)
+    suffixes = ("", "_low", "_high", "_n", "_examples", "_marks") if intervals else ("", "_std", "_n", "_place")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", *(column.key + suffix for column in table.columns for suffix in suffixes), "run_ids"])
+    head = ["method", *(column.key + suffix for column in table.columns for suffix in suffixes), "run_ids"]
+    writer.writerow(map(csv_field, head))
     for row in table.rows:
         fields = [field for value in row.values for field in _csv_fields(value, intervals)]
-        writer.writerow([row.label, *fields, " ".join(row.run_ids)])
+        writer.writerow(map(csv_field, [row.label, *fields, " ".join(row.run_ids)]))
     return out.getvalue()
 
 
 def _csv_fields(value: Value, intervals: bool) -> tuple[str | float, ...]:
     number = value.text if value.mean is None else value.mean
     if intervals:
-        return number, *(value.interval or ("", "")), value.n, value.marks
+        return number, *(value.interval or ("", "")), value.n, value.examples or "", value.marks
     return number, "" if value.std is None else value.std, value.n, value.rank or ""
 
 
 def html(table: Table) -> str:
     """Return the table as a ``<figure>`` with a sortable table, whose cells carry their unrounded values."""
-    head = "".join(f'<th scope="col">{escape(column.title)}</th>' for column in table.columns)
+    head = "".join(f'<th scope="col">{html_text(column.title)}</th>' for column in table.columns)
     body = "\n".join(
-        f'<tr class="family"><th colspan="{len(table.columns) + 1}">{escape(family)}</th></tr>\n' * bool(family)
+        f'<tr class="family"><th colspan="{len(table.columns) + 1}">{html_text(family)}</th></tr>\n' * bool(family)
         + "\n".join(_html_row(row) for row in rows)
         for family, rows in rows_by_family(table)
     )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    notes = "".join(f"<p>{html_text(note)}</p>" for note in table.notes)
     return (
         '<figure class="table"><div class="scroll"><table class="sortable">'
         f'<thead><tr><th scope="col">Method</th>{head}'
         f"</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
-        f"<figcaption><p>{escape(table.caption)}</p>{notes}</figcaption></figure>"
+        f"<figcaption><p>{html_text(table.caption)}</p>{notes}</figcaption></figure>"
     )
 
 
 def _html_row(row: TableRow) -> str:
-    run_ids = escape(" ".join(row.run_ids))
+    run_ids = html_text(" ".join(row.run_ids))
     return (
         f'<tr{" class=reference" if row.reference else ""} data-runs="{run_ids}">'
-        f'<th scope="row" title="runs: {run_ids}">{escape(row.label)}</th>'
+        f'<th scope="row" title="runs: {run_ids}">{html_text(row.label)}</th>'
         f"{''.join(_html_value(value) for value in row.values)}</tr>"
     )
 
 
 def _html_value(value: Value) -> str:
     if value.failed:
-        return f'<td class="failed">{escape(value.text)}</td>'
-    number = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[value.rank].format(escape(value.text))
+        return f'<td class="failed">{html_text(value.text)}</td>'
+    number = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[value.rank].format(html_text(value.text))
     spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
     sort = "" if value.mean is None else f' data-value="{value.mean!r}"'
     return f"<td{sort}>{number}{spread}{value.marks}</td>"

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.report.run_entries import RunEntry, ScoreCell
+from bench.report.stats import finite_only
 from bench.report.table import (
+    ABSENT,
     LONG,
     Column,
     DraftValue,
@@ -14,6 +16,7 @@ from bench.report.table import (
     group_entries,
     is_reference,
     ranked_rows,
+    row_marks,
     seeds_phrase,
     slug,
     title_of,
@@ -74,13 +77,17 @@ def results_tables(entries: Sequence[RunEntry]) -> list[Table]:
 def _results(entries: Sequence[RunEntry]) -> Table:
     by_label = entries_by_label(entries)
     headings = task_headings(entries)
+    tasks = [heading.task for heading in headings]
     columns = [Column("percent", "Trainable (%)")]
     columns += [Column(heading.task, heading.title, better=+1) for heading in headings]
     if len(headings) > 1:
         columns.append(Column("average", "Avg.", better=+1))
-    drafts = {label: [_draft(seeds, column.key) for column in columns] for label, seeds in by_label.items()}
+    drafts = {label: [_draft(seeds, column.key, tasks) for column in columns] for label, seeds in by_label.items()}
     references = {label for label, seeds in by_label.items() if is_reference(seeds)}
     notes = failure_notes(by_label)
+    partial = [label for label, seeds in by_label.items() if any(entry.lacks(tasks) for entry in seeds)]
+    if partial:
+        notes.append(f"{ABSENT}: not run on all tasks of this table, so without an average: {', '.join(partial)}.")
     if references:
         notes.append(f"{', '.join(sorted(references))}: a reference row, not ranked.")
     return Table(
@@ -94,18 +101,20 @@ def _results(entries: Sequence[RunEntry]) -> Table:
     )
 
 
-def _draft(seeds: Sequence[RunEntry], key: str) -> DraftValue:
-    limited = any(entry.limited for entry in seeds)
+def _draft(seeds: Sequence[RunEntry], key: str, tasks: Sequence[str]) -> DraftValue:
+    marks = row_marks(seeds)
     if key == "percent":
         shares = tuple(entry.measured["percent"] for entry in seeds if "percent" in entry.measured)
         codes = () if shares else tuple(entry.code for entry in seeds if entry.code)
         return DraftValue(shares[:1], codes, digits=2)
     if key == "average":
-        averages = tuple(entry.average for entry in seeds if entry.average is not None)
-        return DraftValue(averages, tuple(entry.code for entry in seeds if entry.average is None), 2, limited)
+        averages = [entry.average(tasks) for entry in seeds]
+        codes = tuple(entry.code for entry, value in zip(seeds, averages, strict=True) if value is None and entry.code)
+        partial = any(entry.lacks(tasks) for entry in seeds)  # has no average, rather than one that failed
+        return DraftValue(tuple(finite_only(averages)), () if partial else codes, 2, marks)
     cells = [cell for entry in seeds for cell in entry.cells if cell.task == key]
     scores = tuple(cell.score for cell in cells if cell.score is not None)
-    return DraftValue(scores, tuple(cell.code for cell in cells if cell.code), 2, limited)
+    return DraftValue(scores, tuple(cell.code for cell in cells if cell.code), 2, marks)
 
 
 def _caption(entries: Sequence[RunEntry], by_label: dict[str, list[RunEntry]], headings: Sequence[TaskHeading]) -> str:

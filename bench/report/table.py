@@ -3,14 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby
+from math import isfinite
 
 from bench.report.families import sort_key
+from bench.report.row_keys import rows_of_entries
 from bench.report.run_entries import RunEntry
-from bench.report.stats import mean, rank_marks, sample_std
+from bench.report.stats import finite_only, mean, rank_marks, sample_std
+from bench.states import CAUSES
 
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
-FEWER, LIMITED = "†", "‡"
+FEWER, LIMITED, STALE = "†", "‡", "§"
+LONGEST_KEY = 150  # signs of a file's name before its suffix
 LONG = 20  # rows of a table; a longer one is sorted by family
 ABSENT = "n/a"  # not planned, or a figure that the device does not have; never a failure
 
@@ -33,8 +38,9 @@ class Value:
         spread: what is printed after ±: the sample standard deviation over seeds, or of a difference half of its
             interval; "" where there is none.
         rank: 1 for the best and 2 for the second best value of the column, 0 for all others.
-        marks: signs that notes explain, such as FEWER and LIMITED.
+        marks: signs that notes explain, such as FEWER, LIMITED and STALE.
         mean, std, n: unrounded mean and sample standard deviation over ``n`` seeds.
+        examples: the number of examples that a difference is paired over, 0 where they are not known.
         interval: the lower and upper end of a difference's interval.
     """
 
@@ -46,6 +52,7 @@ class Value:
     mean: float | None = None
     std: float | None = None
     n: int = 0
+    examples: int = 0
     interval: tuple[float, float] | None = None
 
 
@@ -81,23 +88,27 @@ class Table:
 
 @dataclass(frozen=True)
 class DraftValue:
-    """A value before its column is ranked: the numbers of the seeds, and the codes of the seeds without one."""
+    """A value before its column is ranked: the numbers of the seeds, and the codes of the seeds without one.
+
+    ``marks`` are those of the row (LIMITED, STALE); a value that has any is not ranked.
+    """
 
     numbers: tuple[float, ...]
     codes: tuple[str, ...]
     digits: int
-    limited: bool = False
+    marks: str = ""
 
 
 def entries_by_label(entries: Iterable[RunEntry]) -> dict[str, list[RunEntry]]:
-    """Group entries into rows by label: the seeds of a method share a row, whose label is marked if a run is limited.
+    """Group entries into rows by what was run, and name the rows: the seeds of a configuration share a row.
 
-    Rows keep the order of the plan; more than LONG rows are sorted by family.
+    A name is the label of the entries. Where one label stands for several configurations, the settings in which they
+    differ are added; marks say that a run of the row is limited or stale. Rows keep the order of the plan; more than
+    LONG rows are sorted by family.
     """
-    rows: dict[str, list[RunEntry]] = {}
-    for entry in entries:
-        rows.setdefault(entry.label, []).append(entry)
-    marked = {f"{label} {LIMITED}" if any(e.limited for e in row) else label: row for label, row in rows.items()}
+    marked = {}
+    for label, row in rows_of_entries(entries).items():
+        marked[" ".join([label, *row_marks(row)])] = row
     if len(marked) > LONG:
         return dict(sorted(marked.items(), key=lambda row: sort_key(row[1][0].family)))
     return marked
@@ -146,21 +157,23 @@ def ranked_rows(
 
 
 def _rankable(draft: DraftValue, reference: bool) -> float | None:
-    return mean(draft.numbers) if draft.numbers and not draft.limited and not reference else None
+    return mean(draft.numbers) if draft.numbers and not draft.marks and not reference else None
 
 
 def _value(draft: DraftValue, rank: int) -> Value:
-    if not draft.numbers:
-        return Value(_most_frequent_code(draft.codes), failed=bool(draft.codes))
-    centre, std = mean(draft.numbers), sample_std(draft.numbers)
+    numbers = finite_only(draft.numbers)
+    codes = [*draft.codes, *[CAUSES["nan"].code] * (len(draft.numbers) - len(numbers))]
+    if not numbers or not isfinite(mean(numbers)):
+        return Value(_most_frequent_code(codes), failed=bool(codes))
+    centre, std = mean(numbers), sample_std(numbers)
     return Value(
         text=f"{centre:,.{draft.digits}f}",
         spread="" if std is None else f"{std:.{draft.digits}f}",
         rank=rank,
-        marks=(FEWER if draft.codes else "") + (LIMITED if draft.limited else ""),
+        marks=(FEWER if codes else "") + draft.marks,
         mean=centre,
         std=std,
-        n=len(draft.numbers),
+        n=len(numbers),
     )
 
 
@@ -182,7 +195,15 @@ def failure_notes(by_label: dict[str, list[RunEntry]]) -> list[str]:
         notes.append(f"{FEWER} fewer seeds than planned: {'; '.join(fewer)}.")
     if any(entry.limited for entries in by_label.values() for entry in entries):
         notes.append(f"{LIMITED} limited run (cut short for a try-out), not ranked.")
+    if any(entry.stale for entries in by_label.values() for entry in entries):
+        notes.append(f"{STALE} stale run (made of other data or weights than there are now), not ranked.")
     return notes
+
+
+def row_marks(entries: Iterable[RunEntry]) -> str:
+    """Return the marks of a row whose values are not ranked: LIMITED, STALE, both or none."""
+    entries = list(entries)
+    return LIMITED * any(entry.limited for entry in entries) + STALE * any(entry.stale for entry in entries)
 
 
 def _seeds_done(entries: Sequence[RunEntry]) -> str:
@@ -201,7 +222,11 @@ def slug(*parts: str) -> str:
     >>> slug("cost", "facebook/bart-base", "A100 80 GB")
     'cost-facebook-bart-base-A100-80-GB'
     """
-    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in "-".join(parts))
+    text = "-".join(parts)
+    key = "".join(sign if (sign.isascii() and sign.isalnum()) or sign in "-_." else "-" for sign in text)
+    if len(key) <= LONGEST_KEY:
+        return key
+    return f"{key[: LONGEST_KEY - 9]}-{sha256(text.encode('utf-8', errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def title_of(entries: Sequence[RunEntry]) -> str:

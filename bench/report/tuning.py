@@ -6,8 +6,9 @@ from math import comb
 
 import pandas as pd
 
+from bench.report.results import task_order
 from bench.report.run_entries import RunEntry
-from bench.report.stats import mean
+from bench.report.stats import finite_only, mean
 from bench.report.table import (
     Column,
     Table,
@@ -22,7 +23,9 @@ from bench.report.table import (
 
 
 def expected_best(scores: Sequence[float], k: int) -> float:
-    """Return the expected maximum of ``k`` of the scores, drawn without replacement.
+    """Return the expected maximum of ``k`` of the scores, drawn without replacement; k is at most their number.
+
+    What is no finite number takes no part.
 
     The i-th smallest of n scores is the maximum of C(i-1, k-1) of the C(n, k) subsets. Drawn with replacement it would
     be the estimator of Dodge et al. (Show Your Work, EMNLP 2019), which is biased low.
@@ -30,7 +33,7 @@ def expected_best(scores: Sequence[float], k: int) -> float:
     >>> expected_best([1.0, 2.0, 4.0], 1), expected_best([1.0, 2.0, 4.0], 2), expected_best([4.0, 1.0, 2.0], 3)
     (2.3333333333333335, 3.3333333333333335, 4.0)
     """
-    ordered = sorted(scores)
+    ordered = sorted(finite_only(scores))
     return sum(comb(i, k - 1) * score for i, score in enumerate(ordered)) / comb(len(ordered), k)
 
 
@@ -62,10 +65,12 @@ def tuned_methods(entries: Sequence[RunEntry]) -> list[list[TunedMethod]]:
     """
     per_suite = []
     for group in group_entries([entry for entry in entries if entry.base], "backbone", "suite"):
-        methods = []
+        methods, tasks = [], task_order(group)
         for members in group_entries(group, "base"):
             rows = entries_by_label(members)
-            averages = {label: [e.average for e in row if e.average is not None] for label, row in rows.items()}
+            plain = {label: row[0].label for label, row in rows.items()}  # without marks, to be known by in the plan
+            names = {label: name if list(plain.values()).count(name) == 1 else label for label, name in plain.items()}
+            averages = {names[label]: finite_only(e.average(tasks) for e in row) for label, row in rows.items()}
             tried = sum(any(entry.code != "unsupported" for entry in row) for row in rows.values())
             scores = {label: mean(values) for label, values in averages.items() if values}
             methods.append(TunedMethod(members[0].base, tuple(members), scores, tried))

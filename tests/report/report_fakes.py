@@ -187,7 +187,7 @@ def ablation(
                 {
                     **{"run_id": run_id, "method": base, "label": label, "backbone": "mini-bart", "seed": seed},
                     **{"suite": "image-text", "status": status, "cause": None, "tasks": list(tasks)},
-                    **{"family": FAMILIES[base], "base": base, "point": dict(point), "plot": plot},
+                    **{"family": FAMILIES.get(base, "other"), "base": base, "point": dict(point), "plot": plot},
                     **headings("image-text"),
                 }
             )

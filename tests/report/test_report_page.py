@@ -1,5 +1,6 @@
 """The written report: complete, self-contained, the same each time; and the comparison with published numbers."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import report_fakes as fakes
 
+from bench.errors import UsageError
 from bench.report import write
 from bench.report.paper_comparison import compare_with_paper
 
@@ -102,11 +104,16 @@ def test_the_report_is_made_without_torch(repo, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def real(scores: dict[str, float], **changes) -> pd.DataFrame:
-    run = {"method": "lora", "label": "lora", "backbone": "bart-base", "suite": "image-text"}
-    fair = {"synthetic": False, "limited": False}
+RECIPE = {"name": "paper", "epochs": 20, "lr": 1e-3, "visual": "features", "limit": None, "evaluate": "report"}
+
+
+def real(scores: dict[str, float], *, recipe: dict | None = None, first: str = "r", **changes) -> pd.DataFrame:
+    run = {"method": "lora", "label": "lora", "backbone": "facebook/bart-base", "suite": "image-text"}
+    fair = {"synthetic": False, "limited": False, "tuning": False, "data": "official", "overrides": "{}"}
+    settings = json.dumps(RECIPE | (recipe or {}))
     rows = [
-        {"run_id": f"r{seed}", "seed": seed, "task": task, "score": score + 0.1 * seed, **run, **fair, **changes}
+        {"run_id": f"{first}{seed}", "seed": seed, "task": task, "score": score + 0.1 * seed, **run, **fair}
+        | {"settings": settings, **changes}
         for seed in (-1, 0, 1)
         for task, score in scores.items()
     ]
@@ -116,30 +123,74 @@ def real(scores: dict[str, float], **changes) -> pd.DataFrame:
 PAPER = {"vqa": 65.15, "gqa": 53.66, "nlvr": 72.58, "caption": 115.01}
 
 
-def test_scores_are_set_beside_the_paper(repo):
-    comparison = compare_with_paper(real(PAPER), repo / "results" / "paper").set_index("task")
+@pytest.fixture
+def compare(repo):
+    def call(df):
+        return compare_with_paper(
+            df, repo / "results" / "paper", unpretrained=["bart-base"], paper_settings=lambda *_: RECIPE
+        )
+
+    return call
+
+
+def test_scores_are_set_beside_the_paper(compare):
+    comparison = compare(real(PAPER)).table.set_index("task")
     assert list(comparison.index) == [*PAPER, "average"]
     assert comparison.loc["vqa", "paper"] == 65.15 and comparison.loc["vqa", "delta"] == pytest.approx(0)
     assert comparison.loc["average", "ours"] == pytest.approx(sum(PAPER.values()) / 4)
-    assert comparison["agrees"].all() and (comparison["n"] == 3).all()
+    assert comparison["agrees"].all() and (comparison["n"] == 3).all() and set(comparison["settings"]) == {""}
 
 
-def test_a_hub_name_is_the_backbone_it_ends_in(repo):
-    assert len(compare_with_paper(real(PAPER, backbone="facebook/bart-base"), repo / "results" / "paper")) == 5
+@pytest.mark.parametrize("backbone", ["facebook/bart-base", "/m/bart-base", "/m/bart-base/"])
+def test_a_hub_name_or_a_folder_is_the_backbone_it_ends_in(compare, backbone):
+    assert len(compare(real(PAPER, backbone=backbone)).table) == 5
 
 
-def test_scores_five_points_low_are_flagged(repo):
+def test_scores_five_points_low_are_flagged(compare):
     low = real({task: score - 5 for task, score in PAPER.items()})
-    assert not compare_with_paper(low, repo / "results" / "paper")["agrees"].any()
+    assert not compare(low).table["agrees"].any()
 
 
 @pytest.mark.parametrize(
-    "changes", [{"synthetic": True}, {"limited": True}, {"label": "lora [rank=4]"}, {"backbone": "mini-bart"}]
+    ("changes", "reason"),
+    [
+        ({"synthetic": True}, "synthetic data"),
+        ({"limited": True}, "limited"),
+        ({"recipe": {"limit": 6}}, "limited"),
+        ({"tuning": True}, "scored for tuning"),
+        ({"stale": True}, "stale"),
+        ({"recipe": {"visual": "zero"}}, "blind (visual=zero)"),
+        ({"backbone": "bart-base"}, "a backbone without trained weights"),
+        ({"overrides": '{"rank": 4}'}, "options of the method changed (rank)"),
+        ({"backbone": "mini-bart"}, "nothing is published of this backbone, suite and method"),
+        ({"method": "ia3"}, "nothing is published of this backbone, suite and method"),
+        ({"score": float("nan")}, "no score"),
+        ({"score": float("inf")}, "no score"),
+    ],
 )
-def test_what_cannot_be_compared_is_not(repo, changes):
-    assert compare_with_paper(real(PAPER, **changes), repo / "results" / "paper").empty
+def test_what_cannot_be_compared_is_not_and_says_why(compare, changes, reason):
+    comparison = compare(real(PAPER, **changes))
+    assert comparison.table.empty and comparison.left_out == {reason: 3}
+    assert f"3 runs: {reason}" in str(comparison) and "no score to compare" in str(comparison)
 
 
-def test_part_of_a_suite_has_no_average(repo):
-    comparison = compare_with_paper(real({"vqa": 65.0, "gqa": 53.0}), repo / "results" / "paper")
-    assert list(comparison["task"]) == ["vqa", "gqa"]
+def test_runs_with_other_settings_have_rows_of_their_own_that_name_them(compare):
+    short = real({task: score - 9 for task, score in PAPER.items()}, recipe={"epochs": 1}, first="short")
+    other = real(PAPER, first="other", data="mine")
+    table = compare(pd.concat([real(PAPER), short, other])).table
+    assert set(table["settings"]) == {"", "epochs=1", "data=mine"} and (table["n"] == 3).all()
+    assert table[table["settings"] == ""]["agrees"].all() and not table[table["settings"] == "epochs=1"]["agrees"].any()
+
+
+def test_nothing_planned_is_an_empty_comparison_that_says_so(compare):
+    assert "no records of the planned runs" in str(compare(real(PAPER).iloc[:0]))
+
+
+def test_part_of_a_suite_has_no_average_and_says_which_tasks(compare):
+    comparison = compare(real({"vqa": 65.0, "gqa": 53.0})).table
+    assert list(comparison["task"]) == ["vqa", "gqa"] and set(comparison["settings"]) == {"tasks=vqa+gqa"}
+
+
+def test_a_folder_without_published_numbers_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="no published numbers"):
+        compare_with_paper(real(PAPER), tmp_path)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import records
-from bench.report import families, label_placement, render, stats, table_text
+from bench.report import escaping, families, label_placement, render, stats, table_text
 from bench.report.differences import difference_tables
 from bench.report.efficiency import efficiency_tables
 from bench.report.plots import draw_all
@@ -45,7 +45,7 @@ def test_spread_is_the_sample_standard_deviation(values):
     assert sample_std(values) == pytest.approx(statistics.stdev(values), abs=1e-9)
 
 
-@pytest.mark.parametrize("module", [stats, render, label_placement, families])
+@pytest.mark.parametrize("module", [stats, escaping, label_placement, families])
 def test_examples_in_the_documentation_hold(module):
     outcome = doctest.testmod(module)
     assert outcome.attempted and not outcome.failed

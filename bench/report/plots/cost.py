@@ -1,6 +1,7 @@
 """Time and memory bars per hardware, precision and batch size; without a device peak, the computed split of memory."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 import seaborn as sns
@@ -8,20 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.efficiency import MIB, conditions_of, entries_under, memory_key
-from bench.report.figure import FAINT, PAGE, Plot, canvas, family_style
+from bench.report.figure import FAINT, PAGE, Drawing, Plot, canvas, family_style, plot_label
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
-from bench.report.table import ABSENT, REFERENCE, entries_by_label, group_entries, run_ids_of, slug, title_of
+from bench.report.table import ABSENT, REFERENCE, entries_by_label, run_ids_of, slug, title_of
 
 ORDER = 3
 LINE = 0.165
 PARTS = ("frozen", "trainable", "gradients", "optimizer", "activations")  # frozen: all weights less the trainable
 
 
-def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """Return one plot per backbone, suite and conditions under which a run finished."""
-    split = [(group, conditions_of(group)) for group in group_entries(entries, "backbone", "suite")]
-    return [_draw(entries_under(group, key), key, len(keys) > 1) for group, keys in split for key in keys]
+def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
+    """Return one plot for the conditions under which a run finished."""
+    keys = conditions_of(entries)
+    return [partial(_draw, entries_under(entries, key), key, len(keys) > 1) for key in keys]
 
 
 def _draw(entries: Sequence[RunEntry], conditions: str, several: bool) -> Plot:
@@ -34,7 +35,7 @@ def _draw(entries: Sequence[RunEntry], conditions: str, several: bool) -> Plot:
     }
     _bars(time, numbers, "step_ms", codes)
     time.set_title("Training step (ms, median)", fontsize=7.5)
-    time.set_yticks(range(len(numbers)), list(numbers["method"]))
+    time.set_yticks(range(len(numbers)), [plot_label(name) for name in numbers["method"]])
     time.set_ylim(len(numbers) - 0.4, -0.6)
     _memory(figure, memory, entries, numbers, codes)
     alt = f"Horizontal bars of the step time and the memory of {len(numbers)} methods on {conditions}."

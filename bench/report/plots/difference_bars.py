@@ -1,13 +1,14 @@
 """Bars of an ablation: how each cell differs from its base, with intervals; a panel per task, one for the average."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from textwrap import fill
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.differences import DOWN, UP, Ablation, ablations
-from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_style
+from bench.report.differences import DOWN, NO_PAIR, UP, Ablation, ablations
+from bench.report.figure import FAINT, INK, PAGE, Drawing, Plot, canvas, family_style, plot_label
 from bench.report.run_entries import RunEntry
 from bench.report.table import run_ids_of, title_of
 
@@ -17,14 +18,14 @@ TITLE = 13  # letters of a panel title that fit on a line
 GAIN, LOSS = family_style("adapter").colour, family_style("enhanced").colour
 
 
-def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
     """Return one plot per base whose cells are neither on a curve nor on a map."""
-    return [_draw(ablation) for ablation in ablations(entries) if ablation.plot == "bars" and ablation.has_differences]
+    return [partial(_draw, each) for each in ablations(entries) if each.plot == "bars" and each.has_differences]
 
 
 def _draw(ablation: Ablation) -> Plot:
     title = f"Differences to {ablation.base[0].base}: {title_of(ablation.base)}"
-    labels = [_short(cell.label, ablation.base[0].base) for cell in ablation.cells]
+    labels = [plot_label(_short(cell.label, ablation.base[0].base)) for cell in ablation.cells]
     numbers = differences_frame(ablation)
     figure, panels = canvas(PAGE, 1.0 + LINE * len(labels), title, ncols=len(ablation.keys), sharey=True)
     for axes, key in zip(panels, ablation.keys, strict=True):
@@ -49,7 +50,7 @@ def _panel(axes: Axes, ablation: Ablation, key: str) -> None:
     for line, cell in enumerate(ablation.cells):
         difference = cell.differences.get(key)
         if difference is None:
-            code = next((entry.code for entry in cell.entries if entry.code), "no pair")
+            code = next((entry.code for entry in cell.entries if entry.code), NO_PAIR)
             axes.text(0, line, f" {code}", va="center", fontsize=6, color="#b02a2a", style="italic")
             continue
         colour = {UP: GAIN, DOWN: LOSS}.get(cell.mark(key), "#c4c4c4")

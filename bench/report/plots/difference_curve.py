@@ -1,6 +1,7 @@
 """Curve of an ablation: the difference to the base along an ordered axis, with its interval and the trainable share."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from bench.report.differences import Ablation, ComparedCell, ablations
-from bench.report.figure import FAINT, INK, PAGE, Plot, canvas
+from bench.report.figure import FAINT, INK, PAGE, Drawing, Plot, canvas, legend_text
 from bench.report.plots.difference_bars import differences_frame
 from bench.report.run_entries import RunEntry
 from bench.report.table import title_of
@@ -17,9 +18,9 @@ ORDER = 5
 COLUMNS = 3  # panels side by side
 
 
-def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
     """Return one plot per base whose cells lie along an ordered axis."""
-    return [_draw(ablation) for ablation in ablations(entries) if ablation.plot == "curve" and ablation.has_differences]
+    return [partial(_draw, each) for each in ablations(entries) if each.plot == "curve" and each.has_differences]
 
 
 def _draw(ablation: Ablation) -> Plot:
@@ -95,7 +96,15 @@ def _panel(
                 drawn.append((values.index(position), difference.mean, difference.half_width or 0.0))
         at, means, halves = zip(*sorted(drawn), strict=True) if drawn else ((), (), ())
         axes.errorbar(
-            at, means, yerr=halves, color=colour, marker="o", markersize=3.5, linewidth=1.0, capsize=2, label=name
+            at,
+            means,
+            yerr=halves,
+            color=colour,
+            marker="o",
+            markersize=3.5,
+            linewidth=1.0,
+            capsize=2,
+            label=legend_text(name),
         )
     axes.margins(x=0.12)
     axes.grid(axis="x", visible=False)

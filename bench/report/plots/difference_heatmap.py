@@ -1,6 +1,7 @@
 """Heat map of an ablation over two axes: the difference of the average to the base at every point."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import seaborn as sns
 from matplotlib.colors import TwoSlopeNorm, to_hex
 
 from bench.report.differences import Ablation, ablations
-from bench.report.figure import COLUMN, FAINT, INK, PAGE, Plot, canvas, text_colour_on
+from bench.report.figure import COLUMN, FAINT, INK, PAGE, Drawing, Plot, canvas, plot_label, text_colour_on
 from bench.report.plots.difference_bars import differences_frame
 from bench.report.run_entries import RunEntry
 from bench.report.table import LIMITED, title_of
@@ -17,11 +18,9 @@ ORDER = 6
 LINE = 0.36  # inches for one row
 
 
-def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
+def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
     """Return one plot per base whose cells lie on two axes."""
-    return [
-        _draw(ablation) for ablation in ablations(entries) if ablation.plot == "heatmap" and ablation.has_differences
-    ]
+    return [partial(_draw, each) for each in ablations(entries) if each.plot == "heatmap" and each.has_differences]
 
 
 def _draw(ablation: Ablation) -> Plot:
@@ -42,7 +41,7 @@ def _draw(ablation: Ablation) -> Plot:
         else:
             values[at] = difference
             texts[at] = f"{difference:+.2f}{mark}".replace("-", "−") if entries is not ablation.base else "base"
-    reach = float(np.nanmax(np.abs(values))) or 1.0
+    reach = float(np.max(np.abs(values[np.isfinite(values)]), initial=0.0)) or 1.0
     colours = sns.color_palette("vlag_r", as_cmap=True)
     norm = TwoSlopeNorm(0.0, -reach, reach)
     axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto")
@@ -74,4 +73,4 @@ def _points(ablation: Ablation, key: str) -> list[tuple[Sequence[RunEntry], floa
 
 
 def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return plot_label(str(value).lower() if isinstance(value, bool) else str(value))

@@ -1,12 +1,13 @@
 """Bars per task: every method on every task and the average, one panel a task, codes where a score is missing."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from textwrap import fill
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import FAINT, INK, PAGE, Plot, canvas, family_style, text_colour_on
+from bench.report.figure import FAINT, INK, PAGE, Drawing, Plot, canvas, family_style, plot_label, text_colour_on
 from bench.report.results import results_tables
 from bench.report.run_entries import RunEntry
 from bench.report.table import Table
@@ -16,9 +17,9 @@ LINE = 0.165  # inches for one method
 TITLE = 13  # letters of a panel title that fit on a line
 
 
-def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """Return one plot per backbone and suite that has at least one score: the results table as bars."""
-    return [_draw(table) for table in results_tables(entries) if _has_scores(table)]
+def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
+    """Return a plot if there is at least one score: the results table as bars."""
+    return [partial(_draw, table) for table in results_tables(entries) if _has_scores(table)]
 
 
 def _has_scores(table: Table) -> bool:
@@ -32,7 +33,7 @@ def _draw(table: Table) -> Plot:
     figure, panels = canvas(PAGE, height, title, ncols=len(columns), sharey=True)
     for at, (axes, column) in enumerate(zip(panels, columns, strict=True)):
         _panel(axes, column.title, table, at + 1)
-    panels[0].set_yticks(range(len(table.rows)), [row.label for row in table.rows])
+    panels[0].set_yticks(range(len(table.rows)), [plot_label(row.label) for row in table.rows])
     panels[0].set_ylim(len(table.rows) - 0.4, -0.6)
     alt = f"Horizontal bars of {len(table.rows)} methods on {', '.join(column.title for column in columns)}."
     return Plot(table.key.replace("results-", "tasks-"), title, alt, figure, _numbers(table))

@@ -4,16 +4,30 @@ Up to NAMED methods are named beside their points; of more, only those on the li
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatterSciNotation
 
-from bench.report.figure import COLUMN, FAINT, PAGE, Plot, canvas, family_style
+from bench.report.figure import (
+    COLUMN,
+    FAINT,
+    LONGEST,
+    PAGE,
+    Drawing,
+    Plot,
+    canvas,
+    family_style,
+    legend_text,
+    plot_label,
+)
 from bench.report.label_placement import beside_points
+from bench.report.results import task_order
 from bench.report.run_entries import RunEntry
-from bench.report.stats import mean, sample_std
-from bench.report.table import entries_by_label, group_entries, run_ids_of, slug, title_of
+from bench.report.stats import finite_only, mean, sample_std
+from bench.report.table import entries_by_label, run_ids_of, slug, title_of
 
 ORDER = 1
 NAMED = 14  # up to so many methods are named beside their points
@@ -21,18 +35,25 @@ MANY = 30  # more methods have a higher plot
 LETTER = 6.5  # font size of names and numbers
 
 
-def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """Return one plot per backbone and suite that has at least one complete average."""
-    groups = [(group, _points(group)) for group in group_entries(entries, "backbone", "suite")]
-    return [_draw(group, points) for group, points in groups if not points.empty]
+class _PlainLogFormatter(LogFormatterSciNotation):
+    """Labels the ticks that matplotlib would label, as plain numbers: no text of a plot is mathematics."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
+    """Return a plot if there is at least one complete average."""
+    points = _points(entries)
+    return [] if points.empty else [partial(_draw, entries, points)]
 
 
 def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
     """Return a row per method: trainable share, average with its spread, and whether no cheaper method beats it."""
-    rows, run_ids = [], []
+    rows, run_ids, tasks = [], [], task_order(entries)
     for label, seeds in entries_by_label(entries).items():
-        scores = [entry.average for entry in seeds if entry.average is not None]
-        shares = [entry.measured["percent"] for entry in seeds if entry.measured.get("percent")]
+        scores = finite_only(entry.average(tasks) for entry in seeds)
+        shares = [share for entry in seeds if (share := entry.measured.get("percent", 0.0)) > 0]
         if scores and shares:
             row = {
                 "method": label,
@@ -64,19 +85,20 @@ def _draw(entries: Sequence[RunEntry], points: pd.DataFrame) -> Plot:
             yerr=members["std"].where(members["std"].notna(), 0.0) if members["std"].notna().any() else None,
             **{"fmt": style.marker, "color": style.colour, "markersize": 6.5 if style.marker == "*" else 4.6},
             **{"elinewidth": 0.8, "capsize": 1.5, "markeredgecolor": "white", "markeredgewidth": 0.4},
-            label=str(family),
+            label=legend_text(str(family)),
         )
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
     axes.set(xlabel="Trainable parameters (% of all, log scale)", ylabel="Average score")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(_PlainLogFormatter())
     handles = [line for line in axes.lines if line.get_label() == "Pareto line"] if numbered else None
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3 if width == COLUMN else 6, frameon=False,
                 columnspacing=1.0, handletextpad=0.2, handles=handles)  # fmt: skip
     if numbered:
         _key(figure.axes[1], key, _key_columns(points), key_lines)
     texts = [
-        name if best or not numbered else str(at + 1)
+        plot_label(name) if best or not numbered else str(at + 1)
         for at, (name, best) in enumerate(zip(points["method"], points["pareto"], strict=True))
     ]
     beside_points(
@@ -107,7 +129,7 @@ def _frontier(axes: Axes, points: pd.DataFrame) -> None:
 
 def _key_columns(points: pd.DataFrame) -> int:
     """How many columns of the longest name fit; a letter is 0.055 in wide, marker and number take six letters."""
-    return max(1, int(PAGE / (0.055 * (points["method"].str.len().max() + 6))))
+    return max(1, int(PAGE / (0.055 * (min(LONGEST, points["method"].str.len().max()) + 6))))
 
 
 def _key_rows(points: pd.DataFrame) -> list[tuple[int, str, str, bool]]:
@@ -131,7 +153,7 @@ def _key(axes: Axes, rows: Sequence[tuple[int, str, str, bool]], columns: int, l
         if number:
             axes.plot(column + 0.02, line + 0.5, style.marker, color=style.colour, markersize=4, clip_on=False)
         weight = "bold" if bold else "normal"
-        words = f"{number}  {name}" if number else name
+        words = f"{number}  {plot_label(name)}" if number else plot_label(name)
         text = axes.text(
             column + 0.06 * bool(number), line + 0.5, words, fontsize=LETTER, va="center", fontweight=weight
         )

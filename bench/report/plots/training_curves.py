@@ -1,15 +1,28 @@
 """Training curves: a panel per family, its methods by name, the range of all methods behind them."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import FAMILY_STYLES, INK, PAGE, Plot, canvas, family_style, shades
+from bench.report.curves import usable_points
+from bench.report.figure import (
+    FAMILY_STYLES,
+    INK,
+    LONGEST,
+    PAGE,
+    Drawing,
+    Plot,
+    canvas,
+    family_style,
+    plot_label,
+    shades,
+)
 from bench.report.label_placement import pixels_per_unit, spread_apart
 from bench.report.run_entries import RunEntry
-from bench.report.table import entries_by_label, group_entries, slug, title_of
+from bench.report.table import entries_by_label, slug, title_of
 
 ORDER = 4
 BINS = 60  # points of a drawn curve: each is the mean loss of that part of the training
@@ -17,18 +30,18 @@ TWO_PANELS = 28  # letters of the longest name with which two panels still fit s
 LETTER = 6.5  # font size of the names
 
 
-def draw(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Plot]:
-    """Return one plot per backbone and suite with at least one curve."""
-    binned = [(group, _binned(group, curves)) for group in group_entries(entries, "backbone", "suite")]
-    return [_draw(group, lines) for group, lines in binned if not lines.empty]
+def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
+    """Return a plot if there is at least one curve."""
+    lines = _binned(entries, curves)
+    return [] if lines.empty else [partial(_draw, entries, lines)]
 
 
 def _binned(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Mean loss per method and part of the training, over seeds."""
     rows = []
     for label, seeds in entries_by_label(entries).items():
-        of_seeds = [curves[entry.run_id][["step", "loss"]] for entry in seeds if entry.run_id in curves]
-        frame = pd.concat(of_seeds).dropna() if of_seeds else pd.DataFrame()
+        of_seeds = [usable_points(curves[entry.run_id]) for entry in seeds if entry.run_id in curves]
+        frame = pd.concat(of_seeds) if of_seeds else pd.DataFrame()
         if frame.empty:
             continue
         edges = np.linspace(0, frame["step"].max(), min(BINS, int(frame["step"].nunique())) + 1).tolist()
@@ -45,7 +58,7 @@ def _draw(entries: Sequence[RunEntry], lines: pd.DataFrame) -> Plot:
     families = [name for name in FAMILY_STYLES if name in present]
     families += [name for name in present if name not in FAMILY_STYLES]
     most = int(lines.groupby("family")["method"].nunique().max())
-    longest = int(lines["method"].str.len().max())
+    longest = min(LONGEST, int(lines["method"].str.len().max()))
     columns = min(1 if longest > TWO_PANELS else 2, len(families))
     rows = -(-len(families) // columns)
     height = 0.4 + rows * max(1.45, 0.45 + 0.125 * most)
@@ -79,7 +92,7 @@ def _panel(axes: Axes, lines: pd.DataFrame, family: str) -> None:
     members = lines[lines["family"] == family]
     for colour, (_, line) in zip(_shades(members), members.groupby("method", sort=False), strict=True):
         axes.plot(line["step"], line["loss"], color=colour, linewidth=1.0)
-    axes.set_title(family, fontsize=7.5)
+    axes.set_title(plot_label(family), fontsize=7.5)
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.02 * last])
 
 
@@ -95,4 +108,4 @@ def _name_ends(axes: Axes, members: pd.DataFrame, last: float, gap: float) -> No
     heights = spread_apart(losses, gap, low + 0.6 * gap, high)
     for colour, name, step, loss, height in zip(_shades(members), names, steps, losses, heights, strict=True):
         axes.plot([step, last * 1.06], [loss, height], color=colour, linewidth=0.5, clip_on=False)
-        axes.text(last * 1.08, height, name, va="center", fontsize=LETTER, color=INK)
+        axes.text(last * 1.08, height, plot_label(name), va="center", fontsize=LETTER, color=INK)
