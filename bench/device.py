@@ -1,6 +1,6 @@
 """Everything that depends on the device: placement, precision, seeds, clocks, memory.
 
-The tests of the CUDA branches use substituted statistics, so that they need no CUDA device.
+What a CUDA device does is tested by ``make test-gpu``; the other tests use substituted statistics, so that they need none.
 """
 
 import os

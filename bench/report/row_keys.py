@@ -36,14 +36,14 @@ def _groups(entries: Sequence[RunEntry]) -> list[list[RunEntry]]:
     fingerprints: dict[Hashable, list[str | None]] = {}
     for entry, key in zip(entries, configurations, strict=True):
         fingerprints.setdefault(key, []).append(entry.fingerprint)
-    known = {key: next((value for value in values if value), None) for key, values in fingerprints.items()}
+    fallback = {key: next((value for value in values if value), None) for key, values in fingerprints.items()}
     groups: dict[Hashable, list[RunEntry]] = {}
     run_ids: set[str] = set()
     for entry, key in zip(entries, configurations, strict=True):
         if entry.run_id in run_ids:  # planned twice, counts once
             continue
         run_ids.add(entry.run_id)
-        made_of, repetition = (key, entry.fingerprint or known[key], entry.stale), 0
+        made_of, repetition = (key, entry.fingerprint or fallback[key], entry.stale), 0
         while any(entry.seed == other.seed for other in groups.get((made_of, repetition), ())):
             repetition += 1  # another run of the same seed: of another version, say
         groups.setdefault((made_of, repetition), []).append(entry)
