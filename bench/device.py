@@ -1,6 +1,6 @@
 """Everything that depends on the device: placement, precision, seeds, clocks, memory.
 
-What a CUDA device does is tested by ``make test-gpu``; the other tests use substituted statistics, so that they need none.
+``make test-gpu`` tests what a CUDA device does; all other tests use substituted statistics and need none.
 """
 
 import os

@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Run it, unless its record says that it is done, and print its scores; a failed or cancelled run begins anew."""
+    from bench import backbones
     from bench.cli.options import show
     from bench.cli.progress import Progress
     from bench.config import parse_setting, resolve
@@ -46,7 +47,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     )
     machine = execution(arguments)
     require_device(machine)
-    check_for_runs([run], machine)  # missing or faulty data are bad input, not a run that failed
+    check_for_runs([run], machine)  # what is missing or faulty is bad input, not a run that failed
+    backbones.require_checkpoint(run.backbone)
     expected = Expectations(machine.data)
     current = state(arguments.results, run, expected=expected)
     if current.name == "stale":

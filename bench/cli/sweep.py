@@ -87,7 +87,7 @@ def perform(
             write_report(sweep, cells, arguments, announce=True)
             after_report()
         return 0
-    check_data(cells, run_execution)
+    check_inputs(cells, run_execution)
     keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command)
     _execute(cells, run_execution, arguments, submitter)
     write_report(sweep, cells, arguments, announce=True)
@@ -98,16 +98,20 @@ def perform(
     return 1 if lines else 0
 
 
-def check_data(cells: list[Any], run_execution: Any) -> None:
-    """Check all data that the runs will read before anything expensive begins.
+def check_inputs(cells: list[Any], run_execution: Any) -> None:
+    """Check all data and checkpoints that the runs will read before anything expensive begins.
 
     Raises:
-        UsageError: a data root is not there, or what a run needs of it is faulty.
+        UsageError: a data root is not there, or what a run needs of it is faulty; a backbone has no weights.
     """
+    from bench import backbones
     from bench.cli.data import show_progress
     from bench.data.check import check_for_runs
 
-    check_for_runs([cell.run for cell in cells if cell.run], run_execution, show_progress)
+    runs = [cell.run for cell in cells if cell.run]
+    check_for_runs(runs, run_execution, show_progress)
+    for backbone in dict.fromkeys(run.backbone for run in runs):
+        backbones.require_checkpoint(backbone)
 
 
 def _submitter(sweep: Any, run_execution: Any, arguments: argparse.Namespace) -> Any:
