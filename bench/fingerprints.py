@@ -72,7 +72,7 @@ class Expectations:
             "method": (("method", backbone, run.method, options), partial(method_digest, run)),
         }
         with suppress(UsageError, OSError):
-            root = locate(run.data, run.suite, self._roots)
+            root = locate(run.data, run.suite, self._roots, make=False)
             parts |= {
                 "data": (("data", str(root), run.suite), partial(annotation_digests, root, run.suite)),
                 "features": (("features", str(root), run.suite), partial(feature_digests, root, run.suite)),

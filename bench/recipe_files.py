@@ -1,12 +1,13 @@
 """Recipe files: the packaged ones and those of users, and the layers of fields in them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import methods
 from bench import backbones, suites
+from bench.backbones.mini import CHECKPOINTS
 from bench.errors import UsageError, unknown
 from bench.toml_files import read_toml, shortened
 
@@ -39,9 +40,9 @@ def recipe_layers(name: str, keys: Sequence[str], method: str) -> Iterator[dict[
             names the file and the table.
     """
     content = recipe_table(name)
-    families = sorted({backbones.shape(backbone).family for backbone in backbones.names()})
-    pairs = [f"{family} {suite}" for family in families for suite in suites.names()]
-    tables = [*families, *suites.names(), *pairs, "method"]
+    tables = _tables(CHECKPOINTS)
+    if any(isinstance(value, dict) and key not in tables for key, value in content.items()):
+        tables = _tables(backbones.names())  # imports torch, so that the shipped ones are asked first
     for key, value in content.items():
         if isinstance(value, dict) and key not in tables:
             raise unknown(f"table in recipe {shortened(name)!r}", key, tables)
@@ -50,6 +51,13 @@ def recipe_layers(name: str, keys: Sequence[str], method: str) -> Iterator[dict[
     for key in keys:
         yield _finite(_table(content, key, name), name)
     yield _finite(_table(of_methods, method, name, "method."), name)
+
+
+def _tables(backbone_names: Iterable[str]) -> list[str]:
+    """Return the names that tables of a recipe may have, for the families of these backbones."""
+    families = sorted({backbones.shape(name).family for name in backbone_names})
+    pairs = [f"{family} {suite}" for family in families for suite in suites.names()]
+    return [*families, *suites.names(), *pairs, "method"]
 
 
 def _finite(fields: dict[str, Any], recipe: str) -> dict[str, Any]:

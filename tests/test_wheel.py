@@ -101,7 +101,8 @@ def test_the_main_verbs_work_in_an_empty_folder(bench, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_published_numbers_and_profiles_are_there(bench) -> None:
+def test_published_numbers_and_profiles_are_there(bench, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
     bench("report", "--methods", "lora", "--suites", "image-text", "--paper")
     for profile in ("gpu", "slurm/profiles/gpu.toml"):
         assert "#SBATCH" in bench(*SLURM, "--profile", profile)

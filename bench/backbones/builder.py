@@ -222,7 +222,8 @@ def canonical_name(name: str) -> str:
     >>> canonical_name("mini-bart")
     'mini-bart'
     """
-    if name in names() or not os.path.isdir(os.path.expanduser(name)):
+    # What is no folder is a name, as it is: asking for the names of presets would import torch.
+    if not os.path.isdir(os.path.expanduser(name)) or name in names():
         return name
     path = os.path.abspath(os.path.expanduser(name))
     if match := re.search(r"/models--([^/]+)--([^/]+)/snapshots/[^/]+$", path):

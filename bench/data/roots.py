@@ -22,13 +22,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VLPET_BENCH_CACHE") or Path(base) / "vlpet-bench")
 
 
-def locate(name: str, suite: str, folders: Mapping[str, Path]) -> Path:
+def locate(name: str, suite: str, folders: Mapping[str, Path], *, make: bool = True) -> Path:
     """Return the folder of a data root for a suite; ``mini`` is the suite's miniature, generated if need be.
 
     Args:
         name: logical name of the data root.
         suite: name of the suite.
         folders: folders by logical name, as the user gave them.
+        make: generate a miniature that is not there; else it is an error.
 
     Raises:
         UsageError: no folder was given for the name, it is not there, or the suite has no miniature.
@@ -46,6 +47,8 @@ def locate(name: str, suite: str, folders: Mapping[str, Path]) -> Path:
         raise UsageError(f"suite {suite!r} has no miniature data; name a folder with --data NAME=PATH")
     folder = miniature.name or f"mini-{suite}"
     root = cache_folder() / f"{folder}-{miniature.edition}-seed{MINI_SEED}"
+    if not make and not root.is_dir():
+        raise UsageError(f"{root}: the miniature data of {suite!r} have not been generated yet")
     return generate(miniature, root, MINI_SEED, "set VLPET_BENCH_CACHE to a folder that can be written")
 
 

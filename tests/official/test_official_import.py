@@ -9,7 +9,7 @@ import pytest
 import torch
 from official_dicts import TINY, case
 
-from bench import backbones, kept_weights, official
+from bench import backbones, kept_weights, official, tasks
 from bench.backbones.mini import CHECKPOINTS
 from bench.cli import main
 from bench.data.batches import TokenizedSplit
@@ -25,7 +25,7 @@ PREDICTED = "vqa"
 
 @pytest.fixture(scope="module")
 def feats(tiny_root: Path) -> int:
-    return feat_dim(tiny_root, "image-text")
+    return feat_dim(tiny_root, tasks.get(PREDICTED))
 
 
 @pytest.fixture
@@ -37,8 +37,10 @@ def made(request, tmp_path, feats):
     family, method = request.param
     backbone = tmp_path / f"tiny-{family}"
     backbone.mkdir()
-    TINY[family](**MORE[family]).save_pretrained(backbone)
-    for file in CHECKPOINTS[f"mini-{family}"].glob("tokenizer*"):
+    pretrained = CHECKPOINTS[f"mini-{family}"]
+    rows = json.loads((pretrained / "config.json").read_text())["vocab_size"]
+    TINY[family](**MORE[family], vocab_size=rows).save_pretrained(backbone)
+    for file in pretrained.glob("tokenizer*"):
         shutil.copy(file, backbone)
     sd = case(family, method, words=backbones.tokenizer(str(backbone)).vocab_size, feats=feats, **MORE[family])
     for name in sd:
