@@ -24,9 +24,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.records import require_results
     from bench.sweep.expand import expand
 
-    require_results(arguments.results)
     sweep = planned(arguments)
     cells = expand(sweep)
+    require_results(arguments.results)
     write_report(sweep, cells, arguments, announce=True)
     if arguments.paper:
         _print_comparison_with_paper(cells, arguments)
