@@ -168,6 +168,8 @@ def identical_ids(box: Box, rng: random.Random) -> Plan:
     annotation = layout.start(box, rng, field=field)
 
     def edit(rows: list) -> None:
+        if len(rows) == 1:
+            rows.append(dict(rows[0]))
         for row in rows if rng.random() < 0.5 else rows[1:2]:
             row[field] = rows[0][field]
 
