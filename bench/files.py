@@ -46,6 +46,22 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def create_once(path: Path, content: bytes) -> bool:
+    """Create a file with all its content in one step; return False where it exists already, made by whomever."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """Replace a file by indented JSON atomically; ``durable`` is that of :func:`atomic_write`."""
     with atomic_write(path, durable=durable) as file:

@@ -28,7 +28,7 @@ import psutil
 from bench.environment import clean_text
 from bench.errors import UsageError
 from bench.events import OwnershipLost, RunHold
-from bench.files import explain_write_errors, parse_json, require_regular_file, write_json
+from bench.files import create_once, explain_write_errors, parse_json, require_regular_file, write_json
 
 #: How long a claim lasts without a beat before others take the run over. More than the 60 s for which NFS clients may
 #: keep attributes. Every claim file states the duration of its own lease.
@@ -321,7 +321,7 @@ def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
         number = claim.number + 1 if claim else 1
         owner = this_process()
         path = folder / str(number)
-        if not _create(path, owner):
+        if not create_once(path, json.dumps(asdict(owner)).encode()):
             return None
         numbers = _numbers(folder)
         if numbers[-1] != number:  # this process was suspended meanwhile, and others have made later claims
@@ -330,16 +330,3 @@ def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
         for lower in numbers[:-1]:
             (folder / str(lower)).unlink(missing_ok=True)
         return Lease(path, owner)
-
-
-def _create(path: Path, owner: ClaimOwner) -> bool:
-    """Create a claim file with its content in one step; return False where the file exists already."""
-    draft = path.with_name(f".{path.name}.{owner.token}")
-    try:
-        draft.write_text(json.dumps(asdict(owner)), encoding="utf-8")
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True

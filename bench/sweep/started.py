@@ -8,7 +8,6 @@ two processes that start different plans at once get different entries.
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from pydantic import Field, PrivateAttr
 
 from bench.config import FrozenModel, validated
 from bench.errors import UsageError
-from bench.files import explain_write_errors, write_bytes
+from bench.files import create_once, explain_write_errors, write_bytes
 from bench.sweep.spec import Sweep
 
 LARGEST_FILE = 50_000_000  # bytes
@@ -76,7 +75,7 @@ def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, 
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for key, path in _entries(results, sweep.name):
-            if not path.exists() and _create(path, content):
+            if not path.exists() and create_once(path, content):
                 return key
             with suppress(UsageError):  # a broken entry is another one's, and stays
                 kept = _read(path, key)
@@ -122,22 +121,6 @@ def _entries(results: Path, name: str) -> Iterator[tuple[str, Path]]:
         key = name if number == 1 else f"{name}@{number}"
         yield key, _folder(results) / f"{key}.json"
         number += 1
-
-
-def _create(path: Path, content: bytes) -> bool:
-    """Make a file with its whole content at once; return False where another process has made it."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True
 
 
 def _read(path: Path, key: str) -> StartedSweep:

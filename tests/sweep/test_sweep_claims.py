@@ -14,6 +14,7 @@ import pytest
 
 from bench.errors import UsageError
 from bench.events import OwnershipLost
+from bench.files import create_once
 from bench.sweep import claims
 from bench.sweep.claims import ClaimObserver, acquire, current, this_process
 
@@ -178,14 +179,13 @@ def test_one_who_was_asleep_while_others_took_over_does_not_get_the_run(
 ) -> None:
     """It judged claim 1 dead; before it can create claim 2, others have got as far as claim 3."""
     held_by(folder, pid=2**22 - 1)
-    create = claims._create
 
-    def slowly(path: Path, owner: claims.ClaimOwner) -> bool:
+    def slowly(path: Path, content: bytes) -> bool:
         (folder / "1").unlink()
         held_by(folder, number=3)
-        return create(path, owner)
+        return create_once(path, content)
 
-    monkeypatch.setattr(claims, "_create", slowly)
+    monkeypatch.setattr(claims, "create_once", slowly)
     assert acquire(folder, ClaimObserver()) is None
     assert [path.name for path in folder.iterdir()] == ["3"]
 
