@@ -261,7 +261,7 @@ def resolve(
     seed: int = 1,
     data: str | None = None,
     recipe: str | None = None,
-    tasks_: Sequence[str] = (),
+    task_names: Sequence[str] = (),
     settings: Settings | Mapping[str, Any] | None = None,
     label: str | None = None,
 ) -> Run:
@@ -281,7 +281,7 @@ def resolve(
         seed: seed of the run.
         data: logical name of the data root; by default that which goes with the recipe.
         recipe: name of a packaged recipe or path of a TOML file; by default that which goes with the backbone.
-        tasks_: the tasks of the suite to train, the official ones if empty.
+        task_names: the tasks of the suite to train, the official ones if empty.
         settings: classified settings, or ``KEY: VALUE`` pairs as a user writes them.
         label: what tables call the method.
 
@@ -313,7 +313,7 @@ def resolve(
         "method": chosen.name,
         "overrides": json.loads(json.dumps(chosen.overrides, default=str)),
         "suite": suite,
-        "tasks": chosen_suite.select(tasks_),
+        "tasks": chosen_suite.select(task_names),
         "recipe": {"name": recipe, **fields},
         "seed": seed,
         "data": data or (MINI if recipe == MINI else "official"),

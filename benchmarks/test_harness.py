@@ -27,7 +27,7 @@ NODES = 4
 
 
 def resolve_runs(count: int) -> list[Run]:
-    return [resolve("mini-bart", "lora", "image-text", seed=seed, tasks_=("gqa",)) for seed in range(1, count + 1)]
+    return [resolve("mini-bart", "lora", "image-text", seed=seed, task_names=("gqa",)) for seed in range(1, count + 1)]
 
 
 @pytest.mark.benchmark(group="a run that does nothing: claim, attempt, record")

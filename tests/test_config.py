@@ -80,18 +80,18 @@ def test_everything_that_can_change_a_result_changes_the_id() -> None:
         resolve("t5-base", "vl-pet-large", "image-text"),
         resolve("bart-base", "vl-pet-large", "image-text", seed=2),
         resolve("bart-base", "vl-pet-large", "image-text", data="mine"),
-        resolve("bart-base", "vl-pet-large", "image-text", tasks_=("vqa",)),
+        resolve("bart-base", "vl-pet-large", "image-text", task_names=("vqa",)),
         *(cell(**{key: value}) for key, value in SETTINGS.items()),
     ]
     assert len({run.id for run in runs}) == len(runs)
 
 
 def test_the_official_tasks_of_a_suite_are_the_suite() -> None:
-    every = resolve("bart-base", "lora", "image-text", tasks_=("caption", "nlvr", "gqa", "vqa"))
+    every = resolve("bart-base", "lora", "image-text", task_names=("caption", "nlvr", "gqa", "vqa"))
     assert every == cell("lora")
     assert every.id == cell("lora").id
     assert every.tasks == ("vqa", "gqa", "nlvr", "caption")
-    assert resolve("bart-base", "lora", "image-text", tasks_=("nlvr", "vqa")).tasks == ("vqa", "nlvr")
+    assert resolve("bart-base", "lora", "image-text", task_names=("nlvr", "vqa")).tasks == ("vqa", "nlvr")
 
 
 def test_a_run_of_an_earlier_version_names_the_official_tasks() -> None:
@@ -109,7 +109,7 @@ def test_a_ninth_task_changes_no_run_of_the_official_ones(monkeypatch: pytest.Mo
     monkeypatch.setattr(tasks, "_registry", lambda: Registry({**registry.entries, "okvqa": ninth}, registry.built_in))
     assert cell("lora") == before
     assert cell("lora").id == before.id
-    run = resolve("bart-base", "lora", "image-text", tasks_=("okvqa", "vqa"))
+    run = resolve("bart-base", "lora", "image-text", task_names=("okvqa", "vqa"))
     assert run.tasks == ("vqa", "okvqa")
     assert run.content()["task_versions"] == {"okvqa": 3}
     assert "-vqa-okvqa-" in run.id
@@ -242,7 +242,7 @@ def test_unknown_names_have_near_matches(names: tuple[str, str, str], hint: str)
     with pytest.raises((UsageError, MethodError), match=hint):
         resolve(*names)
     with pytest.raises(UsageError, match="'vqa'"):
-        resolve("bart-base", "lora", "image-text", tasks_=("vqaa",))
+        resolve("bart-base", "lora", "image-text", task_names=("vqaa",))
     with pytest.raises(UsageError, match="'paper'"):
         resolve("bart-base", "lora", "image-text", recipe="papr")
 

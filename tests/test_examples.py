@@ -16,7 +16,7 @@ SCORES = {"q0": 100.0, "q1": 100.0, "q2": 100.0, "q3": 0.0}
 
 
 def write_run(results: Path, seed: int, scores: dict[str, float] | None = None, **changes: object) -> Run:
-    run = resolve("mini-bart", "lora", "image-text", seed=seed, tasks_=("gqa",))
+    run = resolve("mini-bart", "lora", "image-text", seed=seed, task_names=("gqa",))
     folder = RunDir(results, run.id)
     folder.begin(run)
     folder.weights.write_bytes(fake_runs.WEIGHTS)

@@ -54,7 +54,7 @@ def sweep(tmp_path: Path, root: Path, *words: str) -> list[str]:
 def test_what_has_changed_makes_a_run_stale(
     part: str, root: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = resolve(str(backbone), "ia3", "image-text", tasks_=["gqa"], settings=SETTINGS)
+    run = resolve(str(backbone), "ia3", "image-text", task_names=["gqa"], settings=SETTINGS)
     record = run_one(run, Execution(device="cpu", data={"mini": root}), tmp_path)
     assert set(record.fingerprints) == {"data", "features", "backbone", "tokenizer", "method"}
     assert state(tmp_path, run, expected=Expectations({"mini": root})).name == "done"
@@ -77,7 +77,7 @@ def test_what_has_changed_makes_a_run_stale(
 
 
 def test_what_is_added_changes_nothing(root: Path, tmp_path: Path) -> None:
-    run = resolve("mini-bart", "ia3", "image-text", tasks_=["gqa"], settings=SETTINGS)
+    run = resolve("mini-bart", "ia3", "image-text", task_names=["gqa"], settings=SETTINGS)
     (root / "nlvr").rename(tmp_path / "nlvr")
     run_one(run, Execution(device="cpu", data={"mini": root}), tmp_path)
     (tmp_path / "nlvr").rename(root / "nlvr")
@@ -108,7 +108,7 @@ def test_a_score_of_other_data_is_named_and_done_again_or_kept_by_choice(
 
 
 def test_a_training_on_other_data_is_not_resumed(root: Path, tmp_path: Path) -> None:
-    run = resolve("mini-bart", "ia3", "image-text", tasks_=["gqa"], settings=SETTINGS)
+    run = resolve("mini-bart", "ia3", "image-text", task_names=["gqa"], settings=SETTINGS)
     execution, events = Execution(device="cpu", data={"mini": root}), []
 
     def stop(event: RunEvent) -> None:
@@ -129,7 +129,7 @@ def test_a_training_on_other_data_is_not_resumed(root: Path, tmp_path: Path) -> 
 
 
 def test_records_of_an_earlier_version_compare_what_they_have(root: Path, tmp_path: Path) -> None:
-    run = resolve("mini-bart", "ia3", "image-text", tasks_=["gqa"], settings=SETTINGS)
+    run = resolve("mini-bart", "ia3", "image-text", task_names=["gqa"], settings=SETTINGS)
     record = run_one(run, Execution(device="cpu", data={"mini": root}), tmp_path)
     old = record.model_copy(update={"fingerprints": {}})
     RunDir(tmp_path, run.id).finish(old)

@@ -22,7 +22,7 @@ TASKS = ("tvqa", "how2qa")
 def trained(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A trained run of two tasks whose scores need no Java."""
     results = tmp_path_factory.mktemp("results")
-    run = resolve("mini-bart", "ia3", "video-text", tasks_=TASKS, settings=SETTINGS)
+    run = resolve("mini-bart", "ia3", "video-text", task_names=TASKS, settings=SETTINGS)
     run_one(run, Execution(device="cpu", data={"mini": tiny_root}), results)
     return RunDir(results, run.id)
 

@@ -263,7 +263,7 @@ def test_the_frame_has_a_row_per_run_and_task(folder: RunDir, run: Run, tmp_path
         "scores": {**record.scores, "caption": broken},
     }
     folder.finish(record.model_copy(update=extra))
-    other = resolve("bart-base", "full", "video-text", tasks_=("tvqa", "tvc"))
+    other = resolve("bart-base", "full", "video-text", task_names=("tvqa", "tvc"))
     lost = Failure(phase="train", type="X", message="y")
     RunDir(tmp_path, other.id).begin(other)
     RunDir(tmp_path, other.id).finish(Record(id=other.id, status="failed", cause="nan", error=lost, run=other))

@@ -251,7 +251,7 @@ def test_a_run_that_tunes_reads_no_reported_split_and_is_in_no_table(
     monkeypatch.setattr(Run, "task_list", property(lambda self: [replace(gqa, read=read)]))
     settings = {"steps": 2, "evaluate": "tuning", "validate": "epoch", "select": "best"}
     record = run_one(
-        resolve("mini-bart", "lora", "image-text", tasks_=("gqa",), settings=settings), execution, tmp_path
+        resolve("mini-bart", "lora", "image-text", task_names=("gqa",), settings=settings), execution, tmp_path
     )
     assert record.status == "done" and record.scores["gqa"].split == "held out of train"
     assert set(reading) == {"train"}

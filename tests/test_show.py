@@ -93,7 +93,7 @@ def evaluated(results: Path, root: Path) -> tuple[Run, dict[str, Any]]:
     from bench.record_schema import Score
     from bench.scoring import score_rows
 
-    run = resolve("mini-bart", "lora", "image-text", tasks_=("gqa",))
+    run = resolve("mini-bart", "lora", "image-text", task_names=("gqa",))
     task, folder = tasks.get("gqa"), RunDir(results, run.id)
     example = task.read(root, task.report_split)[0]
     rows = [{"id": example.id, "prediction": "a zebra", "reference": example.reference}]

@@ -22,7 +22,6 @@ class Tokenizer:
         hf_tokenizer: the tokeniser of transformers.
         collapses_spaces: whether runs of whitespace become one space before encoding.
         pad_id: id of the padding token.
-        eos_id: id of the token that ends a text.
         vocab_size: number of tokens, the added ones included.
         positions: the number of positions that the backbone has for a text; None for any number.
     """
@@ -30,7 +29,6 @@ class Tokenizer:
     hf_tokenizer: Any
     collapses_spaces: bool
     pad_id: int
-    eos_id: int
     vocab_size: int
     positions: int | None = None
 
@@ -56,7 +54,6 @@ class Tokenizer:
             hf_tokenizer=hf_tokenizer,
             collapses_spaces=family.collapses_spaces,
             pad_id=hf_tokenizer.pad_token_id,
-            eos_id=hf_tokenizer.eos_token_id,
             vocab_size=size,
         )
 

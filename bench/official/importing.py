@@ -84,7 +84,7 @@ def import_checkpoint(
         suite,
         data=data,
         recipe=recipe,
-        tasks_=names,
+        task_names=names,
         settings=Settings(given.recipe, resolved.overrides),
         label=f"{resolved.name} (official)",
     )

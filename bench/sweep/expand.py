@@ -361,7 +361,7 @@ class _Base:
                 seed=seed,
                 data=places.get("data", self.sweep.data),
                 recipe=recipe,
-                tasks_=places.get("tasks", self.tasks),
+                task_names=places.get("tasks", self.tasks),
                 settings=base | settings,
                 label=label,
             )

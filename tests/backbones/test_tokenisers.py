@@ -63,13 +63,13 @@ def test_bart_ids_are_the_official_ones(published_bart: Tokenizer) -> None:
     token_ids = ids(published_bart, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
     assert token_ids == [50265, 50364, 50365, 50464]
     assert ids(published_bart, "<vis_extra_id_7>") == [50457]
-    assert (published_bart.vocab_size, published_bart.pad_id, published_bart.eos_id) == (50465, 1, 2)
+    assert (published_bart.vocab_size, published_bart.pad_id, published_bart.hf_tokenizer.eos_token_id) == (50465, 1, 2)
 
 
 def test_t5_ids_are_the_official_ones(published_t5: Tokenizer) -> None:
     token_ids = ids(published_t5, "<extra_id_99>", "<extra_id_0>", "<vis_extra_id_99>", "<vis_extra_id_0>")
     assert token_ids == [32000, 32099, 32100, 32199]
-    assert (published_t5.vocab_size, published_t5.pad_id, published_t5.eos_id) == (32200, 0, 1)
+    assert (published_t5.vocab_size, published_t5.pad_id, published_t5.hf_tokenizer.eos_token_id) == (32200, 0, 1)
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
@@ -105,7 +105,7 @@ def test_a_limit_cuts_on_the_right_and_keeps_the_ends(name: str) -> None:
     text = made(name)
     complete = text.encode(SENTENCES[2], None)
     assert len(complete) > 12
-    assert text.encode(SENTENCES[2], 12) == [*complete[:11], text.eos_id]
+    assert text.encode(SENTENCES[2], 12) == [*complete[:11], text.hf_tokenizer.eos_token_id]
     assert text.encode(SENTENCES[2], 600) == complete
     assert text.encode(SENTENCES[2], None) == complete  # a limit does not stick
     assert (complete[0] == 0) == (name == "bart")
@@ -125,7 +125,7 @@ def test_decoding_skips_special_tokens_the_added_ones_too(name: str) -> None:
     words = text.encode("is it red", None)
     extra = ids(text, "<extra_id_3>", "<vis_extra_id_99>", "<vis_extra_id_0>")
     assert text.decode([*words, *extra, text.pad_id, text.pad_id]) == "is it red"
-    assert text.decode([text.eos_id, *words]) == "is it red"
+    assert text.decode([text.hf_tokenizer.eos_token_id, *words]) == "is it red"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ SETTINGS = {"steps": 24, "batch_size": 16, "checkpoint_every": 10, "recipe.dropo
 
 
 def make(**settings: Any) -> Run:
-    return resolve("mini-bart", "vl-pet-large", "image-text", tasks_=TASKS, settings={**SETTINGS, **settings})
+    return resolve("mini-bart", "vl-pet-large", "image-text", task_names=TASKS, settings={**SETTINGS, **settings})
 
 
 @pytest.fixture

@@ -41,7 +41,9 @@ CUDA_VISIBLE_DEVICES = ""
 
 def run(method: str, seed: int = 1, steps: int = 20) -> Run:
     """A run of a second or two, beside the start of its process."""
-    return resolve("mini-bart", method, "image-text", seed=seed, tasks_=("gqa",), settings={**SETTINGS, "steps": steps})
+    return resolve(
+        "mini-bart", method, "image-text", seed=seed, task_names=("gqa",), settings={**SETTINGS, "steps": steps}
+    )
 
 
 class Sweeping:
