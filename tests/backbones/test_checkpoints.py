@@ -141,6 +141,7 @@ def test_a_sentencepiece_model_alone_is_a_t5_tokeniser(tmp_path: Path) -> None:
         vocab_size=60,
         hard_vocab_limit=False,
         pad_id=0,
+        eos_id=1,
         unk_id=2,
         bos_id=-1,
         minloglevel=2,
