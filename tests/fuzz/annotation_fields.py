@@ -46,7 +46,10 @@ def field_missing(box: Box, rng: random.Random) -> Plan:
 def field_of_wrong_type(box: Box, rng: random.Random) -> Plan:
     annotation = layout.start(box, rng)
     field = rng.choice(list(annotation.fields))
-    return _edit(box, annotation, rng, field, rng.choice(WRONG[annotation.fields[field]]))
+    values = [
+        v for v in WRONG[annotation.fields[field]] if not (field == "qid" and isinstance(v, str))
+    ]  # ids: texts too
+    return _edit(box, annotation, rng, field, rng.choice(values))
 
 
 @mutation("data", weight=3)

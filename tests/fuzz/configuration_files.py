@@ -342,7 +342,7 @@ def hostile_label(box: Box, rng: random.Random) -> Plan:
             return "an escape sequence of a label reached the terminal"
         if "<script>alert" in files["report.html"] or "<script>" in files["results.md"]:
             return "a label is markup in HTML"
-        if "\\input{/etc" in files["results.tex"]:
+        if any("\\input{/etc" in line for line in files["results.tex"].splitlines() if line[:1] != "%"):
             return "a label is a command in LaTeX"
         if any(
             cell.startswith("=cmd")
