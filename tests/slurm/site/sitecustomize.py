@@ -32,9 +32,7 @@ if os.environ.get("NO_PICTURES"):
     import bench
 
     report = types.ModuleType("bench.report")
-    report.__path__ = [
-        os.path.join(folder, "report") for folder in bench.__path__
-    ]  # its other modules are the real ones
+    report.__path__ = [os.path.join(folder, "report") for folder in bench.__path__]  # the real modules
     report.write = lambda name, *rest, **more: []
     report.table_text = lambda *words: ""
     sys.modules["bench.report"] = report
