@@ -125,7 +125,7 @@ def recorded_crash(box: Box) -> Verdict | None:
     for path in sorted(box.results.glob("runs/*/record.json")):
         try:
             error = json.loads(path.read_text(encoding="utf-8")).get("error")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
         if isinstance(error, dict) and error.get("type") not in clear_types():
             tail = [line.strip() for line in error.get("tail", []) if "/bench/" in line or "/methods/" in line]

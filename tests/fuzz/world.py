@@ -36,7 +36,7 @@ def scores(results: Path) -> dict[str, float]:
     """Return every metric below a results folder, by "run/task/metric"; what cannot be read is left out."""
     values: dict[str, float] = {}
     for path in sorted(results.glob("runs/*/record.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             for task, score in json.loads(path.read_text(encoding="utf-8"))["scores"].items():
                 for metric, value in score["metrics"].items():
                     values[f"{path.parent.name}/{task}/{metric}"] = value
