@@ -85,8 +85,8 @@ class Recipe(FrozenModel):
 
     @classmethod
     def options(cls) -> list[str]:
-        """Return the names of the fields as a user writes them."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
+        """Return the fields that a user sets, as they are written; ``name`` only says where the values are from."""
+        return [field.alias or name for name, field in cls.model_fields.items() if name != "name"]
 
 
 class Run(FrozenModel):

@@ -15,9 +15,7 @@ import pytest
 import methods
 from bench import tasks
 from bench.cli import VERBS, main
-from bench.cli.progress import Progress
 from bench.config import resolve
-from bench.events import RunEvent
 from bench.run_dir import RunDir
 
 GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
@@ -64,97 +62,6 @@ def test_every_verb_has_help_with_an_example_that_parses(verb: str, capsys: pyte
     assert done.value.code == 0
     help_text = capsys.readouterr().out
     assert f"example: python -m bench {verb}" in help_text
-
-
-@pytest.mark.parametrize(
-    ("words", "hint"),
-    [
-        (["sweeep"], "'sweep'"),
-        (["sweep", "--methds", "lora"], "'--methods'"),
-        (["sweep", "--methods", "vl-pet-larg"], "'vl-pet-large'"),
-        (["sweep", "--suites", "image-txt"], "'image-text'"),
-        (["sweep", "--tasks", "captoin"], "'caption'"),
-        (["sweep", "--set", "stesp=3"], "'steps'"),
-        (["sweep", "--set", "steps"], "KEY=VALUE"),
-        (["sweep", "--seeds", "one"], "1,2,3"),
-        (["sweep", "--executor", "lokal"], "local"),
-        (["sweep", "--jobs", "0"], "at least 1"),
-        (["sweep", "--data", "mini"], "NAME=PATH"),
-        (["sweep", "--data", "mini=/no/such/folder"], "no such folder"),
-        (["sweep", "defalt"], "'default'"),
-        (["ablate"], "granularity"),
-        (["ablate", "granularty"], "'granularity'"),
-        (["sweep", "--methods", "vl-pet-large", "--axis", "rnk=1,2"], "'rank'"),
-        (["sweep", "--methods", "vl-pet-large", "--axis", "rank"], "KEY=VALUE"),
-        (["sweep", "--methods", "vl-pet-large", "--drop", "gates"], "'gate'"),
-        (["sweep", "--methods", "vl-pet-large", "--drop", "gate", "--only=-gat"], "'-gate'"),
-        (["sweep", "--backbone", "bart-base"], "--data official=PATH"),
-        (["run"], "--method"),
-        (["run", "--method", "lora", "--set", "rnk=3"], "'rank'"),
-        (["score"], "--all"),
-        (["score", "some-run", "--results", "/no/such/results"], "some-run"),
-        (["methods", "--explain", "lroa", "--backbone", "mini-bart"], "'lora'"),
-        (["methods", "--suite", "video"], "'video-text'"),
-        (["data", "check", "/no/such/folder"], "no such folder"),
-        (["cancel"], "--run RUN"),
-        (["retry"], "--failed"),
-        (["tasks", "--format", "yaml"], "json"),
-        *((["sweep", f"--{flag}="], flag) for flag in ("methods", "suites", "tasks", "seeds", "zip", "only", "except")),
-        *((["sweep", f"--{flag}="], flag) for flag in ("axis", "drop", "data", "results", "reports", "backbone")),
-        (["cancel", "--run", ""], "--run"),
-        (["retry", "--run", ""], "--run"),
-        (["logs", ""], "RUN"),
-        (["sweep", "--data", "=x"], "--data"),
-        (["sweep", "--data", "mini="], "NAME=PATH"),
-        (["sweep", "--data", "../x=."], "--data"),
-        (["status", "--data", "a/b"], "--data"),
-        (["sweep", "--data", "mini=" + "x" * 9999], "--data"),
-        (["sweep", "--seeds", "1..1000000000"], "--seeds"),
-        (["sweep", "--seeds", "3..1"], "--seeds"),
-        (["sweep", "--seeds", "1..2..3"], "--seeds"),
-        (["sweep", "--jobs", "9" * 5000], "--jobs"),
-        (["sweep", "--zip", "lr,steps"], "zip"),
-        (["sweep", "--set", "lr=1e-3\nsteps=2"], "lr"),
-        (["sweep", "--axis", "lr=1e-3,"], "--axis lr"),
-        (["sweep", "--axis", "lr=1e-3", "--axis", "lr=1e-2"], "given twice"),
-        (["sweep", "--max-cells", "3"], "18 (9 methods x 2 suites)"),
-        (["sweep", "x" * 5000], "unknown sweep"),
-        (["sweep", "--" + "x" * 5000], "unknown argument"),
-        (["sweep", "--results=~nobody-is-called-so/x"], "--results"),
-        (["sweep", "--executor", "slurm"], "gpu"),
-        (["sweep", "--executor", "slurm", "--profile", "gpuu"], "no such profile; did you mean 'gpu'"),
-        (["sweep", "--backbone", "x" * 5000], "backbone"),
-        (["watch", "--every", "nan"], "--every"),
-        (["watch", "--every", "inf"], "--every"),
-        (["watch", "--every", "1e300"], "--every"),
-        (["watch", "--every=0"], "--every"),
-        (["mini", "pretrain", "mini-bart", "--steps", "0"], "--steps"),
-        (["mini", "pretrain", "mini-bart", "--seed=-1"], "--seed"),
-        (["plan", "--detect", "nan"], "--detect"),
-        (["plan", "--detect", "inf"], "--detect"),
-        (["logs", "x", "--lines", "0"], "--lines"),
-        (["tune", "--space", ""], "--space"),
-        (["tune", "--space", "=1..2"], "--space"),
-        (["tune", "--space", "lr=nan..inf"], "--space"),
-        (["tune", "--space", "lr=1e-3..1e400"], "--space"),
-        (["tune", "--space", "lr=1e-3,1e-3"], "twice"),
-        (["tune", "--space", "lr=1e-3..1e-2", "--space", "lr=1,2"], "twice"),
-        (["tune", "--space", "steps=1..99999999999999999999999"], "--space"),
-        (["tune", "--space", "lr=1e-3..1e-2", "--sampler-seed=-1"], "--sampler-seed"),
-        (["tune", "--space", "lr=1e-3..1e-2", "--trials", "100000000"], "--trials 100,000,000"),
-        (["tune", "--space", "lr=1e-3..1e-2", "--trials", "0"], "--trials"),
-        (["tune", "--methods", "lora", "--space", "rank=4,8", "--trials", "6"], "--trials 2"),
-    ],
-)
-def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(
-    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1 and len(captured.err) < 2100
-    assert hint in captured.err
 
 
 def test_listings_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:
@@ -391,38 +298,6 @@ def test_scores_are_made_again_from_predictions(
     assert main(["sweep", *place, "--methods", "lora"]) == 0
 
 
-def test_plain_progress_counts_and_estimates() -> None:
-    stream = io.StringIO()
-    with Progress(2, stream=stream) as progress:
-        for run in ("a", "b"):
-            progress(RunEvent("start", run))
-            for step in range(1, 9):
-                progress(RunEvent("step", run, "vqa", step, 8, 0.5))
-            progress(RunEvent("score", run, "VQAv2 accuracy 50.00"))
-            progress(RunEvent("end", run, "done"))
-    lines = stream.getvalue().splitlines()
-    assert sum("step " in line for line in lines) == 6
-    assert "[2/2] end    b  done" in lines[-1]
-    assert all("left" in line for line in lines if " step   b" in line)
-    assert "VQAv2 accuracy 50.00" in stream.getvalue()
-
-
-def test_a_run_that_is_tried_again_counts_once() -> None:
-    progress = Progress(1, stream=io.StringIO())
-    for message in ("oom", "done"):
-        progress(RunEvent("start", "a"))
-        progress(RunEvent("end", "a", message))
-    assert progress.finished == 1
-
-
-def test_an_interrupted_run_does_not_count_as_finished() -> None:
-    progress = Progress(2, stream=io.StringIO())
-    for message in ("interrupted", "done"):
-        progress(RunEvent("start", message))
-        progress(RunEvent("end", message, message))
-    assert progress.finished == 1
-
-
 def test_only_what_can_be_gone_on_with_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -432,61 +307,6 @@ def test_only_what_can_be_gone_on_with_says_so(
     monkeypatch.setattr("bench.tasks.names", stop)
     assert main(["tasks"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_quiet_progress_says_nothing() -> None:
-    stream = io.StringIO()
-    with Progress(1, stream=stream, quiet=True) as progress:
-        progress(RunEvent("start", "a"))
-        progress(RunEvent("end", "a", "done"))
-    assert stream.getvalue() == ""
-
-
-def piped(words: list[str], repo: Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(repo), **variables}
-    words = [sys.executable, "-m", "bench", *words]
-    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, check=False)
-
-
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-16"])
-def test_a_terminal_that_lacks_a_character_gets_another(encoding: str, repo: Path, tmp_path: Path) -> None:
-    done = piped(["methods", "--explain", "vl-pet-large"], repo, tmp_path, PYTHONIOENCODING=encoding)
-    assert done.returncode == 0, done.stderr
-    assert "vl-pet-large" in done.stdout.decode(encoding)
-
-
-@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["tasks"], ["status"], ["nosuch"]])
-def test_a_reader_that_goes_away_is_no_fault(words: list[str], repo: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(repo)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *words],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.close()
-    errors = process.stderr.read().decode()
-    assert process.wait() == (2 if words == ["nosuch"] else 0)
-    assert "Traceback" not in errors and "Exception ignored" not in errors and "BrokenPipe" not in errors
-
-
-def test_progress_that_nobody_reads_stops_no_run() -> None:
-    class Closed(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    with Progress(1, stream=Closed()) as progress:
-        progress(RunEvent("start", "a"))
-        progress(RunEvent("end", "a", "done"))
-    assert progress.finished == 1
-
-
-def test_an_error_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sweep", "\x1b[31mred\r\u202e\udcff"]) == 2
-    captured = capsys.readouterr().err
-    assert captured.startswith("error: ") and captured[:-1].isprintable()
 
 
 @pytest.mark.parametrize("flag", ["--results", "--reports"])
@@ -500,12 +320,6 @@ def test_the_home_directory_is_expanded_after_an_equals_sign(
     assert main(["sweep", *place, f"{flag}=~/x"]) == 0
     assert not (tmp_path / "~").exists()
     assert (tmp_path / "x" / "runs").is_dir() if flag == "--results" else seen == [tmp_path / "x" / "default"]
-
-
-def test_no_escape_sequence_without_a_terminal(place: list[str], repo: Path, tmp_path: Path) -> None:
-    for words in (["status", *GRID], ["tasks"], ["sweep", *GRID, "--dry-run"]):
-        done = piped(words, repo, tmp_path, FORCE_COLOR="1")
-        assert done.returncode == 0 and b"\x1b" not in done.stdout + done.stderr
 
 
 def test_a_hint_is_one_command_line(

@@ -224,3 +224,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace(",", " ")
     return "" if value is None else str(value)
+
+
+def given_roots(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the folders of ``--data NAME=PATH``; a plain ``NAME`` says which root the runs are on, not where."""
+    return parse_roots([item for item in getattr(arguments, "data", []) if "=" in item])

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, parse_roots
+from bench.cli.options import add_execution, add_folders, add_grid, given_roots
 from bench.cli.selection import planned
 
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
@@ -49,9 +49,8 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     left_out = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        roots = parse_roots([item for item in getattr(arguments, "data", []) if "=" in item])
         tuning = sweep.given.get("evaluate") == "tuning"
-        frame = load_results(arguments.results, tuning, Expectations(roots), missing_ok=True)
+        frame = load_results(arguments.results, tuning, Expectations(given_roots(arguments)), missing_ok=True)
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
         left_out.append(str(warning.message))

@@ -5,7 +5,7 @@ import json
 import time
 from typing import Any
 
-from bench.cli.options import add_data, add_folders, add_format, add_grid, parse_roots, seconds, show
+from bench.cli.options import add_data, add_folders, add_format, add_grid, given_roots, seconds, show
 from bench.cli.selection import planned
 from bench.states import STATES
 
@@ -31,8 +31,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.sweep.sweep_status import SweepObserver
 
     sweep = planned(arguments)  # a started sweep brings its data folders
-    roots = parse_roots([item for item in arguments.data if "=" in item])
-    observer = SweepObserver(expand(sweep), arguments.results, Expectations(roots))
+    observer = SweepObserver(expand(sweep), arguments.results, Expectations(given_roots(arguments)))
     if verb == "watch":
         return _watch(observer, arguments.every)
     status = observer.look()

@@ -1,0 +1,108 @@
+"""What the command line prints: progress, encodings, closed pipes, escape sequences."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from bench.cli.progress import Progress
+from bench.events import RunEvent
+
+GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
+
+
+def test_plain_progress_counts_and_estimates() -> None:
+    stream = io.StringIO()
+    with Progress(2, stream=stream) as progress:
+        for run in ("a", "b"):
+            progress(RunEvent("start", run))
+            for step in range(1, 9):
+                progress(RunEvent("step", run, "vqa", step, 8, 0.5))
+            progress(RunEvent("score", run, "VQAv2 accuracy 50.00"))
+            progress(RunEvent("end", run, "done"))
+    lines = stream.getvalue().splitlines()
+    assert sum("step " in line for line in lines) == 6
+    assert "[2/2] end    b  done" in lines[-1]
+    assert all("left" in line for line in lines if " step   b" in line)
+    assert "VQAv2 accuracy 50.00" in stream.getvalue()
+
+
+def test_a_run_that_is_tried_again_counts_once() -> None:
+    progress = Progress(1, stream=io.StringIO())
+    for message in ("oom", "done"):
+        progress(RunEvent("start", "a"))
+        progress(RunEvent("end", "a", message))
+    assert progress.finished == 1
+
+
+def test_an_interrupted_run_does_not_count_as_finished() -> None:
+    progress = Progress(2, stream=io.StringIO())
+    for message in ("interrupted", "done"):
+        progress(RunEvent("start", message))
+        progress(RunEvent("end", message, message))
+    assert progress.finished == 1
+
+
+def test_quiet_progress_says_nothing() -> None:
+    stream = io.StringIO()
+    with Progress(1, stream=stream, quiet=True) as progress:
+        progress(RunEvent("start", "a"))
+        progress(RunEvent("end", "a", "done"))
+    assert stream.getvalue() == ""
+
+
+def piped(words: list[str], repo: Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(repo), **variables}
+    words = [sys.executable, "-m", "bench", *words]
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-16"])
+def test_a_terminal_that_lacks_a_character_gets_another(encoding: str, repo: Path, tmp_path: Path) -> None:
+    done = piped(["methods", "--explain", "vl-pet-large"], repo, tmp_path, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert "vl-pet-large" in done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["tasks"], ["status"], ["nosuch"]])
+def test_a_reader_that_goes_away_is_no_fault(words: list[str], repo: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repo)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *words],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == (2 if words == ["nosuch"] else 0)
+    assert "Traceback" not in errors and "Exception ignored" not in errors and "BrokenPipe" not in errors
+
+
+def test_progress_that_nobody_reads_stops_no_run() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with Progress(1, stream=Closed()) as progress:
+        progress(RunEvent("start", "a"))
+        progress(RunEvent("end", "a", "done"))
+    assert progress.finished == 1
+
+
+def test_an_error_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "\x1b[31mred\r\u202e\udcff"]) == 2
+    captured = capsys.readouterr().err
+    assert captured.startswith("error: ") and captured[:-1].isprintable()
+
+
+def test_no_escape_sequence_without_a_terminal(repo: Path, tmp_path: Path) -> None:
+    for words in (["status", *GRID], ["tasks"], ["sweep", *GRID, "--dry-run"]):
+        done = piped(words, repo, tmp_path, FORCE_COLOR="1")
+        assert done.returncode == 0 and b"\x1b" not in done.stdout + done.stderr
