@@ -30,7 +30,7 @@ test-gpu: setup
 	$(BIN)/python -m pytest -m gpu -rs
 
 bench-gpu: setup
-	$(BIN)/python -m benchmarks.gpu --json benchmarks/gpu.json --page docs/performance.md
+	$(BIN)/python -m benchmarks.gpu --json bench/planning/gpu.json --page docs/performance.md
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only

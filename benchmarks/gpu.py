@@ -17,6 +17,7 @@ import methods
 from bench import backbones, device, losses, optim
 
 METHODS = ("projector-only", "bitfit", "lora", "adapter", "vl-adapter", "vl-pet-small", "vl-pet-large", "lst", "full")
+BACKBONE = "bart-base"
 BATCH, TEXT, VISUAL, TARGET, FEATURES = 500, 20, 36, 8, 2048
 ROUNDS, STEPS = 7, 5
 BEGIN, END = "<!-- gpu:begin (make bench-gpu) -->", "<!-- gpu:end -->"
@@ -28,7 +29,7 @@ class Step:
     def __init__(self, method: str, precision: str) -> None:
         cuda = torch.device("cuda")
         device.seed_everything(0)
-        self.model = backbones.build("bart-base", feat_dim=FEATURES, device=cuda).train()
+        self.model = backbones.build(BACKBONE, feat_dim=FEATURES, device=cuda).train()
         self.model.set_dropout(0.1)
         self.percent = methods.attach(self.model, method).count().percent
         self.optimizer = optim.build(self.model, "adamw", 1e-4, 0.01)
@@ -119,12 +120,13 @@ def main() -> None:
         print("no CUDA device here: nothing was measured")
         return
     rows = [row for precision in ("fp32", "bf16") for row in measure(precision)]
-    machine = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__, "batch": BATCH}
+    machine: dict[str, Any] = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__, "batch": BATCH}
     head = f"{machine['device']}, torch {machine['torch']}, batch {BATCH}, {TEXT} text + {VISUAL} visual tokens:"
     text = f"{head}\n\n{markdown(rows)}"
     print(text)
     if arguments.page:
         write_section(arguments.page, text)
+    machine |= {"backbone": BACKBONE, "text": TEXT, "visual": VISUAL, "target": TARGET, "features": FEATURES}
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 

@@ -150,8 +150,11 @@ def test_a_plan_says_seeds_and_price(place: list[str], capsys: pytest.CaptureFix
     assert main(["sweep", *place, "--seeds", "1,2", "--quiet"]) == 0
     capsys.readouterr()
     assert main([*words, "--format", "json", "--detect", "0.5"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    content = json.loads(capsys.readouterr().out)
+    rows = content["seeds"]
     assert [row["task"] for row in rows] == [*tasks.names("image-text"), "average"]
+    assert [line["label"] for plan in content["figures"] for line in plan["methods"]] == ["lora", "full"]
+    assert [row["state"] for row in content["price"]] == ["cached"] * 4
     assert all(row["sd_seeds"] == 0 and row["seeds_needed"] == 2 for row in rows)  # the stand-in always scores 50
     assert main(["plan", "granularity", *folders, "--detect", "0"]) == 2
 

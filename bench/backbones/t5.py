@@ -68,6 +68,7 @@ FAMILY = BackboneFamily(
     generation={"no_repeat_ngram_size": 0, "early_stopping": False, "length_penalty": 1.0, "min_length": 0},
     tokenizer_files=(("tokenizer.json",), ("spiece.model",)),
     optional_weights=("embed_tokens.weight",),
+    hub_owner="google-t5/",
     presets={
         "t5-small": {
             "vocab_size": 32128,
@@ -77,6 +78,7 @@ FAMILY = BackboneFamily(
             "num_layers": 6,
             "num_decoder_layers": 6,
             "num_heads": 8,
+            "decoder_start_token_id": 0,
         },
         "t5-base": {
             "vocab_size": 32128,
@@ -86,6 +88,7 @@ FAMILY = BackboneFamily(
             "num_layers": 12,
             "num_decoder_layers": 12,
             "num_heads": 12,
+            "decoder_start_token_id": 0,
         },
     },
 )

@@ -20,7 +20,7 @@ from methods.core.errors import MethodError
 VERBS = {
     "sweep": ("sweep", "run a grid of backbones, methods, suites and seeds; print its tables"),
     "ablate": ("ablate", "run an ablation and print the differences to its base; --list describes them"),
-    "plan": ("plan", "say how many seeds a comparison needs and what a sweep costs, before it is run"),
+    "plan": ("plan", "say what runs do and take, and how many seeds a comparison needs, before anything is run"),
     "tune": ("tune", "search settings on validation scores, with equal budgets; --ledger shows what was tried"),
     "run": ("run", "run one cell in this process"),
     "report": ("report", "write tables, plots and a page from the records of a sweep"),
@@ -38,7 +38,7 @@ VERBS = {
     "backbones": ("listing", "list the backbones"),
     "data": ("data", "check a data root, or write the miniature one"),
     "mini": ("mini", "pretrain the miniature backbones on text"),
-    "doctor": ("doctor", "show versions, device, Java and folders"),
+    "doctor": ("doctor", "show versions, device, Java and folders; --real tries everything that a real run needs"),
 }
 #: Verbs that the suite itself calls, in worker processes; the overview does not list them.
 INTERNAL_VERBS = {"work": ("work", "work through the runs of a pack file")}

@@ -1,8 +1,10 @@
-"""``plan``: before anything is spent, how many seeds a comparison needs, and what they cost."""
+"""``plan``: before anything is spent, what runs do and take, how many seeds a comparison needs, and what they cost."""
 
 import argparse
+import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from bench.cli.options import add_execution, add_folders, add_format, add_grid, execution, show
@@ -11,6 +13,7 @@ from bench.errors import UsageError
 
 EXAMPLES = {
     "plan": "example: python -m bench plan granularity --detect 0.5\n"
+    "         python -m bench plan paper-table2-bart --data official=/data/datasets\n"
     "         python -m bench plan my_sweep.toml --detect 1 --power 0.9 --format json"
 }
 
@@ -25,17 +28,31 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
+    from bench.cli.data import show_progress
+    from bench.cli.figures import plan_figures, show_figures
+    from bench.cli.pricing import priced, summary
     from bench.cli.report import plan
     from bench.example_scores import example_scores, missing_hint
+    from bench.planning.counts import ExampleCounts
     from bench.records import load_results
     from bench.report.power import MOST, power_plans
     from bench.report.run_entries import join
+    from bench.sweep.cost_model import CostModel
     from bench.sweep.expand import expand
 
     if not 0 < arguments.detect < math.inf or not 0 < arguments.power < 1:
         raise UsageError("--detect wants a difference above 0, --power a probability between 0 and 1")
     sweep = planned(arguments)
     cells = expand(sweep)
+    run_execution = execution(arguments)
+    cost_model = CostModel(arguments.results, ExampleCounts(run_execution.data, show_progress))
+
+    def price(these: Sequence[Any]) -> list[dict[str, Any]]:
+        return priced(these, arguments.results, run_execution, cost_model=cost_model)
+
+    figures = []
+    if arguments.format != "csv":
+        figures = plan_figures(cells, cost_model.counts, cost_model, show_progress)
     frame = load_results(arguments.results, missing_ok=True)
     rows_of_plan = plan(cells, arguments.results)
     examples = example_scores(arguments.results, (cell["run_id"] for cell in rows_of_plan)) if sweep.is_ablation else {}
@@ -60,12 +77,17 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
                     "from": seed_plan.source,
                 }
             )
-    if arguments.format != "table":
-        show(rows, arguments.format)
+    if arguments.format == "json":
+        print(json.dumps({"figures": figures, "seeds": rows, "price": price(cells)}, indent=1))
         return 0
+    if arguments.format == "csv":
+        show(rows, "csv")
+        return 0
+    show_figures(figures)
     if not rows:
         print("no variance is stored: run at least two methods or cells with two seeds each, then plan again")
-        return _price(cells, arguments)
+        print("\n".join(summary(price(cells))))
+        return 0
     show([{k: v for k, v in row.items() if k != "from"} for row in rows], "table")
     print(
         f"\nseeds_needed: to tell a difference of {arguments.detect:g} from none with probability {arguments.power:g}, "
@@ -76,17 +98,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         candidates = dict.fromkeys([*sweep.seeds, *range(1, seeds_for_average + 1)])
         more = tuple(candidates)[:seeds_for_average]
         print(f"with {seeds_for_average} seeds:")
-        return _price(expand(sweep.model_copy(update={"seeds": more})), arguments)
-    return _price(cells, arguments)
+        cells = expand(sweep.model_copy(update={"seeds": more, "seeds_of": {}}))
+    print("\n".join(summary(price(cells))))
+    return 0
 
 
 def _rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 3)
-
-
-def _price(cells: list[Any], arguments: argparse.Namespace) -> int:
-    """Print the number of runs that are left, and what they cost."""
-    from bench.cli.pricing import priced, summary
-
-    print("\n".join(summary(priced(cells, arguments.results, execution(arguments)))))
-    return 0

@@ -17,11 +17,12 @@ def priced(
     retry: RetryPolicy = DEFAULT_RETRY,
     retry_failed: bool = False,
     keep_stale: bool = False,
+    cost_model: Any = None,
 ) -> list[dict[str, Any]]:
     """Return a row per cell: cached, to run, failed, running, unsupported, or blocked by missing data.
 
-    What is to run has its estimated ``seconds`` on ``hardware`` and ``bytes`` on disk, None where nothing like it was
-    measured.
+    What is to run has its estimated ``seconds`` on ``hardware`` and ``bytes`` on disk, None where nothing is known of
+    it, and ``price``: what they were estimated from.
     """
     from bench.cli.methods import count, feature_columns
     from bench.data.roots import why_blocked
@@ -30,13 +31,13 @@ def priced(
     from bench.sweep.run_state import state
 
     expected = Expectations(run_execution.data)
-    cost_model = CostModel(results)
+    cost_model = cost_model or CostModel(results)
     counts: dict[str, Any] = {}
     rows = []
     for cell in cells:
         row: dict[str, Any] = {"cell": cell.label, "seed": cell.seed, "run": cell.run_id}
         row |= {"state": STATES["unsupported"].plan, "trainable": None, "percent": None}
-        row |= {"seconds": None, "bytes": None, "hardware": "", "note": cell.reason}
+        row |= {"seconds": None, "bytes": None, "hardware": "", "price": "", "note": cell.reason}
         rows.append(row)
         if cell.run is None:
             continue
@@ -56,7 +57,7 @@ def priced(
         }
         if row["state"] == STATES["missing"].plan:
             price = cost_model.price(cell.run, counts[key].trainable)
-            row |= {"seconds": price.seconds, "bytes": price.disk, "hardware": price.hardware}
+            row |= {"seconds": price.seconds, "bytes": price.disk, "hardware": price.hardware, "price": price.source}
             if blocked := why_blocked(cell.run.data, cell.suite, run_execution.data):
                 row |= {"state": STATES["blocked"].plan, "note": blocked}
     return rows
@@ -71,18 +72,20 @@ def _note(current: Any) -> str:
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the lines under a plan: how many runs of each state, and what those to run cost together.
 
-    >>> row = {"state": "to run", "seconds": 1800.0, "bytes": 4_000_000, "hardware": "cuda: X"}
+    >>> row = {"state": "to run", "seconds": 1800.0, "bytes": 4_000_000, "hardware": "cuda: X", "price": "2 measured runs"}
     >>> summary([row, row, {**row, "state": "cached"}])
     ['3 runs: 2 to run, 1 cached', 'to run: 1.0 h of one cuda: X, 8 MB on disk']
     """
     totals = Counter(row["state"] for row in rows)
     lines = [f"{len(rows)} runs: " + ", ".join(f"{number} {name}" for name, number in totals.items())]
-    todo = [row for row in rows if row["state"] == "to run"]
+    todo = [row for row in rows if row["state"] in ("to run", "blocked")]
     with_price = [row for row in todo if row["seconds"] is not None]
     for hardware in dict.fromkeys(row["hardware"] for row in with_price):
         group = [row for row in with_price if row["hardware"] == hardware]
         seconds, disk = sum(row["seconds"] for row in group), sum(row["bytes"] for row in group)
-        lines.append(f"to run: {_time(seconds)} of one {hardware}, {_size(disk)} on disk")
+        is_table = any(row["price"].startswith("table") for row in group)
+        note = " (updates alone, from the table of throughputs)" if is_table else ""
+        lines.append(f"to run: {_time(seconds)} of one {hardware}, {_size(disk)} on disk{note}")
     if len(with_price) < len(todo):
         lines.append(f"{len(todo) - len(with_price)} runs have no price: nothing like them was measured")
     return lines

@@ -88,6 +88,7 @@ def _flags(sweep: Sweep, arguments: argparse.Namespace) -> dict[str, Any]:
         "tasks": arguments.tasks,
         "backbones": arguments.backbones,
         "seeds": arguments.seeds,
+        "seeds_of": {} if arguments.seeds else None,
         "given": {**sweep.given, **settings} if settings else None,
         "axes": {**sweep.axes, **axes} if axes else None,
         "steps": tuple(arguments.steps) if arguments.steps else None,

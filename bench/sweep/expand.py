@@ -132,7 +132,7 @@ def _check_size(sweep: Sweep, variants: int) -> None:
         "methods": variants,
         "suites": len(_suites(sweep)),
         "cells of a base": changes,
-        "seeds": len(sweep.seeds),
+        "seeds": max(map(len, [sweep.seeds, *sweep.seeds_of.values()])),
     }
     number = math.prod(factors.values())
     if number > sweep.max_cells:
@@ -170,6 +170,7 @@ class _Layers:
         for key in set(PLACES) & set(sweep.axes):
             for value in sweep.axes[key]:
                 _check_place(key, value)
+        self.seeds = {methods.get(name).name: seeds for name, seeds in sweep.seeds_of.items()}
         on_axis = [value for value in sweep.axes.get("method", ()) if not is_expression(value)]
         self.on_axis = [methods.get(name).name for name in on_axis]
         self.method_names = [*(methods.get(variant.method).name for variant in variants), *self.on_axis]
@@ -308,7 +309,7 @@ class _Base:
                     [differing.get("method", self.label), *([change.word] if change.word else words(differing))]
                 )
             settings = change.settings(differing)
-            for seed in self.sweep.seeds:
+            for seed in self.layers.seeds.get(self.method, self.sweep.seeds):
                 run, fault = (None, reason) if reason else self.run(differing, settings, seed, title)
                 yield Cell(
                     method=run.method if run else differing.get("method", self.method),

@@ -50,6 +50,7 @@ def check_label(label: str) -> str:
 FileName = Annotated[str, AfterValidator(check_file_name)]
 Label = Annotated[str, AfterValidator(check_label)]
 Word = Annotated[str, Field(min_length=1)]
+Seeds = tuple[Annotated[int, Field(ge=0, strict=True)], ...]
 
 
 class Variant(FrozenModel):
@@ -69,6 +70,7 @@ class NamedDelta(FrozenModel):
 
 class Sweep(FrozenModel):
     """The fields of a sweep file. The runs are the product backbones x (methods, variants) x suites x seeds.
+    ``seeds_of`` gives methods, by name, other seeds than ``seeds``.
 
     ``suites``, if empty, are those of the ``tasks``, and without tasks the built-in ones. ``tasks``, if empty, are the
     official ones of each suite. ``set`` holds settings for every run; ``per`` refines them by suite, recipe or method
@@ -89,7 +91,8 @@ class Sweep(FrozenModel):
     methods: tuple[Word, ...] = ()
     suites: tuple[Word, ...] = ()
     tasks: tuple[Word, ...] = ()
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = (1,)
+    seeds: Seeds = (1,)
+    seeds_of: Mapping[Word, Seeds] = Field(default_factory=dict)
     recipe: Word | None = None
     data: FileName | None = None
     set: Mapping[str, Any] = Field(default_factory=dict)

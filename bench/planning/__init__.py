@@ -1,0 +1,1 @@
+"""What runs will take, before anything is spent: updates, learning rates, memory, disk, hours."""
