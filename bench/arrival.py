@@ -7,37 +7,36 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench import backbones, evaluate, stages, suites, train
+from bench import backbones, stages, suites, train
 from bench import device as dev
-from bench.backbones.tokenization import Tokenizer
-from bench.checkpoint import Checkpoint, changing_tensors
+from bench.checkpoint import changing_tensors
 from bench.config import Execution, Run, is_mini, resolve
-from bench.data.batches import TokenizedSplit
 from bench.data.check import splits_of
 from bench.data.feature_inspection import FeatureInspector
 from bench.data.features import FeatureStore
 from bench.data.roots import is_synthetic, locate
 from bench.errors import UsageError
+from bench.events import RunEvent, RunHold
 from bench.planning.counts import training_plan
 from bench.planning.memory import training_memory
 from bench.run_context import RunContext
 from bench.run_dir import RunDir
-from bench.tasks import Example, Task
+from bench.tasks import Task
 from methods.core.errors import MethodError
 
 T = TypeVar("T")
 METHODS = ("vl-pet-large", "vl-adapter", "lora")  # those that are tried if none are asked for
 UPDATES, STOPPED_AFTER = 10, 5
 CPU_BATCH = 8  # where there is no GPU, updates of a large model are tried on so few examples
-SAMPLED_FILES = 50  # feature files of a split that are read
+SAMPLED_FILES = 50  # examples of a split whose feature files are read
 PREDICTED = 8  # examples of the beam search
 GIB = 2**30
 
@@ -68,14 +67,22 @@ class Fault(Exception):
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A short training: the trained tensors on the CPU, loss and seconds of every update by task, and peak memory."""
+class ShortTraining:
+    """A training of a few updates.
 
-    model: nn.Module
+    Attributes:
+        attached: the trained model.
+        tensors: what was trained, on the CPU.
+        updates: task, loss and examples of every update.
+        seconds: of an example, by task, in every update but the first.
+        peak: the highest bytes allocated on a GPU; None elsewhere.
+    """
+
+    attached: stages.AttachedModel
     tensors: dict[str, Tensor]
-    losses: list[float]
+    updates: list[RunEvent]
     seconds: dict[str, list[float]]
-    memory: dev.Memory
+    peak: int | None
 
 
 @dataclass
@@ -99,222 +106,220 @@ class Arrival:
     execution: Execution
     partial: bool = False
     progress: Callable[[str], None] = lambda line: None
-    _train: dict[str, list[Example]] = field(default_factory=dict)
-    _validation: dict[str, list[Example]] = field(default_factory=dict)
-    _counts: dict[tuple[str, str], int] = field(default_factory=dict)
-    _seconds_of_prediction: float = 0.0
-
-    def run(self, method: str) -> Run:
-        """Return the run of a table of the paper, or of the miniature suite: the recipe that goes with the backbone."""
-        return resolve(self.backbone, method, self.suite, data=self.data)
+    _counts: dict[tuple[str, str], int] = field(init=False, default_factory=dict)
+    _prediction: float = field(init=False, default=0.0)  # seconds of one, in the beam search
+    _columns: int = field(init=False, default=0)  # of the features
+    _folder: Path = field(init=False)
+    _machine: stages.Machine = field(init=False)
+    _root: stages.DataRoot = field(init=False)
 
     def results(self) -> Iterator[CheckResult]:
         """Do the checks one after the other, and yield what each gave.
 
         Raises:
-            UsageError, MethodError: an unknown name; nothing was tried.
+            UsageError, MethodError: an unknown name, a data root that is not there; nothing was tried.
         """
-        runs = {method: self.run(method) for method in self.methods}
+        runs = {name: resolve(self.backbone, name, self.suite, data=self.data) for name in self.methods}
+        root = locate(self.data, self.suite, self.execution.data)
+        self._root = stages.DataRoot(self.data, root, "", is_synthetic(root))
         with tempfile.TemporaryDirectory(prefix="vlpet-doctor-") as folder:
-            yield from self._results(runs, Path(folder))
+            self._folder = Path(folder)
+            first = next(iter(runs.values()))
+            self._machine = stages.prepare_machine(RunContext(first, self.execution, RunDir(self._folder, first.id)))
+            yield from self._results(runs, first)
         self.progress("")
 
-    def _results(self, runs: Mapping[str, Run], folder: Path) -> Iterator[CheckResult]:
-        first = next(iter(runs.values()))
-        context = RunContext(first, self.execution, RunDir(folder, first.id))
-        self._machine = stages.prepare_machine(context)
-        weights, tokenizer = self._try("weights and tokeniser", self._weights, first)
+    def _results(self, runs: Mapping[str, Run], first: Run) -> Iterator[CheckResult]:
+        weights, is_usable = self._try("weights and tokeniser", self._weights, first)
         yield weights
-        root = locate(self.data, self.suite, self.execution.data)
-        self._is_synthetic = is_synthetic(root)
-        self._store = FeatureStore(root, suites.get(self.suite).features.kind, n_frames=first.recipe.n_frames)
-        data_is_read = True
         for task in first.task_list:
-            result, _ = self._try(f"data of {task.name}", self._read, first, task, root)
-            data_is_read &= bool(self._train.get(task.name))
+            result, is_read = self._try(f"data of {task.name}", self._read, first, task)
+            is_usable = is_usable and (is_read or (task.name, "complete") in self._counts)
             yield result
-        if tokenizer is None or not data_is_read:
-            for name in (*(f"{UPDATES} updates of {method}" for method in runs), "beam search", "resumed checkpoint"):
+        after = ("beam search and metric", "resumed checkpoint")
+        if not is_usable:
+            for name in (*(f"{UPDATES} updates of {method}" for method in runs), *after):
                 yield CheckResult(name, "not tried", "weights, tokeniser or data are at fault")
             return
-        tried: dict[str, Tried] = {}
+        is_first = True
         for method, run in runs.items():
-            result, trained = self._try(f"{UPDATES} updates of {method}", self._updates, run, tokenizer)
+            result, training = self._try(f"{UPDATES} updates of {method}", self._updates, run)
             yield result
-            if trained:
-                tried[method] = trained
-                if len(tried) == 1:
-                    yield self._try("beam search", self._beam_search, run, tokenizer, trained.model)[0]
-                    yield self._try("resumed checkpoint", self._resume, run, tokenizer, trained, folder)[0]
-            if trained:
-                yield self._try(f"memory of {method}", self._memory, run, trained)[0]
-                yield self._try(f"time of {method}", self._time, run, trained)[0]
+            if training is None:
+                continue
+            if is_first:
+                yield self._try(after[0], self._beam_search, run, training)[0]
+                yield self._try(after[1], self._resume, run, training)[0]
+                is_first = False
+            yield self._try(f"memory of {method}", self._memory, run, training)[0]
+            yield self._try(f"time of {method}", self._time, run, training)[0]
 
     def _try(self, check: str, function: Callable[..., tuple[str, T]], *arguments: Any) -> tuple[CheckResult, T | None]:
         """Return what a check gave and its second output; whatever it raises is a fault."""
         self.progress(check)
+        mend = ""
         try:
             detail, output = function(*arguments)
             return CheckResult(check, "ok", detail), output
         except Fault as fault:
-            return CheckResult(check, "fault", str(fault), fault.mend), None
-        except (UsageError, MethodError) as fault:
-            return CheckResult(check, "fault", str(fault)), None
+            detail, mend = str(fault), fault.mend
+        except (UsageError, MethodError) as error:
+            detail = str(error)
         except torch.OutOfMemoryError as error:
-            mend = "use a GPU with more memory, or a smaller --set batch_size, which is another recipe"
-            return CheckResult(check, "fault", str(error).splitlines()[0], mend), None
+            detail, mend = str(error), "use a GPU with more memory; a smaller batch_size is another recipe"
         except Exception as error:
-            mend = "a fault of the suite or of the installation: `python -m bench doctor` has what a report needs"
-            return CheckResult(check, "fault", f"{type(error).__name__}: {error}".splitlines()[0], mend), None
+            detail = f"{type(error).__name__}: {error}"
+            mend = "report it as a fault of the suite, with what `python -m bench doctor` prints"
+        return CheckResult(check, "fault", detail.splitlines()[0], mend), None
 
-    def _weights(self, run: Run) -> tuple[str, Tokenizer]:
+    def _weights(self, run: Run) -> tuple[str, bool]:
         begun = time.monotonic()
         backbones.require_checkpoint(run.backbone)
-        tokenizer = backbones.tokenizer(run.backbone)
-        return f"{tokenizer.vocab_size:,} tokens, loaded in {time.monotonic() - begun:.1f} s", tokenizer
+        tokens = backbones.tokenizer(run.backbone).vocab_size
+        return f"{tokens:,} tokens, loaded in {time.monotonic() - begun:.1f} s", True
 
-    def _read(self, run: Run, task: Task, root: Path) -> tuple[str, None]:
+    def _read(self, run: Run, task: Task) -> tuple[str, bool]:
         """Read the splits that a run reads, count them, and look at some of their feature files."""
-        inspector = FeatureInspector(root, self._store.kind)
+        root = self._root.root
+        store = FeatureStore(root, suites.get(self.suite).features.kind, n_frames=run.recipe.n_frames)
+        inspector = FeatureInspector(root, store.kind)
         lines, lacking = [], []
-        largest = max(t.batch_size(self._batch_size(run)) for t in run.task_list)
         for split in dict.fromkeys([*splits_of(run, task), "validation"]):
             self.progress(f"reading {task.name} {split}")
             examples = task.read(root, split)
             if not examples:
                 raise Fault(f"{task.name} {split} has no examples ({task.splits[split]})", "fetch the annotations")
-            inspector.inspect(
-                examples[:: math.ceil(len(examples) / SAMPLED_FILES)], complete=True, progress=lambda done, total: None
-            )
-            kept = self._train if split == "train" else self._validation
-            kept[task.name] = examples[: largest if split == "train" else PREDICTED]
+            sample = examples[:: math.ceil(len(examples) / SAMPLED_FILES)]
+            inspector.inspect(sample, complete=True, progress=lambda done, total: None)
+            self._columns = int(store.load(examples[0]).shape[-1])
             self._counts[task.name, split] = len(examples)
             published = task.official_sizes.get(split, len(examples))
             lines.append(f"{len(examples):,} {split}")
-            if len(examples) != published and not self._is_synthetic:
+            if len(examples) != published and not self._root.synthetic:
                 lacking.append(f"{len(examples):,} of {published:,} {split} examples ({task.splits[split]})")
+        self._counts[task.name, "complete"] = 1
         if lacking and not self.partial:
             raise Fault(f"incomplete: {', '.join(lacking)}", "fetch the files again, or say --partial")
-        columns = self._store.load(self._train[task.name][0]).shape[-1]
-        return f"{', '.join([*lines, *lacking])}; {columns} feature columns", None
+        return f"{', '.join(lines)} examples; {self._columns} feature columns", True
 
-    def _batch_size(self, run: Run) -> int:
-        """Return the recipe's batch size, or a small one where a large model has no GPU."""
+    def _updates(self, run: Run) -> tuple[str, ShortTraining]:
+        training = self._train(run, self._folder / "undisturbed")
+        for name, tensor in training.tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise Fault(f"{name} is not finite after {UPDATES} updates", "look for large values in the features")
+        losses = [event.loss for event in training.updates]
+        size = self._short(run).recipe.batch_size
+        return f"loss {losses[0]:.2f} to {losses[-1]:.2f} at batch size {size}; {', '.join(training.seconds)}", training
+
+    def _short(self, run: Run) -> Run:
+        """Return a run of a few updates at the batch size of the recipe, or a small one where a large model has no
+        GPU."""
         is_slow = self._machine.device.type == "cpu" and not is_mini(run.backbone)
-        return min(run.recipe.batch_size, CPU_BATCH) if is_slow else run.recipe.batch_size
+        size = min(run.recipe.batch_size, CPU_BATCH) if is_slow else run.recipe.batch_size
+        short = {"steps": UPDATES, "batch_size": size, "checkpoint_every": 0, "validate_": "never", "select": "last"}
+        limit = max(task.batch_size(size) for task in run.task_list)
+        return run.model_copy(update={"recipe": run.recipe.model_copy(update={**short, "limit": limit})})
 
-    def _updates(self, run: Run, tokenizer: Tokenizer) -> tuple[str, Tried]:
-        tried = self._train_for(run, tokenizer)
-        still = [name for name, tensor in tried.tensors.items() if not torch.isfinite(tensor).all()]
-        if still:
-            raise Fault(f"{still[0]} is not finite after {UPDATES} updates", "look at the features: NaN or infinite?")
-        return f"loss {tried.losses[0]:.2f} to {tried.losses[-1]:.2f}, {', '.join(tried.seconds)}", tried
+    def _train(self, run: Run, folder: Path, stop_after: int | None = None) -> ShortTraining:
+        """Train for UPDATES updates, from the checkpoint in the folder where there is one.
 
-    def _train_for(
-        self, run: Run, tokenizer: Tokenizer, checkpoint: Checkpoint | None = None, stop_after: int | None = None
-    ) -> Tried:
-        """Train for UPDATES updates, or until ``stop_after`` are made and the checkpoint is written."""
-        recipe = run.recipe.model_copy(
-            update={"steps": UPDATES, "batch_size": self._batch_size(run), "checkpoint_every": 0}
-        )
-        run = run.model_copy(update={"recipe": recipe})
-        data = {task.name: self._split(run, task, self._train[task.name], tokenizer) for task in run.task_list}
-        columns = self._store.load(next(iter(self._train.values()))[0]).shape[-1]
-        model = stages.seeded_model(run, int(columns), "cpu")
-        handle = stages.with_method(run, model)
-        model.to(self._machine.device)
-        plan = train.TrainingPlan.of(run.task_list, data, recipe)
-        points: list[dict[str, Any]] = []
-        memory = dev.Memory(self._machine.device)
-        with memory.phase("train"):
-            try:
-                trained = train.train(
-                    model,
-                    plan,
-                    recipe,
-                    seed=run.seed,
-                    device=self._machine.device,
-                    penalties=handle.penalties,
-                    update_listeners=handle.update_listeners,
-                    checkpoint=checkpoint,
-                    on_step=lambda step, point: points.append(point),
-                    should_stop=lambda: "stopped on purpose" if len(points) == stop_after else None,
-                )
-            except KeyboardInterrupt:
-                if stop_after is None:
-                    raise
-                trained = train.Trained()
+        With ``stop_after`` the training is stopped when so many are made, which writes the checkpoint.
+        """
+        run, hold, updates = self._short(run), RunHold(), []
+
+        def listen(event: RunEvent) -> None:
+            if event.kind == "step":
+                updates.append(event)
+                hold.stop = "stopped on purpose" if len(updates) == stop_after else None
+
+        context = RunContext(run, self.execution, RunDir(folder, run.id), listen, hold)
+        context.folder.begin(run)
+        machine = replace(self._machine, memory=dev.Memory(self._machine.device))
+        data = stages.read_training_sets(context, self._root)
+        model = stages.seeded_model(run, self._columns, "cpu")
+        attached = stages.attach_method(context, model, machine)
+        plan = train.TrainingPlan.of(run.task_list, data, run.recipe)
         seconds: dict[str, list[float]] = {}
-        for point, taken in zip(points[1:], trained.step_seconds[1 - len(points) :], strict=False):  # the first warms up
-            seconds.setdefault(point["task"], []).append(taken / point["examples"])
+        try:
+            trained = stages.train_model(context, attached, plan, self._root, {}, machine, 0).trained
+        except KeyboardInterrupt:
+            if hold.stop is None:
+                raise
+        else:
+            latest = trained.step_seconds[-len(updates) :]
+            for event, taken in list(zip(updates, latest, strict=True))[1:]:  # the first warms up
+                seconds.setdefault(event.message, []).append(taken / event.examples)
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in changing_tensors(model).items()}
-        return Tried(model, tensors, [point["loss"] for point in points], seconds, memory)
+        peak = machine.memory.phases["train"]["allocated"]
+        return ShortTraining(attached, tensors, updates, seconds, peak)
 
-    def _split(self, run: Run, task: Task, examples: list[Example], tokenizer: Tokenizer) -> TokenizedSplit:
-        return TokenizedSplit(task, examples, tokenizer, self._store, prefix=run.recipe.task_prefix)
-
-    def _beam_search(self, run: Run, tokenizer: Tokenizer, model: Any) -> tuple[str, None]:
+    def _beam_search(self, run: Run, training: ShortTraining) -> tuple[str, bool]:
+        """Decode a few validation examples of the task with the widest beams, and score them."""
         generating = [task for task in run.task_list if task.decode.mode == "generate"]
         task = max(generating, key=lambda task: task.decode.beams or run.recipe.beams)
-        split = self._split(run, task, self._validation[task.name], tokenizer)
-        begun = dev.clock(self._machine.device)
-        predictions = evaluate.predict(model, task, split, tokenizer, run.recipe, self._machine.device)
-        self._seconds_of_prediction = (dev.clock(self._machine.device) - begun) / len(predictions)
-        beams = task.decode.beams or run.recipe.beams
-        return f"{task.name}, {beams} beams, {len(predictions)} examples: {predictions[0][:60]!r}", None
+        recipe = run.recipe.model_copy(update={"limit": PREDICTED})
+        short = run.model_copy(update={"recipe": recipe, "tasks": (task.name,)})
+        context = RunContext(short, self.execution, RunDir(self._folder, short.id))
+        model, machine = training.attached.model, self._machine
+        predicted = stages.evaluate_tasks(context, model, self._root, machine, split="validation")
+        (score,) = stages.score_tasks(context, predicted, machine).scores.values()
+        if score.value is None:
+            raise Fault(f"{task.name} {task.metric}: {score.error}", "`python -m bench doctor` says if Java runs")
+        rows = predicted.tasks[0].rows
+        self._prediction = predicted.seconds / len(rows)
+        beams = task.decode.beams or recipe.beams
+        return f"{task.name}, {beams} beams: {rows[0]['prediction'][:50]!r}; {task.metric} {score.value:.2f}", True
 
-    def _resume(self, run: Run, tokenizer: Tokenizer, undisturbed: Tried, folder: Path) -> tuple[str, None]:
+    def _resume(self, run: Run, undisturbed: ShortTraining) -> tuple[str, bool]:
         """Stop a training, go on from its checkpoint, and compare it with the one that was never stopped."""
-        rejected: list[str] = []
-        checkpoint = Checkpoint(folder / "checkpoint.pt", run.id, {}, reject=rejected.append)
-        self._train_for(run, tokenizer, checkpoint, stop_after=STOPPED_AFTER)
-        resumed = self._train_for(run, tokenizer, checkpoint)
-        if rejected or len(resumed.losses) != UPDATES - STOPPED_AFTER:
-            raise Fault(f"the checkpoint {'; '.join(rejected) or 'was not gone on from'}", "is the disk full?")
+        folder = self._folder / "stopped"
+        self._train(run, folder, stop_after=STOPPED_AFTER)
+        resumed = self._train(run, folder)
+        if len(resumed.updates) != UPDATES - STOPPED_AFTER:
+            raise Fault("the checkpoint was not gone on from", "is there room in the folder of temporary files?")
         pairs = [(tensor, resumed.tensors[name]) for name, tensor in undisturbed.tensors.items()]
         if all(torch.equal(ours, theirs) for ours, theirs in pairs):
-            return f"stopped after {STOPPED_AFTER} updates, the same weights bit for bit after {UPDATES}", None
-        largest = max(float((ours - theirs).abs().max()) for ours, theirs in pairs if ours.is_floating_point())
+            return f"stopped after {STOPPED_AFTER} updates: after {UPDATES} the same weights bit for bit", True
+        largest = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
         detail = f"the weights of a resumed training differ by up to {largest:.1g}"
-        if self._machine.device.type == "cuda" and all(
-            torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5) for ours, theirs in pairs
-        ):
-            return f"{detail}: this GPU does not add in a fixed order", None
-        raise Fault(detail, "the machine computes differently each time: try --threads 1, then another machine")
+        is_close = all(torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5) for ours, theirs in pairs)
+        if self._machine.device.type == "cuda" and is_close:
+            return f"{detail}: this GPU does not add in a fixed order", True
+        raise Fault(detail, "this machine computes differently each time: try --threads 1")
 
-    def _memory(self, run: Run, tried: Tried) -> tuple[str, None]:
+    def _memory(self, run: Run, training: ShortTraining) -> tuple[str, bool]:
         """Say what a training takes: as measured on a GPU, else from shapes."""
-        if self._machine.device.type == "cuda":
-            peak = tried.memory.phases["train"]["allocated"] or 0
+        size = run.recipe.batch_size
+        if training.peak is not None:
             room = torch.cuda.get_device_properties(self._machine.device).total_memory
-            return f"{peak / GIB:.1f} of {room / GIB:.1f} GiB at batch size {run.recipe.batch_size}, measured", None
-        parts = training_memory(run, int(self._store.load(next(iter(self._train.values()))[0]).shape[-1]))
-        split = ", ".join(f"{parts[key] / GIB:.2f} {key}" for key in ("weights", "gradients", "optimizer", "activations"))
-        return f"{parts['total'] / GIB:.2f} GiB at batch size {run.recipe.batch_size}, from shapes ({split})", None
+            return f"{training.peak / GIB:.1f} of {room / GIB:.1f} GiB at batch size {size}, measured", True
+        parts = training_memory(run, self._columns)
+        names = ("weights", "gradients", "optimizer", "activations")
+        split = ", ".join(f"{parts[key] / GIB:.2f} {key}" for key in names)
+        return f"{parts['total'] / GIB:.2f} GiB at batch size {size}, from shapes ({split})", True
 
-    def _time(self, run: Run, tried: Tried) -> tuple[str, None]:
+    def _time(self, run: Run, training: ShortTraining) -> tuple[str, bool]:
         """Say what a run of the recipe takes here, from the seconds of the updates and of the beam search."""
-        counts: dict[str, int | None] = {t.name: self._examples(t, "train") for t in run.task_list}
-        plan = training_plan(run, counts)
-        per_epoch = sum(plan.sizes.values())
-        mean = fmean(taken for times in tried.seconds.values() for taken in times)
-        updates = (plan.steps / per_epoch) * sum(
-            len(examples) * fmean(tried.seconds.get(name, [mean])) for name, examples in plan.data.items()
-        )
-        validations = math.ceil(plan.steps / per_epoch) if run.recipe.validate_ == "epoch" else 0
+        plan = training_plan(run, {task.name: self._examples(task, "train") for task in run.task_list})
+        epochs = plan.steps / sum(plan.sizes.values())
+        mean = fmean(taken for times in training.seconds.values() for taken in times)
+        updates = epochs * sum(len(data) * fmean(training.seconds.get(n, [mean])) for n, data in plan.data.items())
+        validations = math.ceil(epochs) if run.recipe.validate_ == "epoch" else 0
         predicted = sum(
             validations * self._examples(task, "validation") + self._examples(task, task.report_split)
             for task in run.task_list
         )
-        predictions = predicted * self._seconds_of_prediction
-        rate = 1 / mean
+        predictions = predicted * self._prediction
         return (
-            f"{rate:,.1f} examples/s; a run of {plan.steps:,} updates takes {(updates + predictions) / 3600:,.1f} h on "
-            f"{dev.hardware_key(self._machine.device)}: updates {updates / 3600:,.1f} h, {predicted:,} predictions at "
-            f"most {predictions / 3600:,.1f} h"
-        ), None
+            f"{1 / mean:,.1f} examples/s on {dev.hardware_key(self._machine.device)}; a run of {plan.steps:,} updates "
+            f"takes {_hours(updates + predictions)}, of it at most {_hours(predictions)} for {predicted:,} predictions"
+        ), True
 
     def _examples(self, task: Task, split: str) -> int:
         """Return the published number of examples of a split, or else that of the data root."""
         counted = self._counts[task.name, split]
-        return counted if self._is_synthetic else task.official_sizes.get(split, counted)
+        return counted if self._root.synthetic else task.official_sizes.get(split, counted)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -24,7 +24,11 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    return _check_on_arrival(arguments) if arguments.real else _facts(arguments)
+    if arguments.real:
+        return _check_on_arrival(arguments)
+    if arguments.backbone or arguments.methods or arguments.data or arguments.partial:
+        raise UsageError("doctor: --backbone, --methods, --data and --partial go with --real")
+    return _facts(arguments)
 
 
 def _check_on_arrival(arguments: argparse.Namespace) -> int:
@@ -69,7 +73,9 @@ def _facts(arguments: argparse.Namespace) -> int:
     facts["cache"] = cache_folder()
     facts["profiles"] = shipped("profiles")
     if arguments.format != "table":
-        show([{key: str(value) if isinstance(value, Path) else value for key, value in facts.items()}], arguments.format)
+        show(
+            [{key: str(value) if isinstance(value, Path) else value for key, value in facts.items()}], arguments.format
+        )
         return 0
     for key, value in facts.items():
         print(f"{key:<14} {'' if value is None else value}")

@@ -151,18 +151,24 @@ def _method_row(line: dict[str, Any], has_projector_lr: bool) -> dict[str, Any]:
 def _notes(plan: dict[str, Any]) -> list[str]:
     lines = []
     if memory := next((line["memory"] for line in plan["methods"] if line["memory"]), None):
-        parts = ", ".join(f"{memory[key] // MIB:,} {key}" for key in ("weights", "gradients", "optimizer", "activations"))
+        parts = ", ".join(
+            f"{memory[key] // MIB:,} {key}" for key in ("weights", "gradients", "optimizer", "activations")
+        )
         first = next(line["label"] for line in plan["methods"] if line["memory"])
         lines.append(
             f"memory: of a batch of {memory['task']} at the longest texts, from shapes (MiB for {first}: {parts}); "
             "without CUDA's own"
         )
     lines.append(
-        "disk: weights, predictions with scores, and records of a finished run; a checkpoint beside them while it trains"
+        "disk: weights, predictions with scores and records of a finished run; a checkpoint beside them while it trains"
     )
     sources: dict[str, list[str]] = {}
     for line in plan["methods"]:
-        text = f"{line['hours_from']} on one {line['hardware']}" if line["hours"] is not None else "nothing like it measured"
+        text = (
+            f"{line['hours_from']} on one {line['hardware']}"
+            if line["hours"] is not None
+            else "nothing like it measured"
+        )
         sources.setdefault(text, []).append(line["label"])
     lines += [f"hours of {', '.join(labels)}: {text}" for text, labels in sources.items()]
     if any(line["hours_from"].startswith("table") for line in plan["methods"]):

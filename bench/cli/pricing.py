@@ -72,7 +72,7 @@ def _note(current: Any) -> str:
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the lines under a plan: how many runs of each state, and what those to run cost together.
 
-    >>> row = {"state": "to run", "seconds": 1800.0, "bytes": 4_000_000, "hardware": "cuda: X", "price": "2 measured runs"}
+    >>> row = {"state": "to run", "seconds": 1800.0, "bytes": 4_000_000, "hardware": "cuda: X", "price": "1 run"}
     >>> summary([row, row, {**row, "state": "cached"}])
     ['3 runs: 2 to run, 1 cached', 'to run: 1.0 h of one cuda: X, 8 MB on disk']
     """

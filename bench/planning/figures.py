@@ -133,8 +133,11 @@ def _validation(run: Run, task: Task, counts: ExampleCounts) -> SplitCount | Non
 
 
 def learning_rates(run: Run, updates: int) -> dict[int, float]:
-    """Return the learning rate of some updates, by the number of updates made before: of the first update, in the middle
-    and at the end of the warm-up, in the middle and at the end of the training."""
+    """Return the learning rate of some updates, by the number of updates made before.
+
+    They are the first, those in the middle and at the end of the warm-up, and those in the middle and at the end of the
+    training.
+    """
     from bench.optim import rate  # imports torch
 
     warmup = int(run.recipe.warmup * updates)

@@ -1,4 +1,4 @@
-"""The sweeps of the paper's tables: their rows, seeds and settings, and what their plans say, against the specification."""
+"""The sweeps of the paper's tables against the specification: their rows, seeds and settings, and their plans."""
 
 import csv
 import json
@@ -23,9 +23,7 @@ SETTINGS: dict[str, dict[str, tuple[float, bool, float, int]]] = {
     "paper-table2-bart": {
         "full": (1e-4, False, 0.01, 20),
         "hyperformer": (1e-3, False, 0.01, 20),
-        **dict.fromkeys(
-            ("bitfit", "prompt", "compacter", "lora", "vl-adapter", *VL_PET), (1e-3, True, 0.01, 20)
-        ),
+        **dict.fromkeys(("bitfit", "prompt", "compacter", "lora", "vl-adapter", *VL_PET), (1e-3, True, 0.01, 20)),
     },
     "paper-table2-t5": {
         "full": (1e-4, True, 0.01, 20),

@@ -37,7 +37,9 @@ def test_a_plan_of_a_paper_sweep_is_never_silent(tmp_path: Path, capsys: pytest.
     text = capsys.readouterr().out
     for part in ("4,386 per epoch x 20 epochs, 87,720 in all", "first 8,772", "lr@8772", "karpathy_test", "3 870 240"):
         assert part in text
-    assert "hours of compacter: table of throughputs" in text and "of one NVIDIA H200" in "\n".join(summary(content["price"]))
+    assert "hours of compacter: table of throughputs" in text and "of one NVIDIA H200" in "\n".join(
+        summary(content["price"])
+    )
     assert content["price"][0]["seconds"] == pytest.approx(3600 * line["hours"])
 
 
