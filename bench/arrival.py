@@ -35,7 +35,7 @@ from methods.core.errors import MethodError
 T = TypeVar("T")
 METHODS = ("vl-pet-large", "vl-adapter", "lora")  # those that are tried if none are asked for
 UPDATES, STOPPED_AFTER = 10, 5
-CPU_BATCH = 8  # where there is no GPU, updates of a large model are tried on so few examples
+CPU_BATCH = 4  # where there is no GPU, updates of a large model are tried on so few examples
 SAMPLED_FILES = 50  # examples of a split whose feature files are read
 PREDICTED = 8  # examples of the beam search
 GIB = 2**30
