@@ -1,8 +1,8 @@
 """What a method computes from the run's own training data before it is attached, kept in the cache folder by content.
 
 A file there is named by the digest of everything that the result depends on: the parts of the method that ask for data,
-and what their examples and the model are made of. So an attempt that goes on, another seed-independent setting such as
-the learning rate, and a repetition on another day find it, and a change of data or weights does not.
+and what their examples and the model are made of. So an attempt that goes on, and a run that differs in its learning
+rate alone, find it, and one on other data or weights does not.
 """
 
 import hashlib

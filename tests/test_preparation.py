@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {"steps": 2, "batch_size": 4, "beams": 1, "n_boxes": 
 
 
 def make(method: str = "lst", tasks: tuple[str, ...] = ("gqa",), seed: int = 1, **settings: Any) -> Run:
-    start = {"side_init": "fisher-v2", "fisher_samples": 5} if method == "lst" else {}
+    start = {"side_init": "fisher-v2", "fisher_samples": 5} if method == "lst" and "side_init" not in settings else {}
     return resolve(
         "mini-bart", method, "image-text", task_names=tasks, seed=seed, settings={**SETTINGS, **start, **settings}
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Start = Literal["magnitude", "random", "fisher-v2"]
 Factor = Annotated[int, Field(ge=2)]
 Samples = Annotated[int, Field(ge=1)]
+FISHER_SAMPLES = 1024  # of the official code
 Temperature = Annotated[float, Field(gt=0)]
 
 
@@ -97,7 +98,7 @@ def lst(
     reduction: Factor = 4,
     temperature: Temperature = 0.1,
     side_init: Start = "magnitude",
-    fisher_samples: Samples = 1024,
+    fisher_samples: Samples = FISHER_SAMPLES,
 ) -> Spec:
     """A side network of a quarter of the backbone's width, with ladders from every layer (7.46 % of T5-base).
 
@@ -115,5 +116,7 @@ def lst(
     No published run on VL-BART: there the side network's text input is the output of the embedding norm, as in LST's
     BART encoder, visual tokens join it behind that norm, and no norm follows the last layer.
     """
+    if side_init != "fisher-v2" and fisher_samples != FISHER_SAMPLES:
+        raise MethodError(f"fisher_samples is for side_init='fisher-v2', not for {side_init!r}")
     samples = fisher_samples if side_init == "fisher-v2" else 0
     return Spec(parts=(Side(factor=reduction, temperature=temperature, start=side_init, samples=samples),))

@@ -153,6 +153,14 @@ def test_widths_that_do_not_divide_are_refused_at_planning_time(changes, what):
     assert methods.get("lst", reduction=2).spec(shape).parts[0].factor == 2
 
 
+def test_a_number_of_samples_goes_with_the_start_that_needs_them(family):
+    shape = methods.Shape.of(config(family))
+    with pytest.raises(MethodError, match="fisher_samples is for side_init='fisher-v2', not for 'magnitude'"):
+        methods.get("lst", fisher_samples=8).spec(shape)
+    assert "samples" not in methods.get("lst").spec(shape).data()["parts"][0]  # its fingerprint is that of before
+    assert methods.get("lst", side_init="fisher-v2").spec(shape).parts[0].training_examples == 1024
+
+
 def test_it_is_for_wrappers_and_called_through_them(family):
     with pytest.raises(MethodError, match="vision-language wrapper"):
         methods.attach(language_model(family), "lst")
