@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -27,6 +27,7 @@ from methods.core.errors import MethodError
 
 T = TypeVar("T", bound=BaseModel)
 MINI = "mini"
+OFFICIAL = "official"  # the logical name of the published data
 NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recipe that cannot change a result
 OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which methods have values of their own
 #: the version of how runs are trained and evaluated; raised when the same configuration comes to give another result
@@ -295,8 +296,11 @@ def resolve(
     if not isinstance(settings, Settings):
         settings = Settings.classify(settings or {}, [method])
     chosen = methods.get(method, **settings.options)
-    chosen.spec(shape)
     recipe = recipe or recipe_for(backbone)
+    data = data or (MINI if recipe == MINI else OFFICIAL)
+    if data in (MINI, OFFICIAL):  # other roots may have features of any width
+        shape = replace(shape, columns=chosen_suite.columns(miniature=data == MINI))
+    chosen.spec(shape)
     keys = (shape.family, suite, f"{shape.family} {suite}")
     top, of_family, *stronger = recipe_layers(recipe, keys, chosen.name)
     fields = top | of_family | chosen_suite.recipe_fields(recipe, shape.family)
@@ -316,7 +320,7 @@ def resolve(
         "tasks": chosen_suite.select(task_names),
         "recipe": {"name": recipe, **fields},
         "seed": seed,
-        "data": data or (MINI if recipe == MINI else "official"),
+        "data": data,
         "label": label,
     }
     return validated(Run, run, f"recipe {recipe!r} with the settings given")

@@ -90,7 +90,8 @@ class Record(ExtensibleModel):
     ``selected`` is the step and validation mean of the epoch whose weights are reported, where one was selected;
     ``imported`` says from which released checkpoint the weights came. ``fingerprints`` is of what the run was made of
     (:mod:`bench.fingerprints`), empty in records of earlier versions; ``notes`` are what a reader of the scores should
-    know, such as a checkpoint that could not be used.
+    know, such as a checkpoint that could not be used; ``diagnostics`` are what the method reports about its trained
+    modules.
     """
 
     schema_: int = SCHEMA
@@ -108,6 +109,7 @@ class Record(ExtensibleModel):
     selected: dict[str, float] | None = None
     imported: dict[str, Any] | None = None
     scores: dict[str, Score] = {}
+    diagnostics: dict[str, float] = {}
     evaluations: list[Evaluation] = []
     segments: list[dict[str, Any]] = []
     limited: bool = False

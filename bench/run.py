@@ -13,6 +13,7 @@ from bench.device import MEMORY_DEFINITION
 from bench.errors import UsageError
 from bench.events import Listener, OwnershipLost, RunEvent, RunHold, silent
 from bench.files import explain_write_errors, read_json_lines
+from bench.preparation import prepare_method
 from bench.record_schema import Failure, Record, classify, now
 from bench.run_context import RunContext
 from bench.run_dir import RunDir
@@ -80,7 +81,10 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
     outputs.training_sets = stages.read_training_sets(context, data)
 
     model = stages.build_model(context, data, machine)
-    outputs.attached = attached = stages.attach_method(context, model, machine)
+    outputs.preparation = prepare_method(
+        context, model, outputs.training_sets, outputs.fingerprints, machine.device, machine.memory
+    )
+    outputs.attached = attached = stages.attach_method(context, model, machine, outputs.preparation)
 
     context.enter("train")  # from here on a signal stops at the next update instead of at once
     plan = train.TrainingPlan.of(context.run.task_list, outputs.training_sets, context.run.recipe)
@@ -127,6 +131,7 @@ def make_record(context: RunContext, outputs: StageOutputs, **outcome: Any) -> R
         memory=_memory(outputs),
         selected=outputs.training.selected if outputs.training else None,
         scores=outputs.scored.scores if outputs.scored else {},
+        diagnostics=outputs.attached.handle.diagnostics() if outputs.attached and outputs.predicted else {},
         segments=read_json_lines(context.folder.segments),
         limited=context.run.recipe.limit is not None,
         notes=context.notes,
@@ -153,8 +158,14 @@ def _data_facts(outputs: StageOutputs) -> dict[str, Any]:
 
 
 def _seconds(context: RunContext, outputs: StageOutputs) -> dict[str, float | None]:
-    """Return the times of the finished stages; ``step_seconds`` is the median over the updates."""
+    """Return the times of the finished stages.
+
+    ``step_seconds`` is the median over the updates; ``preparation_seconds`` are those of the process that computed what
+    the method needs of the training data, be it this one or an earlier one.
+    """
     times: dict[str, float | None] = {}
+    if outputs.preparation:
+        times["preparation_seconds"] = outputs.preparation.seconds
     if outputs.training:
         trained = outputs.training.trained
         steps = sorted(trained.step_seconds)

@@ -55,6 +55,7 @@ def describe_run(folder: RunDir, results: Path) -> dict[str, Any]:
         "evaluations": [evaluation.model_dump(mode="json") for evaluation in record.evaluations] if record else [],
         "selected": record.selected if record else None,
         "parameters": record.parameters if record else {},
+        "diagnostics": record.diagnostics if record else {},
         "time": record.time if record else {},
         "memory": record.memory if record else {},
         "data_root": record.data if record else {},

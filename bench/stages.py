@@ -28,6 +28,7 @@ from bench.environment import environment
 from bench.events import RunEvent
 from bench.files import read_json_lines, write_bytes
 from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
+from bench.preparation import Preparation
 from bench.record_schema import Score
 from bench.run_context import RunContext
 from bench.scoring import score_rows
@@ -111,6 +112,7 @@ class StageOutputs:
     data: DataRoot | None = None
     fingerprints: Fingerprints = field(default_factory=dict)
     training_sets: dict[str, TokenizedSplit] = field(default_factory=dict)
+    preparation: Preparation | None = None
     attached: AttachedModel | None = None
     training: TrainingResult | None = None
     predicted: PredictedTasks | None = None
@@ -163,11 +165,14 @@ def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbo
         return seeded_model(context.run, _feat_dim(data.root, context.run.task_list[0]), "cpu")
 
 
-def attach_method(context: RunContext, model: backbones.VLModel, machine: Machine) -> AttachedModel:
+def attach_method(
+    context: RunContext, model: backbones.VLModel, machine: Machine, preparation: Preparation | None = None
+) -> AttachedModel:
     """Put the method into the model, whose start values continue the random numbers of :func:`build_model`, and move
-    both to the device."""
+    both to the device. ``preparation`` is what the method has computed from training data, where weights are not loaded
+    in the end."""
     with machine.memory.phase("load"):
-        handle = with_method(context.run, model)
+        handle = with_method(context.run, model, preparation)
         model.to(machine.device)
     count = handle.count()
     kinds = ("trainable", "total", "new", "unfrozen", "projector", "percent", "percent_of_backbone")
@@ -336,10 +341,11 @@ def seeded_model(run: Run, feat_dim: int, device: torch.device | str) -> backbon
     return model
 
 
-def with_method(run: Run, model: backbones.VLModel) -> Handle:
+def with_method(run: Run, model: backbones.VLModel, preparation: Preparation | None = None) -> Handle:
     """Attach the run's method to its backbone and return the method's handle."""
     method = methods.get(run.method, **run.overrides)
-    return methods.attach(model, method, tasks=tuple(task.name for task in run.task_list))
+    tensors = preparation.tensors if preparation else None
+    return methods.attach(model, method, tasks=tuple(task.name for task in run.task_list), prepared=tensors)
 
 
 def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:

@@ -132,12 +132,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_nan(execution: Execution, tmp
 
 
 @pytest.mark.parametrize(
-    "method, options", [("vl-pet-large", {}), ("peft:adalora", {"every": 1, "final": 0.3}), ("adamix", {})]
+    "method, options",
+    [
+        ("vl-pet-large", {}),
+        ("peft:adalora", {"every": 1, "final": 0.3}),
+        ("adamix", {}),
+        ("grasp-vl", {"lengths": [4, 8, 16]}),
+    ],
 )
 def test_an_interrupted_run_continues_to_the_very_same_weights(
     execution: Execution, tmp_path: Path, method: str, options: dict[str, object]
 ) -> None:
-    """Also where the method counts along the way (AdaLoRA, what it will prune) or draws (AdaMix, its experts)."""
+    """Also where the method counts along the way (AdaLoRA, what it will prune) or draws (AdaMix its experts, GraSP-VL
+    its prefix)."""
     run = make("image-text", method, **{"recipe.dropout": 0.2}, **options)
     uninterrupted = run_one(run, execution, tmp_path / "whole")
 

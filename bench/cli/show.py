@@ -75,6 +75,7 @@ def _print_run(run: Mapping[str, Any]) -> None:
             rows = [{"task": k, "score": v["metrics"].get(v["metric"]), **v} for k, v in evaluation["scores"].items()]
             _print_scores(rows)
     _print_section("parameters", run["parameters"])
+    _print_section("diagnostics of the method", run["diagnostics"])
     _print_section("time in seconds", run["time"])
     phases = run["memory"].get("phases", {})
     _print_section("peak memory in bytes", {phase: _pairs(peaks) for phase, peaks in phases.items()})

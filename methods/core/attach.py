@@ -3,23 +3,30 @@
 New modules go into a ModuleDict ``pet`` at the top of the model, never inside HF's modules, and act by forward hooks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from methods.blocks.lowrank_projector import LowRankProjector
 from methods.core import context
 from methods.core.errors import MethodError
 from methods.core.handle import Handle
 from methods.core.placement import Placement
+from methods.core.preparation import of_part
 from methods.core.registry import ResolvedMethod, get
-from methods.core.sites import Sites
+from methods.core.sites import Sites, feature_linear
 from methods.core.spec import Projector, Spec
 from methods.core.start_values import layer_factory
 
 
-def attach(model: Any, method: str | ResolvedMethod | Spec, *, tasks: tuple[str, ...] = context.TASKS) -> Handle:
+def attach(
+    model: Any,
+    method: str | ResolvedMethod | Spec,
+    *,
+    tasks: tuple[str, ...] = context.TASKS,
+    prepared: Mapping[str, Tensor] | None = None,
+) -> Handle:
     """Put a method into a model, and leave trainable exactly what the method trains.
 
     New modules are made on the model's device and in its dtype, with start values drawn from torch's global generator.
@@ -28,6 +35,8 @@ def attach(model: Any, method: str | ResolvedMethod | Spec, *, tasks: tuple[str,
         model: an HF BART or T5, or a wrapper with one as ``.lm`` and a projector as ``.visual_embedding``.
         method: the name of a registered method, what :func:`methods.get` returned, or a spec.
         tasks: the names of the tasks for which a method with weights per task has weights.
+        prepared: what :func:`methods.core.preparation.prepare` returned. Without it a part that needs training data
+            (:meth:`methods.core.spec.Part.prepare`) has other start values, which is right where weights are loaded.
 
     Raises:
         MethodError: a method is attached already, or this one does not fit the model. The model is as it was.
@@ -43,7 +52,8 @@ def attach(model: Any, method: str | ResolvedMethod | Spec, *, tasks: tuple[str,
         raise MethodError("this method acts on the joint input of a vision-language wrapper (bench.backbones.build)")
     make = layer_factory(sites.shape.family, reference=next(lm.parameters()), tasks=tasks)
     placement = Placement(model, sites, make)
-    for part in spec.parts:
+    for index, part in enumerate(spec.parts):
+        placement.prepared = of_part(prepared, index) if prepared is not None and part.training_examples else None
         part.place(placement)
     place_projector(spec.projector, placement)
     trained = _trained_of_the_model(model, sites, spec)
@@ -83,7 +93,7 @@ def place_projector(projector: Projector, placement: Placement) -> None:
     if projector.train != "lowrank" or placement.sites.visual is None:
         return
     visual = placement.sites.visual
-    name, linear = next((n, m) for n, m in visual.named_modules() if isinstance(m, nn.Linear))
+    name, linear = feature_linear(visual)
     parent_name, _, child_name = name.rpartition(".")
     parent = visual.get_submodule(parent_name)
     new = LowRankProjector(linear.in_features, projector.r, linear.out_features, projector.gate, placement.make)

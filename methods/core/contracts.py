@@ -10,9 +10,16 @@ A :class:`~methods.core.spec.Part` registers a module for a contract while it pl
         placement.listen_to_updates(module)         # UpdateListener
         placement.set_encoder_input(module)         # EncoderInput, instead of add_module: one per model
         placement.set_peft_export(module)           # PeftExport: one per model
+        placement.add_diagnostics(module)           # Diagnostics
 
 Nobody searches modules for methods of these names. :class:`~methods.core.handle.Handle` holds what was registered in
 ``penalties`` and ``update_listeners``, and whoever trains passes these on (``bench.train.train``).
+
+A part that needs training data before it is placed overrides ``training_examples`` and ``prepare``
+(:meth:`methods.core.spec.Part.prepare`)::
+
+    def prepare(self, model, examples):             # batches of one example: TrainingBatch
+        return {"rows": ...}                        # start values for ``place``, as ``placement.prepared``
 
 What a module keeps
 -------------------
@@ -33,6 +40,33 @@ if TYPE_CHECKING:
 
 ENCODER_INPUT = "input"
 """The name in ``model.pet`` of the module that joins the encoder's input; tensors in saved files begin with it."""
+
+
+class TrainingBatch(Protocol):
+    """A batch of one task of the run's own training data, on any device."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+
+    @property
+    def input_ids(self) -> "Tensor":
+        """Text, ``b t``, padded with the pad id."""
+
+    @property
+    def labels(self) -> "Tensor":
+        """Answers, ``b u``, padded with -100."""
+
+    @property
+    def vis_feats(self) -> "Tensor":
+        """Visual features, ``b v f``, or ``b 2 v f`` of two images, in float32."""
+
+
+class Diagnostics(Protocol):
+    """A module that has numbers to report about its trained state."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the numbers by name, such as how far a matrix is from an orthogonal one; records keep them."""
 
 
 class Penalty(Protocol):

@@ -27,6 +27,7 @@ def explain(handle: "Handle") -> str:
     for (shapes, layers), sites in _grouped(tensors).items():
         lines.append(f"    {', '.join(sites)}{layers}: {shapes}")
     lines += [f"    of the model, {kind}: {size:,}" for kind, size in unfrozen.items()]
+    lines += [f"{name}: {value:.3g}" for name, value in handle.diagnostics().items()]
     count = handle.count()
     lines.append(f"\n{count.trainable:,} trainable of {count.total:,} parameters: {count.percent:.2f} %")
     return "\n".join(lines)

@@ -79,6 +79,7 @@ class Handle:
         self.update_listeners: tuple[UpdateListener, ...] = tuple(placement.update_listeners)
         self._lm = lm
         self._peft_export = placement.peft_export
+        self._diagnostics = placement.diagnostics
         self._merge_steps = placement.merge_steps
         self._undo = undo
         self._before = before
@@ -116,6 +117,13 @@ class Handle:
             projector=trainable - new - unfrozen,
             backbone=sum(p.numel() for p in backbone),
         )
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the numbers that the method's modules report about their state
+        (:class:`~methods.core.contracts.Diagnostics`); none on the meta device, where tensors have no values."""
+        if next(self._lm.parameters()).is_meta:
+            return {}
+        return {name: value for module in self._diagnostics for name, value in module.diagnostics().items()}
 
     def save(self, path: str | Path) -> None:
         """Write the trained tensors, and only them, to a safetensors file with the spec in its metadata.
@@ -215,6 +223,7 @@ class Handle:
         """
         self.penalties = self.update_listeners = ()
         self._merge_steps.clear()
+        self._diagnostics.clear()
         while self._undo:
             self._undo.pop()()
         if hasattr(self.model, "pet"):

@@ -1,13 +1,13 @@
 """The plan of an attachment, which parts fill while they are placed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from methods.blocks.layer_factory import LayerFactory
-from methods.core.contracts import ENCODER_INPUT, EncoderInput, PeftExport, Penalty, UpdateListener
+from methods.core.contracts import ENCODER_INPUT, Diagnostics, EncoderInput, PeftExport, Penalty, UpdateListener
 from methods.core.errors import MethodError
 from methods.core.sites import Sites
 
@@ -28,6 +28,9 @@ class Placement:
         penalties: see :meth:`add_penalty`.
         update_listeners: see :meth:`listen_to_updates`.
         peft_export: see :meth:`set_peft_export`.
+        diagnostics: see :meth:`add_diagnostics`.
+        prepared: what the part that is placed now has computed from training data
+            (:meth:`methods.core.spec.Part.prepare`); None where no data were given.
     """
 
     model: Any
@@ -40,6 +43,8 @@ class Placement:
     penalties: list[Penalty] = field(default_factory=list)
     update_listeners: list[UpdateListener] = field(default_factory=list)
     peft_export: PeftExport | None = None
+    diagnostics: list[Diagnostics] = field(default_factory=list)
+    prepared: Mapping[str, Tensor] | None = None
 
     def add_module(self, key: str, module: nn.Module) -> None:
         """Put ``module`` below ``model.pet`` under the name ``key``, or ``key_2``, ``key_3``, ... where that is taken.
@@ -74,8 +79,13 @@ class Placement:
         """Have :meth:`methods.core.handle.Handle.export_peft` write what ``module.peft_file()`` returns."""
         self.peft_export = module
 
+    def add_diagnostics(self, module: Diagnostics) -> None:
+        """Have :meth:`methods.core.handle.Handle.diagnostics` report what ``module.diagnostics()`` returns."""
+        self.diagnostics.append(module)
+
     def before_forward(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """Plan a call of ``hook(module, args, kwargs)`` before each call of ``module``."""
+        """Plan a call of ``hook(module, args, kwargs)`` before each call of ``module``; what it returns, unless it is
+        None, takes the place of ``args, kwargs``."""
         self.hook_registrations.append(lambda: module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def observe_input(self, module: nn.Module, observer: Callable[[Tensor], None], keyword: str | None = None) -> None:

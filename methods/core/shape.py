@@ -7,7 +7,7 @@ block's norm). ``enc.end.ln``/``dec.end.ln`` are the norms of a stack outside it
 ``vis.ln`` the norms of a wrapper's visual projector.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from methods.core.errors import MethodError
@@ -36,6 +36,8 @@ class Shape:
         encoder_layers: layers of the encoder.
         decoder_layers: layers of the decoder.
         vocab: size of the vocabulary.
+        columns: columns of the visual features; None where they are not known. It is no size of the backbone and not in
+            its text form, of which fingerprints are made.
     """
 
     family: str
@@ -46,6 +48,7 @@ class Shape:
     encoder_layers: int
     decoder_layers: int
     vocab: int
+    columns: int | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, config: Any) -> "Shape":

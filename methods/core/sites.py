@@ -6,7 +6,7 @@ candidates; as in the VL-PET official code it is the residual stream *before* th
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -83,7 +83,8 @@ class Sites:
             raise MethodError(f"methods attach to an HF BART or T5, or to a wrapper with one as .lm; not to {type(lm)}")
         self.lm = lm
         self.visual = visual
-        self.shape = Shape.of(lm.config)
+        columns = None if visual is None else feature_linear(visual)[1].in_features
+        self.shape = replace(Shape.of(lm.config), columns=columns)
         self._stacks: dict[str, Any] = {"enc": lm.get_encoder(), "dec": lm.get_decoder()}
 
     def ports(self, site: str, layers: str | tuple[int, ...] = "all") -> list[Port]:
@@ -181,6 +182,11 @@ class Sites:
 def ports_of(family: str, site: str, index: int, layer: Any) -> list[Port]:
     """Return the ports of a site in ``layer``, an HF layer of any width."""
     return _bart(site, index, layer) if family == "bart" else _t5(site, index, layer)
+
+
+def feature_linear(visual: nn.Module) -> tuple[str, nn.Linear]:
+    """Return name and module of a visual projector's first Linear, the one on the features."""
+    return next((name, module) for name, module in visual.named_modules() if isinstance(module, nn.Linear))
 
 
 def position_table(layer: Any) -> nn.Parameter:

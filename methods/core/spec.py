@@ -14,6 +14,7 @@ The subclass stands in the file of the method that uses it; nothing else has to 
 imports torch at import time: ``build`` and ``place`` do so when a model is there.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,9 @@ from methods.core.schema import FrozenSchema, Init, reasons
 from methods.core.shape import LAYER_SITES, SITES, Shape
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from methods.core.contracts import TrainingBatch
     from methods.core.placement import Placement
 
 __all__ = [
@@ -60,7 +64,8 @@ class Part(FrozenSchema):
     The properties below are promises, by which the suite decides how a method may be run and which the tests over all
     methods check (those that :class:`~methods.core.deltas.Delta` names); a subclass overrides those that differ for it.
     What a part's modules may ask of training, of the encoder's input and of export, and what they may keep for a
-    checkpoint, is in :mod:`methods.core.contracts`.
+    checkpoint, is in :mod:`methods.core.contracts`; what a part needs of the training data before it is placed,
+    :meth:`prepare` computes.
     """
 
     @property
@@ -88,8 +93,28 @@ class Part(FrozenSchema):
         """Whether it needs the vision-language wrapper, because it acts where text and visual tokens are joined."""
         return False
 
+    @property
+    def training_examples(self) -> int:
+        """How many examples of the run's own training data :meth:`prepare` asks for; 0 where it is never called."""
+        return 0
+
     def check(self, shape: Shape) -> None:
         """Raise MethodError where a backbone of this shape cannot have the part."""
+
+    def prepare(self, model: Any, examples: Iterator["TrainingBatch"]) -> dict[str, "Tensor"]:
+        """Return what :meth:`place` needs of the training data, under names of the part's own.
+
+        Called by whoever trains (:func:`methods.core.preparation.prepare`) before the method is attached; ``place``
+        gets the result as ``placement.prepared``. It decides start values alone, never shapes or what is
+        computed: a part is also placed without it (counts, ``--explain``, kept weights), and ``prepared`` is None then.
+        The result must depend on the weights of the model and on the examples alone. It is kept and used again, so it
+        should be small.
+
+        Args:
+            model: the model as it is before any method is attached; it must be left as it was.
+            examples: at most ``training_examples`` batches of one example each, in the official order of tasks.
+        """
+        raise NotImplementedError
 
     def place(self, placement: "Placement") -> None:
         """Build the part's modules and plan what is done to the model, which is not touched here.

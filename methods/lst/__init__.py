@@ -1,6 +1,7 @@
 """Ladder side-tuning (LST: Sung et al., 2022): a narrow trained network beside the backbone, fed from its layers."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -10,10 +11,15 @@ from methods.core.shape import Shape
 from methods.core.spec import Part, Spec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from methods.core.contracts import TrainingBatch
     from methods.core.placement import Placement
 
-Start = Literal["magnitude", "random"]
+Start = Literal["magnitude", "random", "fisher-v2"]
 Factor = Annotated[int, Field(ge=2)]
+Samples = Annotated[int, Field(ge=1)]
+FISHER_SAMPLES = 1024  # of the official code
 Temperature = Annotated[float, Field(gt=0)]
 
 
@@ -28,6 +34,12 @@ class Side(Part):
     factor: Factor
     temperature: Temperature
     start: Start
+    samples: int = Field(default=0, ge=0)
+
+    @property
+    def training_examples(self) -> int:
+        """The examples on which the Fisher information is computed."""
+        return self.samples
 
     @property
     def needs_wrapper(self) -> bool:
@@ -40,14 +52,29 @@ class Side(Part):
             if width % self.factor:
                 raise MethodError(f"a side network needs reduction {self.factor} to divide the {what}, {width}")
 
+    def prepare(self, model: Any, examples: Iterator["TrainingBatch"]) -> dict[str, "Tensor"]:
+        """Return the features of the backbone that the side network keeps, by Fisher information on the examples."""
+        from methods.core.sites import Sites
+        from methods.lst.fisher import fisher_information
+        from methods.lst.pruning import kept_features
+
+        sites = Sites(model.lm)
+        return kept_features(sites, self.factor, fisher_information(sites, examples))
+
     def place(self, placement: "Placement") -> None:
-        """Build the side network and plan the hooks that feed it and that put its result in place."""
+        """Build the side network and plan the hooks that feed it and that put its result in place.
+
+        A start by Fisher information for which no data were given is a random one.
+        """
+        from methods.lst.pruning import kept_features, magnitude
         from methods.lst.side_network import SideNetwork
 
         sites = placement.sites
         network = SideNetwork(sites, self.factor, self.temperature, placement.make)
         if self.start == "magnitude":
-            network.cut_out_of(sites)
+            network.cut_out_of(sites, kept_features(sites, self.factor, magnitude))
+        elif placement.prepared is not None:
+            network.cut_out_of(sites, placement.prepared)
         placement.set_encoder_input(network)
         for name, side in (("enc", network.encoder), ("dec", network.decoder)):
             for module in (sites.entrance(name), *sites.layers(name)):
@@ -65,17 +92,31 @@ class Side(Part):
     optim={"bart": OptimizerSettings(3e-3, weight_decay=3e-2), "t5": OptimizerSettings(3e-3, weight_decay=3e-2)},
     order=14,
 )
-def lst(shape: Shape, *, reduction: Factor = 4, temperature: Temperature = 0.1, side_init: Start = "magnitude") -> Spec:
+def lst(
+    shape: Shape,
+    *,
+    reduction: Factor = 4,
+    temperature: Temperature = 0.1,
+    side_init: Start = "magnitude",
+    fisher_samples: Samples = FISHER_SAMPLES,
+) -> Spec:
     """A side network of a quarter of the backbone's width, with ladders from every layer (7.46 % of T5-base).
 
     Training keeps activations of the side network only, which is the point of LST. The published numbers are those of
-    T5-base on image-text, with side layers cut out of the backbone by Fisher information (``fisher-v2``: squared
-    gradients, text alone, on 1024 training examples). A method has no access to data: here they are cut out by the
-    ``magnitude`` of the weights, the other importance of the official code, or start at ``random``. As in the last
-    version of that code, every side layer of the decoder has the side network's relative position biases; in its first
-    version the layers after the first had the backbone's.
+    T5-base on image-text, with ``side_init="fisher-v2"``: side layers cut out of the backbone by Fisher information,
+    the sum over ``fisher_samples`` examples of the run's own training data of the squared gradients of the backbone's
+    loss on text alone. By default they are cut out by the ``magnitude`` of the weights, the other importance of the
+    official code, which needs no data; or they start at ``random``. As in the last version of that code, every side
+    layer of the decoder has the side network's relative position biases; in its first version the layers after the
+    first had the backbone's.
+
+    What differs in ``fisher-v2``: the official code takes the examples of one of its four processes, and its output
+    layer has no rows for visual tokens yet. The examples come from all tasks in proportion to their sizes, as there.
 
     No published run on VL-BART: there the side network's text input is the output of the embedding norm, as in LST's
     BART encoder, visual tokens join it behind that norm, and no norm follows the last layer.
     """
-    return Spec(parts=(Side(factor=reduction, temperature=temperature, start=side_init),))
+    if side_init != "fisher-v2" and fisher_samples != FISHER_SAMPLES:
+        raise MethodError(f"fisher_samples is for side_init='fisher-v2', not for {side_init!r}")
+    samples = fisher_samples if side_init == "fisher-v2" else 0
+    return Spec(parts=(Side(factor=reduction, temperature=temperature, start=side_init, samples=samples),))

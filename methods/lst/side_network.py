@@ -7,7 +7,7 @@ official code). The backbone reads text alone and keeps nothing for the backward
 encoder only, where D_i b_i is 0 for them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from methods.blocks.layer_factory import LayerFactory
 from methods.core import context
 from methods.core.errors import MethodError
 from methods.core.sites import Sites, position_bias, position_table
-from methods.lst.pruning import cut_layers, cut_modules, largest
+from methods.lst.pruning import cut_layers, cut_modules
 
 
 @dataclass
@@ -144,14 +144,15 @@ class SideNetwork(nn.Module):
         self._mask: Tensor | None = None
         self._grad_enabled = True
 
-    def cut_out_of(self, sites: Sites) -> None:
-        """Take the start values of the layers from the backbone's, by magnitude; position biases are copied whole."""
-        words = sites.lm.get_input_embeddings().weight.detach()
-        entering = largest(words.float().abs().sum(dim=0), len(self.encoder.first.weight))
+    def cut_out_of(self, sites: Sites, kept: Mapping[str, Tensor]) -> None:
+        """Take the start values of the layers from the backbone's features ``kept`` (:func:`methods.lst.pruning
+        .kept_features`); position biases are copied whole."""
+        kept = {name: features.to(self.up.weight.device) for name, features in kept.items()}
         for name, side in (("enc", self.encoder), ("dec", self.decoder)):
-            kept = cut_layers(sites.shape.family, name, sites.layers(name), side.layers, entering)
+            layers = sites.layers(name)
+            rows = cut_layers(sites.shape.family, name, layers, side.layers, kept["words"], kept[name])
             if side.norm is not None:
-                cut_modules([port.module for port in sites.ports(f"{name}.end.ln")], [side.norm], kept)
+                cut_modules([port.module for port in sites.ports(f"{name}.end.ln")], [side.norm], rows, rows)
                 with torch.no_grad():
                     position_table(side.layers[0]).copy_(position_table(sites.layers(name)[0]))
 

@@ -6,6 +6,8 @@ from torch import Tensor
 
 import methods
 from bench import backbones
+from bench.data.batches import Batch
+from methods.core.preparation import prepare
 
 FEATURES, PAD = 5, {"bart": 1, "t5": 0}
 
@@ -29,6 +31,20 @@ def batch(family, *, images=1, labels=True):
     feats, boxes = torch.randn(shape, generator=g), torch.rand(*shape[:-1], 4, generator=g)
     made = {"input_ids": ids, "vis_feats": feats, "boxes": boxes}
     return made | ({"labels": torch.randint(4, 50, (3, 5), generator=g)} if labels else {})
+
+
+def one_by_one():
+    """Examples of different lengths, as a part that needs data gets them."""
+    g = torch.Generator().manual_seed(2)
+    for length in (3, 5, 4):
+        ids, labels = (torch.randint(4, 50, (1, count), generator=g) for count in (length, length - 1))
+        yield Batch("vqa", [0], ids, labels, torch.zeros(1, 9, FEATURES), torch.ones(1))
+
+
+def prepared(model, start):
+    """What a side network's start needs of the data, None where it needs none."""
+    spec = methods.get("lst", side_init=start).spec(methods.Shape.of(model.lm.config))
+    return prepare(model, spec, lambda count: one_by_one()) or None
 
 
 def enable_checkpointing(model):

@@ -19,6 +19,7 @@ RELATED = {
     "uniadapter plain": {"rank": 8, "cross_modal": False, "query_residual": False},
     "read": {},
     "read near zero": {"gelu": True, "start": "near-zero", "rank": 3},
+    "grasp-vl": {"rank": 2, "lengths": ()},
 }
 each = pytest.mark.parametrize("name", RELATED)
 

@@ -10,6 +10,7 @@ from torch import nn
 import methods
 from methods import MethodError, Spec
 from methods.core import contracts, replay
+from methods.core.preparation import prepare
 from methods.core.spec import Part
 
 
@@ -22,6 +23,9 @@ class Recorder(nn.Module):
 
     def penalty(self):
         return 2 * self.weight
+
+    def diagnostics(self):
+        return {"weight": self.weight.item()}
 
     def after_update(self, step, total_steps):
         raise NotImplementedError
@@ -89,6 +93,38 @@ def test_only_methods_that_say_so_take_part_in_training():
     taking_part = {name: count for name, count in counts.items() if count != (0, 0)}
     assert taking_part == {"peft:adalora": (1, 1), "adamix": (1, 0)}
     assert len(methods.attach(wrapper("bart"), methods.get("clipfit", distill=1.0)).penalties) == 1
+
+
+class Counts(Part):
+    """Trains as many numbers as it has seen tokens; it has no use for the model."""
+
+    examples: int
+
+    @property
+    def training_examples(self):
+        return self.examples
+
+    def prepare(self, model, examples):
+        return {"tokens": torch.tensor([len(example["input_ids"]) for example in examples])}
+
+    def place(self, placement):
+        module = Recorder()
+        if placement.prepared is not None:
+            with torch.no_grad():
+                module.weight.fill_(float(placement.prepared["tokens"].sum()))
+        placement.add_module("counts", module)
+        placement.add_diagnostics(module)
+
+
+def test_a_part_gets_what_it_has_computed_from_data_and_none_where_there_are_none():
+    spec = Spec(parts=(Counts(examples=2), *asking("penalty").parts, Counts(examples=1)))
+    prepared = prepare(None, spec, lambda count: ({"input_ids": range(7)} for _ in range(count)))
+    assert {name: tensor.tolist() for name, tensor in prepared.items()} == {"0.tokens": [7, 7], "2.tokens": [7]}
+    for given, values in ((prepared, [14.0, 7.0]), (None, [1.0, 1.0])):
+        model = language_model("bart")
+        handle = methods.attach(model, spec, prepared=given)
+        assert [model.pet[key].weight.item() for key in ("counts", "counts_2")] == values
+        assert handle.diagnostics() == {"weight": values[-1]}
 
 
 def test_facts_stay_with_a_tensor_until_they_are_replaced():

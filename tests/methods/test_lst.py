@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from lst_models import FEATURES, batch, causal, unseen, vl
+from lst_models import FEATURES, batch, causal, one_by_one, prepared, unseen, vl
 from tiny_models import config, language_model, perturb
 from torch import Tensor
 from torch.nn import functional as F
@@ -153,6 +153,14 @@ def test_widths_that_do_not_divide_are_refused_at_planning_time(changes, what):
     assert methods.get("lst", reduction=2).spec(shape).parts[0].factor == 2
 
 
+def test_a_number_of_samples_goes_with_the_start_that_needs_them(family):
+    shape = methods.Shape.of(config(family))
+    with pytest.raises(MethodError, match="fisher_samples is for side_init='fisher-v2', not for 'magnitude'"):
+        methods.get("lst", fisher_samples=8).spec(shape)
+    assert "samples" not in methods.get("lst").spec(shape).data()["parts"][0]  # its fingerprint is that of before
+    assert methods.get("lst", side_init="fisher-v2").spec(shape).parts[0].training_examples == 1024
+
+
 def test_it_is_for_wrappers_and_called_through_them(family):
     with pytest.raises(MethodError, match="vision-language wrapper"):
         methods.attach(language_model(family), "lst")
@@ -169,36 +177,59 @@ def test_recipe_values():
         assert methods.get("lst").optim(family, "image-text") == methods.OptimizerSettings(3e-3, weight_decay=3e-2)
 
 
+DROPOUT = {"bart": {"dropout": 0.3}, "t5": {"dropout_rate": 0.3}}
+
+
 def top(importance: Tensor, count: int) -> list[int]:
     return sorted(importance.argsort(descending=True)[:count].tolist())
 
 
-@torch.no_grad()
-def test_magnitude_cuts_the_layers_out_of_the_backbone():
+def importances(model: torch.nn.Module, start: str) -> dict[str, Tensor]:
+    """The importance of every weight of a language model, by name: its magnitude, or its squared gradients."""
+    parameters = dict(model.lm.named_parameters())
+    if start == "magnitude":
+        return {name: parameter.detach().abs() for name, parameter in parameters.items()}
+    sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for example in one_by_one():
+        logits = model.lm(input_ids=example.input_ids, labels=example.labels).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), example.labels.flatten())
+        for name, gradient in zip(sums, torch.autograd.grad(loss, list(parameters.values())), strict=True):
+            sums[name] += gradient**2
+    return {name: total.double() for name, total in sums.items()}
+
+
+@pytest.mark.parametrize("start", ["magnitude", "fisher-v2"])
+def test_the_layers_are_cut_out_of_the_backbone_by_importance(start):
     """T5's first encoder layer, followed from the word embedding to the next layer's norm."""
     torch.manual_seed(0)
-    model = backbones.build(config("t5"), feat_dim=FEATURES)
+    model = backbones.build(config("t5"), feat_dim=FEATURES).eval()
     perturb(model, 0.1)
-    methods.attach(model, "lst")
+    by_name = importances(model, start)
+    methods.attach(model, methods.get("lst", side_init=start), prepared=prepared(model, start))
     big, small = model.lm.encoder.block, [rung.block for rung in model.pet["input"].encoder.rungs]
-    kept = top(model.lm.shared.weight.abs().sum(0), 8)
+
+    def parts(name: str, *points: str) -> list[tuple[Tensor, Tensor]]:
+        names = [f"encoder.block.0.layer.{name}.{point}.weight" for point in points]
+        return [(model.lm.get_parameter(name), by_name[name]) for name in names]
+
+    kept = top(by_name["shared.weight"].sum(0), 8)
     sa, own = big[0].layer[0], small[0].layer[0]
     assert torch.equal(own.layer_norm.weight, sa.layer_norm.weight[kept])
-    q, k, v = (getattr(sa.SelfAttention, point).weight[:, kept] for point in "qkv")
-    rows = top((q * k * v).abs().sum(1), 12)
+    (q, fq), (k, fk), (v, fv) = parts("0.SelfAttention", *"qkv")
+    rows = top((fq * fk * fv)[:, kept].sum(1), 12)
     for point, weight in zip("qkv", (q, k, v), strict=True):
-        assert torch.equal(getattr(own.SelfAttention, point).weight, weight[rows])
-    out = sa.SelfAttention.o.weight[:, rows]
-    kept = top(out.abs().sum(1), 8)
-    assert torch.equal(own.SelfAttention.o.weight, out[kept])
+        assert torch.equal(getattr(own.SelfAttention, point).weight, weight[:, kept][rows])
+    ((o, fo),) = parts("0.SelfAttention", "o")
+    kept = top(fo[:, rows].sum(1), 8)
+    assert torch.equal(own.SelfAttention.o.weight, o[:, rows][kept])
     ff, own = big[0].layer[1], small[0].layer[1]
     assert torch.equal(own.layer_norm.weight, ff.layer_norm.weight[kept])
-    up = ff.DenseReluDense.wi.weight[:, kept]
-    rows = top(up.abs().sum(1), 12)
-    assert torch.equal(own.DenseReluDense.wi.weight, up[rows])
-    down = ff.DenseReluDense.wo.weight[:, rows]
-    kept = top(down.abs().sum(1), 8)
-    assert torch.equal(own.DenseReluDense.wo.weight, down[kept])
+    ((wi, fwi),) = parts("1.DenseReluDense", "wi")
+    rows = top(fwi[:, kept].sum(1), 12)
+    assert torch.equal(own.DenseReluDense.wi.weight, wi[:, kept][rows])
+    ((wo, fwo),) = parts("1.DenseReluDense", "wo")
+    kept = top(fwo[:, rows].sum(1), 8)
+    assert torch.equal(own.DenseReluDense.wo.weight, wo[:, rows][kept])
     assert torch.equal(small[1].layer[0].layer_norm.weight, big[1].layer[0].layer_norm.weight[kept])
     for name in ("encoder", "decoder"):
         theirs = getattr(model.lm, name).block[0].layer[0].SelfAttention.relative_attention_bias.weight
@@ -206,14 +237,46 @@ def test_magnitude_cuts_the_layers_out_of_the_backbone():
         assert torch.equal(ours, theirs)
 
 
-@torch.no_grad()
-def test_every_cut_tensor_is_part_of_its_counterpart(family):
+def test_computing_the_fisher_information_leaves_the_model_as_it_was(family):
+    model = backbones.build(config(family, **DROPOUT[family]), feat_dim=FEATURES).train()
+    model.lm.get_input_embeddings().weight.requires_grad_(False)
+    before = {name: (p.detach().clone(), p.requires_grad) for name, p in model.named_parameters()}
+    state = torch.get_rng_state()
+    kept, again = prepared(model, "fisher-v2"), prepared(model, "fisher-v2")
+    torch.testing.assert_close(kept, again, atol=0, rtol=0)  # no dropout is drawn either
+    assert torch.equal(torch.get_rng_state(), state) and model.lm.training
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name][0]) and parameter.requires_grad == before[name][1]
+        assert parameter.grad is None
+
+
+def test_without_data_a_start_by_fisher_information_is_random_and_takes_its_weights(family, tmp_path):
+    model, other, drawn = (backbones.build(config(family), feat_dim=FEATURES) for _ in range(3))
+    chosen = methods.get("lst", side_init="fisher-v2")
+    given = prepared(model, "fisher-v2")
+    torch.manual_seed(3)
+    handle = methods.attach(model, chosen, prepared=given)
+    generator = torch.get_rng_state()
+    torch.manual_seed(3)
+    without = methods.attach(other, chosen)
+    assert torch.equal(torch.get_rng_state(), generator)
+    torch.manual_seed(3)
+    methods.attach(drawn, methods.get("lst", side_init="random"))
+    torch.testing.assert_close(other.pet.state_dict(), drawn.pet.state_dict(), atol=0, rtol=0)
+    assert without.count() == handle.count()
+    handle.save(tmp_path / "weights.safetensors")
+    without.load(tmp_path / "weights.safetensors")
+    torch.testing.assert_close(other.pet.state_dict(), model.pet.state_dict(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("start", ["magnitude", "fisher-v2"])
+def test_every_cut_tensor_is_part_of_its_counterpart(family, start):
     """Both stacks, BART's biases and norms and T5's last norms included; a gated FFN too."""
     gated = {"feed_forward_proj": "gated-gelu"} if family == "t5" else {}
     torch.manual_seed(0)
     model = backbones.build(config(family, **gated), feat_dim=FEATURES)
     perturb(model, 0.1)
-    methods.attach(model, "lst")
+    methods.attach(model, methods.get("lst", side_init=start), prepared=prepared(model, start))
     pairs = []
     for stack, side in (
         (model.lm.get_encoder(), model.pet["input"].encoder),

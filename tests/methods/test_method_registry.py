@@ -117,7 +117,7 @@ FAMILIES = {
     "scale and bias": ["bitfit", "ia3", "clipfit", "peft:ia3", "peft:beft", "peft:ln", "peft:road"],
     "prompt": ["prompt", "prompt-multiple", "peft:prefix"],
     "side network": ["lst"],
-    "other": ["adem-vl", "peft:oft", "peft:fourierft"],
+    "other": ["adem-vl", "grasp-vl", "peft:oft", "peft:fourierft"],
 }
 
 

@@ -1,4 +1,4 @@
-"""CLIPFit, ADEM-VL, UniAdapter and READ: what holds for all of them, and their counts."""
+"""CLIPFit, ADEM-VL, UniAdapter, READ and GraSP-VL: what holds for all of them, and their counts."""
 
 import copy
 
@@ -28,6 +28,7 @@ from methods.core import context
     ("adem-vl encoder", {"in_encoder": True, "needs_wrapper": True}),
     ("uniadapter", {"in_encoder": False, "needs_wrapper": True}),
     ("read", {"in_encoder": True, "needs_wrapper": False}),
+    ("grasp-vl", {"in_encoder": True, "needs_wrapper": True}),
 ])  # fmt: skip
 def test_facts(name, facts):
     shape = methods.Shape("bart", d=32, ff=48, heads=4, inner=32, encoder_layers=2, decoder_layers=2, vocab=60)
@@ -43,6 +44,7 @@ NEUTRAL = {
     "adem-vl": ({"alpha": 0.0}, ""),
     "uniadapter": ({"rank": 8, "delta_scale": 0.0}, ""),
     "read": ({}, "up."),
+    "grasp-vl": ({}, ""),
 }
 
 
@@ -237,6 +239,7 @@ def test_counts(bases, family):
         "adem-vl": FUSION_TABLES,
         "uniadapter": layers * MODAL,
         "read": 2 * layers * RECURRENT,
+        "grasp-vl": 2 * 2048 * 32,
     }
     for name, trained in wanted.items():
         handle = methods.attach(bases[family], name)
