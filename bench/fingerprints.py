@@ -160,14 +160,9 @@ def summary(lines: list[str]) -> str:
 
 
 def annotation_digests(root: Path, suite: str) -> dict[str, str]:
-    """Return the digests of a suite's annotation files by their paths below the data root, in the suite's order.
-
-    Files that no training and no reported score reads are left out, so that they can be added later.
-    """
-    chosen = suites.get(suite)
-    later = {name for task in chosen.tasks for name in (*task.unanswered.values(), *task.supplements)}
-    paths = [path for pattern in chosen.annotations for path in sorted(root.glob(pattern))]
-    return {name: file_digest(path) for path in paths if (name := str(path.relative_to(root))) not in later}
+    """Return the digests of a suite's annotation files by their paths below the data root, in the suite's order."""
+    paths = [path for pattern in suites.get(suite).annotations for path in sorted(root.glob(pattern))]
+    return {str(path.relative_to(root)): file_digest(path) for path in paths}
 
 
 def overall(digests: Mapping[str, str]) -> str:

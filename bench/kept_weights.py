@@ -149,7 +149,7 @@ def predict_split(
     listener(RunEvent("start", run.id))
     with context.stopped_by_signals():
         machine, data = stages.prepare_machine(context), stages.prepare_data(context)
-        _same_fingerprints(context, data)
+        _same_fingerprints(context, data, ignored=("data", "features", "annotations"))  # those of other splits
         model = stages.build_model(context, data, machine)
         stages.attach_method(context, model, machine).handle.load(folder.weights)
         written = write_split(context, model, data, machine, split, task_names, export)
@@ -186,12 +186,13 @@ def _run_stages(context: RunContext, outputs: StageOutputs, split: str | None, n
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine, evaluation=number)
 
 
-def _same_fingerprints(context: RunContext, data: stages.DataRoot) -> Fingerprints:
+def _same_fingerprints(context: RunContext, data: stages.DataRoot, ignored: Sequence[str] = ()) -> Fingerprints:
     """Return what the evaluation is made of; UsageError where the record of the directory is of something else.
 
-    A record has one set of fingerprints, and its scores are all of them.
+    A record has one set of fingerprints, and its scores are all of them. Parts that are ``ignored`` are left out.
     """
-    current = Expectations({data.name: data.root}).of(context.run)
+    content = Expectations({data.name: data.root}).of(context.run)
+    current = {part: names for part, names in content.items() if part not in ignored}
     record = context.folder.read()
     if record is not None and (lines := differences(of_record(record), current)):
         raise UsageError(

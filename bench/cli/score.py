@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     files.add_argument("--predictions", type=path, metavar="FILE", help="score this file, which is of --task")
     files.add_argument("--split", metavar="S", help="the split that it is of (the one that tables report)")
     files.add_argument("--out", type=path, metavar="FILE", help="write all metrics and the score of every example")
-    add_data(files)
+    add_data(parser)
     add_folders(parser)
     add_format(parser)
 

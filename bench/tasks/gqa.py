@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.tasks.files import ExampleList, JsonRecord, answer_tables, grid_folder, json_list, json_object, soft_label
+from bench.tasks.files import (
+    ExampleList,
+    JsonRecord,
+    added_folder,
+    answer_tables,
+    grid_folder,
+    json_list,
+    json_object,
+    soft_label,
+)
 from bench.tasks.prediction_files import GQA_RESULTS
 from bench.tasks.task import Decode, Example, Task, TaskScores
 
@@ -40,7 +49,7 @@ def read(root: Path, split: str) -> list[Example]:
 
 
 def _questions(root: Path, split: str) -> list[Example]:
-    images, examples = grid_folder(root, "GQA"), ExampleList(split)
+    images, examples = added_folder(root, "GQA", "submit"), ExampleList(split)
     for record in json_list(root / UNANSWERED[split]):
         examples.add(_example(record, images), record)
     return examples.examples
@@ -101,6 +110,5 @@ TASK = Task(
     read=read,
     score=score,
     unanswered=UNANSWERED,
-    supplements=(RAW_QUESTIONS,),
     file_format=GQA_RESULTS,
 )

@@ -121,8 +121,7 @@ class Task:
         score: ``(examples, predictions) -> TaskScores``.
         slow_metrics: further metrics by name, computed on request only: ``(examples, predictions) -> metrics``.
         unanswered: files, below the data root, of further splits by name. They have no public answers, so they can only
-            be predicted. Nothing is trained or scored on them: they are not in the fingerprint of the data.
-        supplements: files below the data root that add metrics where they are there, and are in no fingerprint either.
+            be predicted, and may be added when runs are done.
         file_format: the form of files that official tools take.
         version: raised when the same name comes to mean something else: other examples, prompts or targets. It is in
             the id of every run of the task.
@@ -149,7 +148,6 @@ class Task:
     version: int = 1
     slow_metrics: Mapping[str, ScoreSlowMetric] = field(default_factory=dict, repr=False)
     unanswered: Mapping[str, str] = field(default_factory=dict)
-    supplements: tuple[str, ...] = ()
     file_format: FileFormat | None = field(default=None, repr=False)
 
     def source(self, example: Example, prefix: bool) -> str:

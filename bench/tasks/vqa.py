@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.metrics import vqa as metric
-from bench.tasks.files import ExampleList, JsonRecord, answer_tables, grid_folder, json_list, json_object, soft_label
+from bench.tasks.files import (
+    ExampleList,
+    JsonRecord,
+    added_folder,
+    answer_tables,
+    grid_folder,
+    json_list,
+    json_object,
+    soft_label,
+)
 from bench.tasks.prediction_files import VQA_RESULTS
 from bench.tasks.task import Decode, Example, Task, TaskScores
 from bench.tasks.tolerance import Tolerance, tolerate
@@ -34,7 +43,7 @@ def read(root: Path, split: str) -> list[Example]:
 
 
 def _questions(root: Path, split: str) -> list[Example]:
-    images, examples = grid_folder(root, "COCO"), ExampleList(split)
+    images, examples = added_folder(root, "COCO", "test2015"), ExampleList(split)
     for record in json_object(root / UNANSWERED[split]).items("questions"):
         feature_file = f"{images}/COCO_test2015_{record.get('image_id', int):012d}.h5"
         examples.add(Example(str(record.get("question_id", int)), record.text("question"), (feature_file,)), record)
