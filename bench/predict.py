@@ -55,6 +55,14 @@ def tasks_with(split: str, run: Run, names: Sequence[str] = ()) -> list[Task]:
     return with_split
 
 
+def with_questions(chosen: Sequence[Task], split: str, root: Path) -> list[Task]:
+    """Return those of some tasks whose questions are in a data root, all of them where that is none.
+
+    Files of splits without public answers are fetched by whoever needs them.
+    """
+    return [t for t in chosen if split in t.splits or (root / t.unanswered[split]).exists()] or list(chosen)
+
+
 def read_for_prediction(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
     """Return a tokenised split; UsageError where an annotation or feature file is missing or faulty."""
     tokenized = stages.read_split(run, task, split, root)
@@ -80,7 +88,7 @@ def check_split(runs: Sequence[Run], execution: Execution, split: str) -> None:
     for run in runs:
         root = locate(run.data, run.suite, execution.data)
         try:
-            chosen = tasks_with(split, run)
+            chosen = with_questions(tasks_with(split, run), split, root)
         except UsageError as fault:  # a suite without this split, beside one that has it
             faults.append(fault)
             continue
@@ -108,14 +116,23 @@ def write_split(
     Args:
         context, model, data, machine: outputs of the stages of a run.
         split: the logical split, with or without public answers.
-        names: the tasks, by default all that have the split.
+        names: the tasks, by default all that have the split and, without public answers, its questions.
         export: the folder of the files for official tools, by default that of the predictions.
 
     Raises:
         UsageError: what :func:`tasks_with` and :func:`read_for_prediction` raise, before anything is predicted.
     """
     chosen = tasks_with(split, context.run, names)
+    if not names:
+        present = with_questions(chosen, split, data.root)
+        for task in chosen:
+            if task not in present:
+                file = data.root / task.unanswered[split]
+                context.note(f"{task.name} is left out of the predictions of {split}: there is no {file}")
+        chosen = present
     tokenized = {task: read_for_prediction(context.run, task, split, data.root) for task in chosen}
+    if limit := context.run.recipe.limit:
+        context.note(f"the run has limit = {limit}: its files of {split} have no more examples of a task than that")
     context.enter("predict")
     folder, written = context.folder.predicted(split), []
     for task, examples in tokenized.items():

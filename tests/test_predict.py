@@ -86,6 +86,20 @@ def test_a_split_without_answers_is_written_and_touches_no_score(
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_questions_that_are_not_there_cost_no_other_task_its_predictions(
+    trained: dict[str, RunDir], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = (root / GQA.unanswered["test"]).rename(root / "away")
+    try:
+        assert predict(trained["image-text"], root, "--split", "test", "--format", "json") == 0
+        assert {row["task"] for row in json.loads(capsys.readouterr().out)} == {"vqa"}
+        stages._tokenized.cache_clear()
+        assert predict(trained["image-text"], root, "--split", "test", "--task", "gqa") == 2
+        assert "GQA/submit.json: no such file" in capsys.readouterr().err
+    finally:
+        moved.rename(root / GQA.unanswered["test"])
+
+
 def test_only_the_tasks_that_are_named_and_a_folder_to_export_to(
     trained: dict[str, RunDir], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
