@@ -227,12 +227,13 @@ class Execution(FrozenModel):
     """Where a run is executed; none of it can change the result, so none of it is in a Run.
 
     ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads, 0 for its own
-    choice.
+    choice. ``predict`` is a further split that is predicted at the end, without scores (:mod:`bench.predict`).
     """
 
     device: str = "auto"
     threads: int = 0
     data: dict[str, Path] = {}
+    predict: str | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> "Execution":

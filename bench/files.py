@@ -62,6 +62,20 @@ def create_once(path: Path, content: bytes) -> bool:
     return True
 
 
+def create_with(path: Path, content: bytes) -> None:
+    """Write a file for a user; one that is there already must have the same content.
+
+    Raises:
+        UsageError: it is there with other content, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not create_once(path, content) and read_bytes(path) != content:
+            raise UsageError(f"{path}: is there already, with other content; move it away, or choose another name")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); choose another name") from error
+
+
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """Replace a file by indented JSON atomically; ``durable`` is that of :func:`atomic_write`."""
     with atomic_write(path, durable=durable) as file:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.errors import UsageError, unknown
 from bench.events import Listener, RunEvent, silent
 from bench.files import explain_write_errors
 from bench.fingerprints import Expectations, Fingerprints, differences, of_record, stored, summary
+from bench.predict import WrittenPredictions, tasks_with, write_split
 from bench.record_schema import Evaluation, Record, Score, classify, now
 from bench.run import make_record, write_failure
 from bench.run_context import RunContext
@@ -124,6 +126,37 @@ def evaluate(
     return record, evaluation
 
 
+def predict_split(
+    path: Path,
+    execution: Execution,
+    split: str,
+    task_names: Sequence[str] = (),
+    export: Path | None = None,
+    listener: Listener = silent,
+) -> list[WrittenPredictions]:
+    """Predict a split with the kept weights of a finished run and write the files (:func:`bench.predict.write_split`).
+
+    Raises:
+        UsageError: there is no finished run, no task has the split, or the data root is not there or has changed.
+        MethodError: the weights do not fit.
+    """
+    folder, run = open_run(path)
+    record = folder.read()
+    if record is None or record.status != "done":
+        raise UsageError(f"{folder.path}: is no finished run; `python -m bench show {folder.id}` tells its state")
+    tasks_with(split, run, task_names)
+    context = RunContext(run, execution, folder, listener)
+    listener(RunEvent("start", run.id))
+    with context.stopped_by_signals():
+        machine, data = stages.prepare_machine(context), stages.prepare_data(context)
+        _same_fingerprints(context, data, ignored=("data", "features", "annotations"))  # those of other splits
+        model = stages.build_model(context, data, machine)
+        stages.attach_method(context, model, machine).handle.load(folder.weights)
+        written = write_split(context, model, data, machine, split, task_names, export)
+    listener(RunEvent("end", run.id, "done"))
+    return written
+
+
 def _check_request(folder: RunDir, run: Run, earlier: Record | None, again: bool, split: str | None) -> None:
     """Raise UsageError where the evaluation asked for does not go with the record that is there."""
     if split is not None:
@@ -153,12 +186,13 @@ def _run_stages(context: RunContext, outputs: StageOutputs, split: str | None, n
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine, evaluation=number)
 
 
-def _same_fingerprints(context: RunContext, data: stages.DataRoot) -> Fingerprints:
+def _same_fingerprints(context: RunContext, data: stages.DataRoot, ignored: Sequence[str] = ()) -> Fingerprints:
     """Return what the evaluation is made of; UsageError where the record of the directory is of something else.
 
-    A record has one set of fingerprints, and its scores are all of them.
+    A record has one set of fingerprints, and its scores are all of them. Parts that are ``ignored`` are left out.
     """
-    current = Expectations({data.name: data.root}).of(context.run)
+    content = Expectations({data.name: data.root}).of(context.run)
+    current = {part: names for part, names in content.items() if part not in ignored}
     record = context.folder.read()
     if record is not None and (lines := differences(of_record(record), current)):
         raise UsageError(

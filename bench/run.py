@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench import stages, train
+from bench import predict, stages, train
 from bench.config import Execution, Run
 from bench.data.check import counts
 from bench.device import MEMORY_DEFINITION
@@ -98,6 +98,8 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
 
     outputs.predicted = stages.evaluate_tasks(context, model, data, machine)
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine)
+    if context.execution.predict:
+        predict.write_split_after_training(context, model, data, machine, context.execution.predict)
 
 
 def write_failure(context: RunContext, error: Exception) -> Failure:

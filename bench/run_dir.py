@@ -7,8 +7,9 @@ presence is the end of the run), ``curve.jsonl`` and ``validation.jsonl`` (losse
 (trained tensors only), ``best.safetensors`` and ``best.json`` (the best epoch so far), ``segments.jsonl``,
 ``log.txt``, ``attempts/`` (who tried, and how it ended), ``claim/`` (who works on it), and while it runs
 ``progress.json`` and ``checkpoint.pt``. ``cancelled`` is there where a person stopped it. ``evaluations/<number>/`` has
-the predictions and scores of a later evaluation. A run made of a released checkpoint also has
-``imported.json`` (which one) and ``backbone/`` (its language model and tokeniser).
+the predictions and scores of a later evaluation, ``predicted/<split>/`` predictions of a split without scores. A run
+made of a released checkpoint also has ``imported.json`` (which one) and ``backbone/`` (its language model and
+tokeniser).
 """
 
 import gzip
@@ -143,6 +144,10 @@ class RunDir:
     def evaluation(self, number: int) -> Path:
         """Return the folder of a later evaluation (:class:`~bench.record_schema.Evaluation`)."""
         return self.path / "evaluations" / str(number)
+
+    def predicted(self, split: str) -> Path:
+        """Return the folder of the predictions of a split that is not scored (:mod:`bench.predict`)."""
+        return self.path / "predicted" / split
 
     def new_evaluation(self) -> int:
         """Make the folder of one more evaluation and return its number, from 1."""

@@ -5,6 +5,7 @@ No model is needed for any of this, so ``bench score`` can be used without torch
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,13 +21,14 @@ class ScoredRows(NamedTuple):
     examples: ExampleScores | None
 
 
-def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> ScoredRows:
+def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str, slow_metrics: Sequence[str] = ()) -> ScoredRows:
     """Score the rows of a predictions file; whatever the metric raises becomes the error of a failed score.
 
     Args:
         task: the task that the predictions are of.
         rows: ``{"id", "prediction", "reference"}`` of every example of the split.
         split: what the record calls the split.
+        slow_metrics: names of the task's slow metrics that are computed as well.
     """
     examples = [Example(row["id"], "", (), (), row["reference"]) for row in rows]
     facts: dict[str, Any] = {
@@ -37,14 +39,18 @@ def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> Scored
         "rows": rows_digest(rows),
     }
     try:
-        scores = task.score(examples, [row["prediction"] for row in rows])
+        predictions = [row["prediction"] for row in rows]
+        scores = task.score(examples, predictions)
+        metrics = dict(scores.metrics)
+        for name in slow_metrics:
+            metrics |= task.slow_metrics[name](examples, predictions)
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         if any(example.reference is None for example in examples):  # such as the training splits of VQA and COCO
             message = f"{task.name} {split} has no references to score against"
         return ScoredRows(Score(status="failed", error=message, **facts), None)
     return ScoredRows(
-        Score(status="done", metrics=scores.metrics, **facts),
+        Score(status="done", metrics=metrics, **facts),
         ExampleScores(
             metric=task.metric,
             edition=facts["edition"],
@@ -85,7 +91,8 @@ def changed_rows(before: Score, examples: ExampleScores | None, rows: Sequence[d
 def replace_score(before: Score, after: Score, when: str, version: dict[str, Any], reason: str) -> Score:
     """Return the score ``after`` with ``before`` at the end of its history.
 
-    Where both have the same content, apart from an edition that was not recorded before, the history stays as it is.
+    Where both have the same content, apart from an edition that was not recorded before and metrics that are new, the
+    history stays as it is. Metrics that were computed on request stay with the predictions that they are of.
 
     Args:
         before: the score that stands in a record.
@@ -94,9 +101,11 @@ def replace_score(before: Score, after: Score, when: str, version: dict[str, Any
         version: the code that computed ``after`` (:func:`bench.environment.code_version`).
         reason: what was done again.
     """
-    same = before.model_copy(update={"edition": after.edition, "rows": after.rows, "history": []})
-    if before.edition in (None, after.edition) and same == after:
-        return after.model_copy(update={"history": before.history})
+    metrics = {**(before.metrics if before.rows == after.rows else {}), **after.metrics}
+    same = before.model_copy(update={"edition": after.edition, "rows": after.rows, "metrics": metrics, "history": []})
+    unchanged = all(metrics.get(name) == value or math.isnan(value) for name, value in before.metrics.items())
+    if before.edition in (None, after.edition) and unchanged and same == after.model_copy(update={"metrics": metrics}):
+        return after.model_copy(update={"metrics": metrics, "history": before.history})
     content = before.model_dump(exclude={"history"})
     earlier = EarlierScore(**content, replaced_at=when, replaced_by=version, reason=reason)
     return after.model_copy(update={"history": [*before.history, earlier]})

@@ -271,7 +271,7 @@ def validate(context: RunContext, model: backbones.VLModel, data: DataRoot, mach
     scores = {}
     for task in context.run.task_list:
         examples = read_split(context.run, task, "validation", data.root)
-        predictions = _predict(context, model, task, examples, machine)
+        predictions = predict_task(context, model, task, examples, machine)
         scores[task.name] = task.score(examples.examples, predictions).metrics[task.metric]
     mean = sum(scores.values()) / len(scores)
     context.folder.append(context.folder.validation, {"step": step, "mean": mean, "scores": scores})
@@ -300,7 +300,7 @@ def evaluate_tasks(
     with machine.memory.phase("evaluate"):
         for task in context.run.task_list:
             tokenized = read_split(context.run, task, split or task.report_split, data.root)
-            predictions = _predict(context, model, task, tokenized, machine)
+            predictions = predict_task(context, model, task, tokenized, machine)
             rows = [
                 {"id": example.id, "prediction": prediction, "reference": example.reference}
                 for example, prediction in zip(tokenized.examples, predictions, strict=True)
@@ -360,7 +360,7 @@ def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
     return _tokenized(root, task, split, run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit, tuning)
 
 
-def _predict(
+def predict_task(
     context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
 ) -> list[str]:
     """Predict the examples of a split; between two batches the run can be stopped."""

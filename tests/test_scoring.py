@@ -10,6 +10,7 @@ import pytest
 
 from bench import tasks
 from bench.cli import main
+from bench.metrics import caption, java_tools
 from bench.record_schema import Record, Score
 from bench.run_dir import RunDir
 from bench.scoring import replace_score
@@ -50,7 +51,8 @@ def test_an_older_run_gets_scores_of_examples_and_editions(folder: RunDir, capsy
     code, rows, _ = score(folder, capsys=capsys)
     assert (code, [row["status"] for row in rows]) == (0, ["done"] * 4)
     for name, current in read(folder).scores.items():
-        added = {"edition": tasks.get(name).metric_edition, "rows": current.rows}
+        metrics = {**before.scores[name].metrics, **current.metrics}  # newer versions have more, and the same
+        added = {"edition": tasks.get(name).metric_edition, "rows": current.rows, "metrics": metrics}
         assert current.rows and current == before.scores[name].model_copy(update=added)
         examples = folder.read_scores(name)
         assert examples is not None and len(examples.ids) == len(examples.scores) == 20
@@ -69,6 +71,31 @@ def test_a_score_that_changes_is_kept_in_the_history(folder: RunDir, capsys: pyt
     assert (earlier.metrics, earlier.edition, earlier.reason) == ({"accuracy": 12.0}, "an older one", "scored again")
     assert earlier.replaced_at and "git_commit" in earlier.replaced_by
     assert (current.value, current.edition) == (40.0, "exact match")
+
+
+def test_metrics_on_request_are_added_and_stay(
+    folder: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(caption.SLOW_METRICS, "METEOR", lambda references, predictions: len(references) / 100)
+    assert score(folder, "--metrics", "METEOR", capsys=capsys)[0] == 0
+    current = read(folder).scores["caption"]
+    assert current.metrics["METEOR"] == 20.0 and not current.history
+    assert score(folder, capsys=capsys)[0] == 0
+    assert read(folder).scores["caption"] == current
+    assert main(["show", RUN, "--task", "caption", "--results", str(folder.path.parents[1])]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("METEOR", "BLEU-1", "ROUGE-L"))
+
+
+def test_a_metric_that_cannot_be_computed_adds_nothing(
+    folder: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read(folder).scores["caption"]
+    monkeypatch.setattr(java_tools, "SPICE_MODELS", ("nowhere.jar",))
+    code, rows, messages = score(folder, "--task", "caption", "--metrics", "SPICE", capsys=capsys)
+    assert (code, rows[0]["status"], rows[0]["score"]) == (1, "failed", before.value)
+    assert "caption keeps its score: UsageError: SPICE needs nowhere.jar in" in messages
+    assert read(folder).scores["caption"] == before
 
 
 def test_a_failure_or_another_number_of_examples_replaces_no_score(

@@ -137,6 +137,16 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
 
 
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Add the option for a further split that every run predicts."""
+    parser.add_argument(
+        "--predict",
+        type=word,
+        metavar="SPLIT",
+        help="predict this split, too, after training, without scores: test, test-dev, ... (see predict)",
+    )
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the data root of the runs; only what executes runs needs its folder."""
     parser.add_argument(
@@ -147,7 +157,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def execution(arguments: argparse.Namespace) -> Execution:
     """Build the Execution from flags; the folders of a plan that was started (``arguments.roots``) are in it, too."""
     roots = getattr(arguments, "roots", {}) | parse_roots(arguments.data)
-    return Execution(device=arguments.device, threads=arguments.threads, data=roots)
+    return Execution(
+        device=arguments.device, threads=arguments.threads, data=roots, predict=getattr(arguments, "predict", None)
+    )
 
 
 def parse_roots(items: Sequence[str]) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from bench.cli.options import add_execution, add_folders, add_settings, data_name, execution
+from bench.cli.options import add_execution, add_folders, add_predict, add_settings, data_name, execution
 
 EXAMPLES = {"run": "example: python -m bench run --method vl-pet-large --suite image-text --set steps=100"}
 
@@ -20,6 +20,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"
     )
     add_execution(parser)
+    add_predict(parser)
     add_folders(parser)
 
 
@@ -48,6 +49,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     machine = execution(arguments)
     require_device(machine)
     check_for_runs([run], machine)  # what is missing or faulty is bad input, not a run that failed
+    if machine.predict:
+        from bench.predict import check_split
+
+        check_split([run], machine, machine.predict)
     backbones.require_checkpoint(run.backbone)
     expected = Expectations(machine.data)
     current = state(arguments.results, run, expected=expected)

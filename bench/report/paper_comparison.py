@@ -15,6 +15,8 @@ ROW = ["backbone", "suite", "method", "settings"]
 KEY = ["backbone", "suite", "method", "task"]
 AVERAGE = "average"  # the task under which published tables list the mean over a suite
 COLUMNS = [*ROW, "task", "ours", "ours_std", "n", "paper", "paper_std", "delta", "agrees"]
+#: options, by method, that differ from our defaults and are those of the published runs
+PUBLISHED_OPTIONS = {"lst": {"side_init": "fisher-v2"}}
 OFFICIAL = "official"  # the data of the paper, unless a run names another root
 
 
@@ -76,7 +78,10 @@ def compare_with_paper(
     for row, name in zip(rows, names, strict=True):
         facts = configuration(row.get("overrides"), row.get("settings"))
         recipe = configuration({}, row.get("settings"))
-        reason = _reason(row, recipe, set(facts) - set(recipe), row["run_id"] in scored, unpretrained)
+        published_options = configuration(PUBLISHED_OPTIONS.get(row["method"]), None)
+        options = {key: facts.get(key, "default") for key in [*facts, *published_options] if key not in recipe}
+        changed = [key for key, value in options.items() if published_options.get(key) != value]
+        reason = _reason(row, recipe, changed, row["run_id"] in scored, unpretrained)
         if not reason and (name, row["suite"], row["method"]) not in of_paper:
             reason = "nothing is published of this backbone, suite and method"
         if reason:

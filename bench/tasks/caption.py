@@ -1,10 +1,12 @@
 """COCO captioning on the Karpathy split."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from bench.metrics.caption import EDITION, caption_scores
+from bench.metrics.caption import EDITION, SLOW_METRICS, caption_scores, tokenize_captions
 from bench.tasks.files import ExampleList, grid_folder, json_object
+from bench.tasks.prediction_files import COCO_RESULTS
 from bench.tasks.task import Decode, Example, Task, TaskScores
 from bench.tasks.tolerance import Tolerance, tolerate
 
@@ -36,8 +38,15 @@ def read(root: Path, split: str) -> list[Example]:
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
-    """Return CIDEr x 100 and BLEU-4 x 100 against all references of each image, and the CIDEr x 100 of every image."""
+    """Return CIDEr, BLEU-1 to 4 and ROUGE-L against all references of each image, and the CIDEr of every image, all
+    times 100."""
     return TaskScores(*caption_scores([example.reference for example in examples], predictions))
+
+
+def score_slow(name: str, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return METEOR or SPICE x 100 against all references of each image."""
+    captions = tokenize_captions([example.reference for example in examples], predictions)
+    return {name: 100 * SLOW_METRICS[name](*captions)}
 
 
 TASK = Task(
@@ -59,4 +68,6 @@ TASK = Task(
     report_split="test",
     read=read,
     score=score,
+    slow_metrics={name: partial(score_slow, name) for name in SLOW_METRICS},
+    file_format=COCO_RESULTS,
 )

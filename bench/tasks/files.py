@@ -196,6 +196,16 @@ def grid_folder(root: Path, source: str) -> str:
     return f"{folder}/{folders[0]}"
 
 
+def added_folder(root: Path, source: str, name: str) -> str:
+    """Return the feature folder of a split that is only predicted, relative to the data root.
+
+    That is ``name`` beside the folder of :func:`grid_folder`, or this one where there is no such folder. What is added
+    to the folder that runs were trained from makes them stale.
+    """
+    added = f"{source}/clip_features/{name}"
+    return added if (root / added).is_dir() else grid_folder(root, source)
+
+
 def frames_file(source: str, video: str) -> str:
     """Return the feature file of a video, relative to the data root."""
     return f"video/vis_features/{source}/clip-vit/{video}.npz"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.tasks.files import ExampleList, grid_folder, json_list
+from bench.tasks.prediction_files import NLVR_TABLE
 from bench.tasks.task import Decode, Example, Task, TaskScores
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
@@ -74,4 +75,5 @@ TASK = Task(
     report_split="test",
     read=read,
     score=score,
+    file_format=NLVR_TABLE,
 )

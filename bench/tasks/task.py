@@ -1,6 +1,6 @@
 """What a task is: data and two functions, one that reads the official files and one that scores predictions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ class Example:
         visual: feature files relative to the data root: one, or two for a pair of images.
         answers: candidate targets with their scores; training draws one in proportion to the scores. Empty where the
             split has no labels.
-        reference: what scoring needs, as plain JSON values.
+        reference: what scoring needs, as plain JSON values; None where nothing is public.
+        official: fields by which the files of official tools name the example, where that is not its id.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Example:
     visual: tuple[str, ...]
     answers: tuple[tuple[str, float], ...] = ()
     reference: Any = None
+    official: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,52 @@ class TaskScores:
     examples: list[float]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One prediction of a file: what the file calls the example, the prediction, and where it stands."""
+
+    key: str
+    prediction: str
+    place: str
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A form of files with predictions that an evaluation server or official tool takes.
+
+    Attributes:
+        title: what messages call the form.
+        suffix: the ending of the names of such files.
+        key: ``example -> what such a file calls it``, as a string. Examples with the same one share an entry.
+        write: ``(examples, predictions) -> content``; the keys of the examples are different.
+        read: ``content -> entries``, None where the content is of another form. UsageError for a faulty entry.
+    """
+
+    title: str
+    suffix: str
+    key: Callable[[Example], str]
+    write: Callable[[Sequence[Example], Sequence[str]], str]
+    read: "Callable[[FileContent], Iterator[Entry] | None]"
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The content of a file with predictions before its form is recognised.
+
+    Attributes:
+        file: where it was read.
+        kind: ``list`` or ``object`` of one JSON value, JSON ``lines``, or a ``table`` of comma-separated values.
+        items: place and value of every element, line or row; of an object's members the value is the pair.
+    """
+
+    file: Path
+    kind: str
+    items: list[tuple[str, Any]]
+
+
 ReadSplit = Callable[[Path, str], list[Example]]
 ScorePredictions = Callable[[Sequence[Example], Sequence[str]], TaskScores]
+ScoreSlowMetric = Callable[[Sequence[Example], Sequence[str]], dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +119,10 @@ class Task:
         report_split: the split that the paper's tables report.
         read: ``(data root, logical split) -> examples``.
         score: ``(examples, predictions) -> TaskScores``.
+        slow_metrics: further metrics by name, computed on request only: ``(examples, predictions) -> metrics``.
+        unanswered: files, below the data root, of further splits by name. They have no public answers, so they can only
+            be predicted, and may be added when runs are done.
+        file_format: the form of files that official tools take.
         version: raised when the same name comes to mean something else: other examples, prompts or targets. It is in
             the id of every run of the task.
     """
@@ -96,6 +146,9 @@ class Task:
     score: ScorePredictions = field(repr=False)
     official_sizes: dict[str, int] = field(default_factory=dict)
     version: int = 1
+    slow_metrics: Mapping[str, ScoreSlowMetric] = field(default_factory=dict, repr=False)
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    file_format: FileFormat | None = field(default=None, repr=False)
 
     def source(self, example: Example, prefix: bool) -> str:
         """Return the encoder's text. Without prompts a video text still ends with the space before the prompt (quirk

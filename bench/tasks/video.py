@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.metrics.caption import EDITION, score_tokenized, tokenize_captions
+from bench.metrics.caption import EDITION, SLOW_METRICS, score_tokenized, tokenize_captions
 from bench.tasks.files import MAX_CHARACTERS, ExampleList, JsonRecord, frames_file, json_lines
+from bench.tasks.prediction_files import CHOICES, CLIP_CAPTIONS
 from bench.tasks.task import Decode, Example, Task, TaskScores
 from bench.tasks.tolerance import Tolerance, tolerate
 
 DAY = 86_400  # seconds; no clip is longer
+Captions = tuple[list[list[str]], list[str]]
 SPAN = re.compile(r"([0-9]+(?:\.[0-9]*)?)-([0-9]+(?:\.[0-9]*)?)")
 
 
@@ -162,9 +164,13 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
         text = f"{spoken}{span}"
         visual = (frames_file(source, record.file_name("vid_name")),)
         reference: dict[str, Any]
+        official = {"vid_name": record.get("vid_name", str)}
+        if split == "test" or (split == "validation" and "clip_id" in record):
+            official["clip_id"] = record.get("clip_id", int)
+        official |= {"ts": record.content["ts"]} if spans else {}
         if split == "test":
             reference = {k: record.content.get(k) for k in ("vid_name", "clip_id", "ts")}
-            examples.add(Example(str(record.get("clip_id", int)), text, visual, (), reference), record)
+            examples.add(Example(str(official["clip_id"]), text, visual, (), reference, official), record)
             continue
         described = [(str(d.get("desc_id", int)), d.get("desc", str)) for d in record.items("descs")]
         if not described:
@@ -175,31 +181,45 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
                     raise record.fault(f"key 'descs': the description {number} is blank, nothing compares with it")
                 tolerate(Tolerance.BLANK_TARGET)
             reference = {"caption": desc, "clip": described[0][0]}  # a clip is known by its first description
-            examples.add(Example(number, text, visual, ((desc, 1.0),), reference), record)
+            examples.add(Example(number, text, visual, ((desc, 1.0),), reference, official), record)
     transcripts.check(examples.examples)
     return examples.examples
 
 
 def score_captions(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
-    """Return CIDEr x 100 and BLEU-4 x 100, each description the only reference of its own copy of the prediction (quirk
-    VCAP-1REF), as the papers report them, and the CIDEr x 100 of every description.
+    """Return CIDEr, BLEU-1 to 4 and ROUGE-L, each description the only reference of its own copy of the prediction
+    (quirk VCAP-1REF), as the papers report them, and the CIDEr of every description, all times 100.
 
-    Where clips have several descriptions, ``CIDEr_multi`` and ``BLEU-4_multi`` compare each clip's first prediction
-    with all of them, as the leaderboards do.
+    Where clips have several descriptions, ``CIDEr_multi`` and the like compare each clip's first prediction with all of
+    them, as the leaderboards do.
     """
+    single, clips = _tokenize_clips(examples, predictions)
+    metrics, cider = score_tokenized(*single)
+    if clips:
+        multi, _ = score_tokenized(*clips)
+        metrics |= {f"{name}_multi": value for name, value in multi.items()}
+    return TaskScores(metrics, cider)
+
+
+def score_slow(name: str, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+    """Return METEOR or SPICE x 100, of descriptions and of clips as :func:`score_captions` does."""
+    single, clips = _tokenize_clips(examples, predictions)
+    scores = {name: 100 * SLOW_METRICS[name](*single)}
+    return scores | ({f"{name}_multi": 100 * SLOW_METRICS[name](*clips)} if clips else {})
+
+
+def _tokenize_clips(examples: Sequence[Example], predictions: Sequence[str]) -> tuple[Captions, Captions | None]:
+    """Return tokenised references and predictions by description, and by clip where some have several descriptions."""
     _must_have(examples, "caption")
     references, candidates = tokenize_captions([[e.reference["caption"]] for e in examples], predictions)
-    metrics, cider = score_tokenized(references, candidates)
     references_of_clips: dict[str, list[str]] = {}
     first_candidates: dict[str, str] = {}
     for example, (reference,), candidate in zip(examples, references, candidates, strict=True):
         clip = example.reference["clip"]
         references_of_clips.setdefault(clip, []).append(reference)
         first_candidates.setdefault(clip, candidate)
-    if len(references_of_clips) < len(examples):
-        multi, _ = score_tokenized(list(references_of_clips.values()), list(first_candidates.values()))
-        metrics |= {f"{name}_multi": value for name, value in multi.items()}
-    return TaskScores(metrics, cider)
+    clips = (list(references_of_clips.values()), list(first_candidates.values()))
+    return (references, candidates), clips if len(references_of_clips) < len(examples) else None
 
 
 def _must_have(examples: Sequence[Example], key: str) -> None:
@@ -227,6 +247,7 @@ def choice_task(
         official_sizes=official_sizes,
         read=partial(read_choices, task=name, source=source, files=files, choices=choices),
         score=score_choices,
+        file_format=CHOICES,
     )
 
 
@@ -242,6 +263,8 @@ def caption_task(name: str, label: str, order: int, source: str, spans: bool, of
         official_sizes=official_sizes,
         read=partial(read_captions, task=name, source=source, spans=spans),
         score=score_captions,
+        slow_metrics={name: partial(score_slow, name) for name in SLOW_METRICS},
+        file_format=CLIP_CAPTIONS,
     )
 
 

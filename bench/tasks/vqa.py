@@ -5,16 +5,33 @@ from pathlib import Path
 from typing import Any
 
 from bench.metrics import vqa as metric
-from bench.tasks.files import ExampleList, JsonRecord, answer_tables, grid_folder, json_list, json_object, soft_label
+from bench.tasks.files import (
+    ExampleList,
+    JsonRecord,
+    added_folder,
+    answer_tables,
+    grid_folder,
+    json_list,
+    json_object,
+    soft_label,
+)
+from bench.tasks.prediction_files import VQA_RESULTS
 from bench.tasks.task import Decode, Example, Task, TaskScores
 from bench.tasks.tolerance import Tolerance, tolerate
 
 FILES = {"train": "karpathy_train", "validation": "karpathy_val", "test": "karpathy_test"}
+#: the official questions without public answers; the evaluation server takes results of all of test for test-std
+UNANSWERED = {
+    "test-dev": "vqa/v2_OpenEnded_mscoco_test-dev2015_questions.json",
+    "test-std": "vqa/v2_OpenEnded_mscoco_test2015_questions.json",
+}
 ANNOTATIONS = ("v2_mscoco_train2014_annotations.json", "v2_mscoco_val2014_annotations.json")
 
 
 def read(root: Path, split: str) -> list[Example]:
-    """Read a split; outside of training with the human answers that the metric needs."""
+    """Read a split; outside of training with the human answers that the metric needs, where they are public."""
+    if split in UNANSWERED:
+        return _questions(root, split)
     folder = root / "vqa"
     answer_tables(folder)
     human = {} if split == "train" else _human_answers(folder)
@@ -22,6 +39,14 @@ def read(root: Path, split: str) -> list[Example]:
     examples = ExampleList(split)
     for record in json_list(folder / f"{FILES[split]}.json"):
         examples.add(_example(record, human, split, images), record)
+    return examples.examples
+
+
+def _questions(root: Path, split: str) -> list[Example]:
+    images, examples = added_folder(root, "COCO", "test2015"), ExampleList(split)
+    for record in json_object(root / UNANSWERED[split]).items("questions"):
+        feature_file = f"{images}/COCO_test2015_{record.get('image_id', int):012d}.h5"
+        examples.add(Example(str(record.get("question_id", int)), record.text("question"), (feature_file,)), record)
     return examples.examples
 
 
@@ -60,8 +85,9 @@ def _example(record: JsonRecord, human: dict[int, dict[str, Any]], split: str, i
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:
-    """Return accuracies in %: ``accuracy`` (ten humans; the one reported), by answer type, ``accuracy_2021`` (the
-    current edition of the same tool), and ``accuracy_topk`` (soft label of the exact string).
+    """Return accuracies in %: ``accuracy`` (ten humans; the one reported), ``accuracy_2021`` (the current edition of
+    the same tool), both also by answer type (``accuracy_number``) and question type (``accuracy_question_how many``),
+    and ``accuracy_topk`` (soft label of the exact string).
 
     Questions without the ``is_topk_optimal`` mark count in both of its subsets (quirk VQA-SUBSET). Like the official
     tool, this rounds every metric and every question's accuracy to two decimals.
@@ -70,8 +96,11 @@ def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores
     groups: dict[str, list[float]] = {"accuracy": points}
     for example, prediction, point in zip(examples, predictions, points, strict=True):
         reference = example.reference
-        groups.setdefault(f"accuracy_{reference['answer_type']}", []).append(point)
-        groups.setdefault("accuracy_2021", []).append(metric.accuracy(prediction, reference["answers"], "2021"))
+        current = metric.accuracy(prediction, reference["answers"], "2021")
+        for kind in ("", f"_{reference['answer_type']}", f"_question_{reference['question_type']}"):
+            if kind:
+                groups.setdefault(f"accuracy{kind}", []).append(point)
+            groups.setdefault(f"accuracy_2021{kind}", []).append(current)
         groups.setdefault("accuracy_topk", []).append(reference["label"].get(prediction, 0.0))
         for name, mark in (("topk_optimal", True), ("topk_not_optimal", False)):
             if reference["topk"] in (None, mark):
@@ -99,4 +128,6 @@ TASK = Task(
     report_split="test",
     read=read,
     score=score,
+    unanswered=UNANSWERED,
+    file_format=VQA_RESULTS,
 )

@@ -146,6 +146,14 @@ def test_a_hub_name_or_a_folder_is_the_backbone_it_ends_in(compare, backbone):
     assert len(compare(real(PAPER, backbone=backbone)).table) == 5
 
 
+@pytest.mark.parametrize(("start", "count"), [("fisher-v2", 5), (None, 0)])
+def test_a_published_run_has_the_options_that_were_published(compare, start, count):
+    overrides = json.dumps({"side_init": start} if start else {})
+    comparison = compare(real(PAPER, backbone="t5-base", method="lst", overrides=overrides))
+    assert len(comparison.table) == count
+    assert list(comparison.left_out) == ([] if count else ["options of the method changed (side_init)"])
+
+
 def test_scores_five_points_low_are_flagged(compare):
     low = real({task: score - 5 for task, score in PAPER.items()})
     assert not compare(low).table["agrees"].any()

@@ -197,4 +197,4 @@ def test_video_caption_scores(published: Path, shared: Path) -> None:
     scores = task.score(task.read(published, "validation"), [said[c] for c in clips]).metrics
     assert scores["CIDEr"] == pytest.approx(128.7606400037736)
     assert scores["BLEU-4"] == pytest.approx(12.057736433722942)
-    assert set(scores) == {"CIDEr", "BLEU-4"}  # one description per clip: nothing to add
+    assert not [name for name in scores if name.endswith("_multi")]  # one description per clip: nothing to add

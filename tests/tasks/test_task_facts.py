@@ -1,5 +1,7 @@
 """What the official code fixes about each task: prompts, limits, batch sizes, decoding, losses, averages."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,32 @@ def test_every_split_of_a_generated_root_can_be_read_and_scored(name: str, tiny_
     assert task.metric in scores
     assert scores[task.metric] > (90 if task.metric == "accuracy" else 100)
     assert scores[task.metric] > task.score(examples, ["nonsense"] * len(examples)).metrics[task.metric]
+
+
+def test_gqa_by_question_type_where_the_published_questions_are_there(tiny_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_root / "GQA", tmp_path / "GQA", ignore=shutil.ignore_patterns("*.h5"))
+    task = tasks.get("gqa")
+    plain = task.read(tmp_path, "validation")
+    types = {e.id: {"semantic": "rel", "structural": "query", "detailed": "relS"} for e in plain[:4]}
+    types[plain[1].id]["semantic"] = "attr"
+    questions = {number: {"question": "?", "types": kinds} for number, kinds in types.items()}
+    (tmp_path / "GQA/testdev_balanced_questions.json").write_text(json.dumps(questions))
+    examples = task.read(tmp_path, "validation")
+    right = [max(e.answers, key=lambda answer: answer[1])[0] for e in examples]
+    said = [*right[:2], "nonsense", *right[3:]]
+    scores = task.score(examples, said)
+    assert scores.examples == task.score(plain, said).examples
+    assert scores.metrics == {
+        **task.score(plain, said).metrics,
+        "accuracy_semantic_rel": pytest.approx(200 / 3),
+        "accuracy_semantic_attr": 100.0,
+        "accuracy_structural_query": 75.0,
+        "accuracy_detailed_relS": 75.0,
+    }
+    (tmp_path / "GQA/testdev_balanced_questions.json").write_text(json.dumps({"1": {"types": {"semantic": 5}}}))
+    with pytest.raises(UsageError, match=r"testdev_balanced_questions\.json: question '1', types: key 'semantic' is 5"):
+        task.read(tmp_path, "validation")
+
+
+def test_an_answer_that_is_called_types_is_an_answer() -> None:
+    assert tasks.get("gqa").score([tasks.Example("1", "", (), (), {"types": 1.0})], ["types"]).examples == [100.0]
