@@ -49,7 +49,7 @@ def fault(config: Any) -> str:
     """Say why a configuration is not that of a BART: transformers reads some of these fields and ignores them."""
     for field in ("normalize_before", "add_final_layer_norm"):
         if getattr(config, field, False):
-            return f"{field} is true: its norms stand before the layers, as in mBART, and transformers' BART has them after"
+            return f"{field} is true: it has its norms where mBART has them, and transformers would ignore that"
     for field in ("attention_heads", "ffn_dim"):
         encoder, decoder = getattr(config, f"encoder_{field}"), getattr(config, f"decoder_{field}")
         if encoder != decoder:

@@ -86,7 +86,7 @@ def _size(name: str) -> str:
 
 def has_random_weights(name: str) -> bool:
     """Return whether a backbone's weights are drawn at random: a preset, or ``random:`` and a preset."""
-    return name.startswith(RANDOM) or name in _presets()
+    return name.startswith(RANDOM) or (name not in CHECKPOINTS and "/" not in name and name in _presets())
 
 
 def _published_preset(name: str) -> str:
@@ -172,8 +172,8 @@ def build(
 
     Args:
         name_or_config: the name of a shipped checkpoint (``mini-bart``) or of a preset (``bart-base``, random weights;
-            with ``random:`` before it in runs), a path or hub name of a checkpoint in ``save_pretrained`` layout, or an HF configuration, whose vocabulary
-            is taken as it is.
+            runs name it ``random:bart-base``), a path or hub name of a checkpoint in ``save_pretrained`` layout, or an
+            HF configuration, whose vocabulary is taken as it is.
         feat_dim: number of columns of the visual features.
         n_boxes: the largest number of visual tokens of one image; a larger grid is max-pooled to floor(sqrt(n_boxes))
             tokens a side.
@@ -311,7 +311,7 @@ def require_weights(name: str) -> None:
     Raises:
         UsageError: the name is that of a preset.
     """
-    if name in _presets():
+    if name not in CHECKPOINTS and "/" not in name and name in _presets():
         raise UsageError(
             f"backbone {name!r} is a size without weights, for parameter counts and tests; name the pretrained "
             f"checkpoint, --backbone {_hub_name(name)} or the folder of one; random weights, which every table names "

@@ -133,8 +133,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 (auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of a run (torch's choice)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (miniature: 1, else torch's)")
     add_data(parser)
+
+
+def add_partial(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="the data called official may lack published examples; such runs are marked in tables and never compared "
+        "with the paper",
+    )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.tasks.files import ExampleList, answer_tables, grid_folder, json_list, soft_label
+from bench.tasks.raw_forms import refuse_raw
 from bench.tasks.task import Decode, Example, Task, TaskScores
 
 #: trained on train and valid, validated on testdev, which is also what tables report (quirk GQA-TESTDEV)
@@ -13,6 +14,8 @@ FILES = {"train": ("train", "valid"), "validation": ("testdev",)}
 def read(root: Path, split: str) -> list[Example]:
     """Read a split; training images come from Visual Genome's folder."""
     folder = root / "GQA"
+    for name in FILES[split]:
+        refuse_raw(folder / f"{name}.json", "gqa")
     answer_tables(folder)
     images = grid_folder(root, "VG" if split == "train" else "GQA")
     examples = ExampleList(split)

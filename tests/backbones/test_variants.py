@@ -78,7 +78,7 @@ def published(folder: Path, name: str) -> tuple[Path, dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_published_variant_is_built_trained_and_decoded(name: str, tmp_path: Path) -> None:
-    folder, weights = published(tmp_path / "checkpoint", name)
+    folder, _ = published(tmp_path / "checkpoint", name)
     backbones.require_checkpoint(str(folder))
     model = backbones.build(str(folder), feat_dim=tiny.F)
     meta = backbones.build(str(folder), feat_dim=tiny.F, device="meta")
