@@ -7,7 +7,6 @@ from hashlib import sha256
 from itertools import groupby
 from math import isfinite
 
-from bench.backbones.builder import RANDOM
 from bench.report.families import sort_key
 from bench.report.row_keys import rows_of_entries
 from bench.report.run_entries import RunEntry
@@ -17,6 +16,7 @@ from bench.states import CAUSES
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
 FEWER, LIMITED, STALE = "†", "‡", "§"
 LIMITED_NOTE = f"{LIMITED} limited run (cut short for a try-out, or on a part of the published data), not ranked."
+RANDOM = "random:"  # how names of backbones with random weights begin
 LONGEST_KEY = 150  # signs of a file's name before its suffix
 LONG = 20  # rows of a table; a longer one is sorted by family
 ABSENT = "n/a"  # not planned, or a figure that the device does not have; never a failure

@@ -40,8 +40,8 @@ def refuse_raw(file: Path, form: str) -> None:
     Raises:
         UsageError: ``file`` has the raw form, or is not there and other files of its folder have it.
     """
-    found = [file] if file.exists() else sorted(file.parent.glob("*.json"))
-    raw = [path for path in found if raw_form(path) == form]
+    candidates = [file] if file.exists() else sorted(file.parent.glob("*.json"))
+    raw = [path for path in candidates if raw_form(path) == form]
     if raw:
         move = "move it out of there, then " if raw[0] == file else ""
         raise UsageError(
