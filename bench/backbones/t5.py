@@ -76,7 +76,7 @@ FAMILY = BackboneFamily(
     tokenizer_files=(("tokenizer.json",), ("spiece.model",)),
     optional_weights=("embed_tokens.weight",),
     # T5 1.1 and Flan-T5: transformers calls every T5 tied, and keeps what their files say in this field.
-    has_own_head=lambda config: not config.scale_decoder_outputs,
+    has_own_head=lambda config: not getattr(config, "scale_decoder_outputs", True),
     fault=fault,
     presets={
         "t5-small": {
