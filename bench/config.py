@@ -224,14 +224,16 @@ def classify_key(key: str, method_names: Sequence[str]) -> tuple[Literal["recipe
 
 
 class Execution(FrozenModel):
-    """Where a run is executed; none of it can change the result, so none of it is in a Run.
+    """Where a run is executed; none of it can change the result but for rounding, so none of it is in a Run.
 
-    ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads, 0 for its own
-    choice. ``predict`` is a further split that is predicted at the end, without scores (:mod:`bench.predict`).
+    ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads; with 0 it is one
+    for a miniature run, and for others ``share``, a worker's part of the machine, or what torch chooses if that is 0.
+    ``predict`` is a further split that is predicted at the end, without scores (:mod:`bench.predict`).
     """
 
     device: str = "auto"
     threads: int = 0
+    share: int = 0
     data: dict[str, Path] = {}
     predict: str | None = None
 

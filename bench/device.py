@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,12 @@ def clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+@lru_cache
+def default_threads() -> int:
+    """Return the number of CPU threads that torch has where nobody sets another: that of the first call."""
+    return torch.get_num_threads()
 
 
 def hardware_key(device: torch.device) -> str:

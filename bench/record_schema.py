@@ -89,9 +89,10 @@ class Record(ExtensibleModel):
 
     ``selected`` is the step and validation mean of the epoch whose weights are reported, where one was selected;
     ``imported`` says from which released checkpoint the weights came. ``fingerprints`` is of what the run was made of
-    (:mod:`bench.fingerprints`), empty in records of earlier versions; ``notes`` are what a reader of the scores should
-    know, such as a checkpoint that could not be used; ``diagnostics`` are what the method reports about its trained
-    modules.
+    (:mod:`bench.fingerprints`), empty in records of earlier versions; ``limited`` says that the scores are those of a
+    part: of fewer examples than the recipe's, or of data that lack published examples (``data["lacks"]``); ``notes``
+    are what a reader of the scores should know, such as a checkpoint that could not be used; ``diagnostics`` are what
+    the method reports about its trained modules.
     """
 
     schema_: int = SCHEMA

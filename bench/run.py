@@ -135,7 +135,7 @@ def make_record(context: RunContext, outputs: StageOutputs, **outcome: Any) -> R
         scores=outputs.scored.scores if outputs.scored else {},
         diagnostics=outputs.attached.handle.diagnostics() if outputs.attached and outputs.predicted else {},
         segments=read_json_lines(context.folder.segments),
-        limited=context.run.recipe.limit is not None,
+        limited=context.run.recipe.limit is not None or bool(outputs.data and outputs.data.lacks),
         notes=context.notes,
         finished=now(),
     )
@@ -151,6 +151,8 @@ def _data_facts(outputs: StageOutputs) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "synthetic": data.synthetic,
     }
+    if data.lacks:
+        facts["lacks"] = list(data.lacks)
     tolerated = {f"{name} train": dict(data.tolerated) for name, data in outputs.training_sets.items()}
     for part in outputs.predicted.tasks if outputs.predicted else ():
         tolerated[f"{part.task.name} {part.split}"] = dict(part.tolerated)

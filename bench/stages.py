@@ -49,12 +49,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class DataRoot:
-    """The data root of the run: its logical name, folder, fingerprint of the annotations, and whether it is made up."""
+    """The data root of the run: its logical name, folder, fingerprint of the annotations, whether it is made up, and
+    what it lacks of the published data, a line for each split."""
 
     name: str
     root: Path
     fingerprint: str
     synthetic: bool
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,12 @@ class StageOutputs:
 def prepare_machine(context: RunContext) -> Machine:
     """Choose the device and the number of threads."""
     device = dev.pick(context.execution.device)
-    # A miniature model gains nothing from threads, and sums in another order where there are more of them.
-    if threads := context.execution.threads or (1 if is_mini(context.run.backbone) else 0):
-        torch.set_num_threads(threads)
+    # A miniature model gains nothing from threads, and sums in another order where there are more of them. Others have
+    # as many as torch chose for this process, whatever a run before them had.
+    execution, default = context.execution, dev.default_threads()
+    torch.set_num_threads(execution.threads or (1 if is_mini(context.run.backbone) else execution.share or default))
     facts = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
+    facts["threads"] = torch.get_num_threads()
     return Machine(device, dev.Memory(device), facts)
 
 
@@ -133,9 +137,11 @@ def prepare_data(context: RunContext) -> DataRoot:
     """Find the data root and check what the run will read; the miniature one is generated if need be."""
     context.enter("data")
     run = context.run
-    check_for_runs([run], context.execution)
+    lacks = tuple(check_for_runs([run], context.execution))
+    if lacks:
+        context.note(f"the data are not the published ones: {'; '.join(lacks)}")
     root = locate(run.data, run.suite, context.execution.data)
-    return DataRoot(run.data, root, overall(annotation_digests(root, run.suite)), is_synthetic(root))
+    return DataRoot(run.data, root, overall(annotation_digests(root, run.suite)), is_synthetic(root), lacks)
 
 
 def take_fingerprints(context: RunContext, data: DataRoot) -> Fingerprints:

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,11 @@ import torch
 from torch import nn
 
 from bench import device
+from bench.config import Execution, resolve
 from bench.errors import UsageError
+from bench.run_context import RunContext
+from bench.run_dir import RunDir
+from bench.stages import prepare_machine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:1")
 UNIT = 4  # bytes of a float32
@@ -60,6 +65,30 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Placement
+
+
+@pytest.mark.parametrize(
+    ("backbone", "execution", "threads"),
+    [
+        ("mini-bart", {}, 1),
+        ("mini-bart", {"share": 2}, 1),
+        ("mini-bart", {"threads": 2}, 2),
+        ("facebook/bart-base", {}, 3),  # torch's own choice, also behind a miniature run in the same process
+        ("facebook/bart-base", {"share": 2}, 2),
+        ("facebook/bart-base", {"share": 2, "threads": 1}, 1),
+    ],
+)
+def test_threads_of_a_run(
+    backbone: str, execution: dict[str, int], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(device, "default_threads", lambda: 3)
+    run = resolve(backbone, "lora", "image-text")
+    try:
+        machine = prepare_machine(RunContext(run, Execution(device="cpu", **execution), RunDir(tmp_path, run.id)))
+        assert torch.get_num_threads() == machine.environment["threads"] == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_auto_takes_cuda_when_it_is_there(cuda: FakeCuda) -> None:

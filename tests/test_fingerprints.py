@@ -76,6 +76,19 @@ def test_what_has_changed_makes_a_run_stale(
     assert state(tmp_path, run).name == "done"
 
 
+def test_the_fingerprint_of_annotations_is_of_their_content(tiny_root: Path, tmp_path: Path) -> None:
+    def digest(root: Path, suite: str) -> str:
+        return fingerprints.overall(fingerprints.annotation_digests(root, suite))
+
+    other = Path(shutil.copytree(tiny_root, tmp_path / "elsewhere"))
+    before = {suite: digest(tiny_root, suite) for suite in ("image-text", "video-text")}
+    assert {suite: digest(other, suite) for suite in before} == before
+    changed(other / "video" / "ann" / "tvc" / "tvc_val_release.jsonl")
+    (other / "COCO" / "clip_features" / "notes.json").write_text("{}")
+    assert digest(other, "video-text") != before["video-text"]
+    assert digest(other, "image-text") == before["image-text"]
+
+
 def test_what_is_added_changes_nothing(root: Path, tmp_path: Path) -> None:
     run = resolve("mini-bart", "ia3", "image-text", task_names=["gqa"], settings=SETTINGS)
     (root / "nlvr").rename(tmp_path / "nlvr")
@@ -144,8 +157,18 @@ def test_records_of_an_earlier_version_compare_what_they_have(root: Path, tmp_pa
 
 def test_the_spelling_of_a_path_makes_no_other_run(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(backbone.parent)
-    spellings = [str(backbone), f"{backbone}/", "backbone", "./backbone/", f"{backbone.parent}/./backbone"]
-    assert len({resolve(name, "ia3", "image-text").id for name in spellings}) == 1
+    (backbone.parent / "link").symlink_to(backbone)
+    spellings = [
+        str(backbone),
+        f"{backbone}/",
+        "backbone",
+        "./backbone/",
+        f"{backbone.parent}/./backbone",
+        "link",
+        "link/",
+    ]
+    runs = [resolve(name, "ia3", "image-text") for name in spellings]
+    assert len({run.id for run in runs}) == len({run.backbone for run in runs}) == 1
     assert backbones.canonical_name("bart-base") == "bart-base"
 
 

@@ -1,4 +1,17 @@
-from .builder import build, canonical_name, family_of, folders, names, require_checkpoint, shape, tokenizer, version
+from .builder import (
+    build,
+    canonical_name,
+    family_of,
+    folders,
+    has_random_weights,
+    names,
+    published_name,
+    require_checkpoint,
+    require_weights,
+    shape,
+    tokenizer,
+    version,
+)
 from .decode import decide, generation_arguments
 from .model import VLModel, VLOutput
 from .tokenization import Tokenizer
@@ -13,8 +26,11 @@ __all__ = [
     "family_of",
     "folders",
     "generation_arguments",
+    "has_random_weights",
     "names",
+    "published_name",
     "require_checkpoint",
+    "require_weights",
     "shape",
     "tokenizer",
     "version",

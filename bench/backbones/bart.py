@@ -45,6 +45,18 @@ def init_projector(projector: nn.Module, config: Any) -> None:
     nn.init.normal_(projector.img_order_embedding.weight, 0.0, config.init_std)  # type: ignore[union-attr, arg-type]
 
 
+def fault(config: Any) -> str:
+    """Say why a configuration is not that of a BART: transformers reads some of these fields and ignores them."""
+    for field in ("normalize_before", "add_final_layer_norm"):
+        if getattr(config, field, False):
+            return f"{field} is true: it has its norms where mBART has them, and transformers would ignore that"
+    for field in ("attention_heads", "ffn_dim"):
+        encoder, decoder = getattr(config, f"encoder_{field}"), getattr(config, f"decoder_{field}")
+        if encoder != decoder:
+            return f"encoder_{field} is {encoder} and decoder_{field} {decoder}; methods need equal ones"
+    return ""
+
+
 FAMILY = BackboneFamily(
     name="bart",
     model_class=BartForConditionalGeneration,
@@ -63,6 +75,7 @@ FAMILY = BackboneFamily(
     generation={"no_repeat_ngram_size": 3, "early_stopping": True, "length_penalty": 1.0, "min_length": 0},
     tokenizer_files=(("tokenizer.json",), ("vocab.json", "merges.txt")),
     optional_weights=("final_logits_bias", "lm_head.weight", "embed_tokens.weight"),
+    fault=fault,
     presets={
         "bart-base": {
             "vocab_size": 50265,

@@ -53,6 +53,9 @@ class BackboneFamily:
         forced_end_with_beams: whether beam search has to end an answer at the maximal length with the end token.
         generation: arguments of ``generate`` that the configurations of the published checkpoints imply.
         presets: name -> values of the configuration of a model that is built without weights.
+        has_own_head: configuration -> whether the output layer is a table of its own instead of the word embedding.
+        fault: configuration -> why a checkpoint with this ``model_type`` is no backbone of the family all the same; ""
+            for the published ones.
     """
 
     name: str
@@ -72,6 +75,8 @@ class BackboneFamily:
     optional_weights: tuple[str, ...]
     hub_owner: str = ""
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    has_own_head: Callable[[Any], bool] = lambda config: False
+    fault: Callable[[Any], str] = lambda config: ""
 
 
 def extra_tokens(prefix: str) -> tuple[str, ...]:

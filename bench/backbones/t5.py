@@ -51,6 +51,13 @@ def init_projector(projector: nn.Module, config: Any) -> None:
     nn.init.normal_(projector.img_order_embedding.weight)  # type: ignore[union-attr, arg-type]
 
 
+def fault(config: Any) -> str:
+    """Say why a configuration of T5's type is no backbone: ByT5 has T5's layers and no words."""
+    if getattr(config, "tokenizer_class", None) == "ByT5Tokenizer":
+        return "ByT5 reads bytes, and the official limits of 20 tokens would cut a text after 20 characters"
+    return ""
+
+
 FAMILY = BackboneFamily(
     name="t5",
     model_class=T5ForConditionalGeneration,
@@ -69,6 +76,9 @@ FAMILY = BackboneFamily(
     tokenizer_files=(("tokenizer.json",), ("spiece.model",)),
     optional_weights=("embed_tokens.weight",),
     hub_owner="google-t5/",
+    # T5 1.1 and Flan-T5: transformers calls every T5 tied, and keeps what their files say in this field.
+    has_own_head=lambda config: not getattr(config, "scale_decoder_outputs", True),
+    fault=fault,
     presets={
         "t5-small": {
             "vocab_size": 32128,

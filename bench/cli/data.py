@@ -1,28 +1,72 @@
-"""``data``: check a data root, or write the miniature one."""
+"""``data``: check a data root, write the miniature one, or convert raw annotations to the official form."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
+from bench.cli.options import count, path
 from bench.errors import UsageError
 
 EXAMPLES = {
     "data": "example: python -m bench data check /data/datasets --suite image-text\n"
-    "         python -m bench data mini my-mini --seed 3"
+    "         python -m bench data mini my-mini --seed 3\n"
+    "         python -m bench data convert nlvr2 raw/train.json raw/dev.json raw/test1.json --out /data/datasets"
 }
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument("what", choices=("check", "mini"), help="check a root, or write the miniature (synthetic) one")
-    parser.add_argument("root", nargs="?", type=Path, help="folder (check: default is the generated miniature one)")
+    parser.add_argument(
+        "what",
+        choices=("check", "mini", "convert"),
+        help="check a root, write the miniature (synthetic) one, or convert raw annotations",
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        type=path,
+        default=[],
+        metavar="ROOT",
+        help="folder (check: default is the generated miniature one); for convert, nlvr2 or gqa and the raw files",
+    )
+    parser.add_argument("--out", type=path, metavar="ROOT", help="data root that convert writes to")
     parser.add_argument("--suite", action="append", help="only this suite")
     parser.add_argument("--seed", type=int, default=0, help="seed of the miniature world (0)")
     parser.add_argument("--n-boxes", type=int, default=36, metavar="N", help="n_boxes of the recipe to check for (36)")
+    parser.add_argument(
+        "--features",
+        choices=("all", "sample"),
+        default="all",
+        help="read every feature file, and go on where an earlier check ended, or a sample of each split (all)",
+    )
+    parser.add_argument(
+        "--jobs", type=count, default=os.cpu_count() or 1, metavar="N", help="processes that read features (the cores)"
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="numbers of examples that are not the published ones are all right"
+    )
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
+    if arguments.what == "convert":
+        return _convert(arguments)
+    if len(arguments.words) > 1:
+        raise UsageError(f"data {arguments.what}: one folder at a time, not {arguments.words[1]} as well")
+    arguments.root = arguments.words[0] if arguments.words else None
     return _mini(arguments) if arguments.what == "mini" else _check(arguments)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from bench.data.convert import FORMS, convert
+
+    form, *files = map(str, arguments.words or [""])
+    if form not in FORMS:
+        raise UsageError(f"data convert: say what the files are, {' or '.join(FORMS)}, before their names")
+    if not files or arguments.out is None:
+        raise UsageError(f"data convert {form}: name the raw files, and the data root with --out ROOT")
+    for line in convert(form, [Path(file) for file in files], arguments.out):
+        print(line)
+    return 0
 
 
 def _mini(arguments: argparse.Namespace) -> int:
@@ -51,8 +95,8 @@ def _check(arguments: argparse.Namespace) -> int:
     the suite was named too.
     """
     from bench import suites
-    from bench.data.check import check, official_size
-    from bench.data.roots import MINI, has_annotations, locate
+    from bench.data.check import check
+    from bench.data.roots import MINI, has_annotations, is_synthetic, locate
     from bench.tasks import get
     from bench.tasks.tolerance import REASONS, Tolerance
 
@@ -64,20 +108,31 @@ def _check(arguments: argparse.Namespace) -> int:
         chosen = [s for s in chosen if s.name in suites.built_in() or has_annotations(root, s)]
     elif not arguments.suite:
         chosen = [s for s in chosen if s.miniature]
-    is_faulty = False
+    words = []
     for suite in chosen:
         folder = root or locate(MINI, suite.name, {})
-        for report in check(folder, suite.name, n_boxes=arguments.n_boxes, progress=show_progress):
+        for report in check(
+            folder,
+            suite.name,
+            n_boxes=arguments.n_boxes,
+            progress=show_progress,
+            complete=arguments.features == "all",
+            jobs=arguments.jobs,
+        ):
+            official = None if is_synthetic(folder) else report.official_examples
+            lacks = official is not None and report.is_incomplete and not arguments.partial
+            words.append("fault" if report.fault else "incomplete" if lacks else "ok")
             if report.fault:
                 print(f"fault  {report.name}: {report.fault}")
-                is_faulty = True
                 continue
-            official = official_size(folder, report)
-            note = f"; the official files have {official:,}" if official is not None else ""
-            print(f"ok     {report.name}: {report.examples:,} examples ({get(report.task).splits[report.split]}){note}")
+            note = "" if official is None else f"; the published files have {official:,}"
+            files = get(report.task).splits[report.split]
+            print(f"{words[-1]:<6} {report.name}: {report.examples:,} examples ({files}){note}")
             for kind, number in report.tolerated.items():
                 print(f"note   {report.name}: tolerated {number:,} {kind} ({REASONS[Tolerance(kind)]})")
-    return 2 if is_faulty else 0
+    if "incomplete" in words:
+        print("not the published data; if that is what you want, say so with --partial")
+    return 2 if "fault" in words else 1 if "incomplete" in words else 0
 
 
 def show_progress(line: str) -> None:

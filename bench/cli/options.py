@@ -133,7 +133,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 (auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of a run (torch's choice)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (miniature: 1, else torch's)")
     add_data(parser)
 
 
@@ -144,6 +144,15 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         type=word,
         metavar="SPLIT",
         help="predict this split, too, after training, without scores: test, test-dev, ... (see predict)",
+    )
+
+
+def add_partial(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="the data called official may lack published examples; such runs are marked in tables and never compared "
+        "with the paper",
     )
 
 

@@ -10,6 +10,11 @@ from bench.cli.options import add_execution, add_folders, add_grid, given_roots
 from bench.cli.selection import planned
 
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
+SAME_RESULT = (
+    "The same run on the same processor, with the same number of threads and the same versions, gives the same bits. "
+    "Another processor or number of threads, a GPU, or another version of torch rounds otherwise, and its scores may "
+    "differ by a few examples."
+)
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -63,6 +68,8 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     if sweep.is_ablation and (hint := missing_hint(arguments.results, (c["run_id"] for c in planned))):
         print(f"note: {hint}", file=sys.stderr)
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
+    if hardware := sorted(set(frame["hardware"].dropna())):
+        versions |= {"hardware of the runs": "; ".join(hardware), "the same result": SAME_RESULT}
     folder = arguments.reports / sweep.name
     faults: list[str] = []
     with explain_write_errors(folder, "--reports"):
@@ -187,7 +194,6 @@ def _curves(results: Any, run_ids: list[str]) -> tuple[dict[str, Any], list[str]
 
 def _print_comparison_with_paper(cells: list[Any], arguments: argparse.Namespace) -> None:
     from bench import backbones
-    from bench.config import is_mini
     from bench.records import load_results
     from bench.report.paper_comparison import compare_with_paper
     from bench.shipped_files import shipped
@@ -198,7 +204,8 @@ def _print_comparison_with_paper(cells: list[Any], arguments: argparse.Namespace
     comparison = compare_with_paper(
         frame[frame["run_id"].isin([cell.run_id for cell in cells])],
         shipped("paper"),
-        unpretrained=[name for name in backbones.names() if not is_mini(name)],
+        unpretrained=[name for name in frame["backbone"].unique() if backbones.has_random_weights(name)],
+        published_name=backbones.published_name,
         paper_settings=_paper_settings,
     )
     print(comparison, file=sys.stderr if arguments.format == "json" else sys.stdout)

@@ -3,7 +3,15 @@
 import argparse
 import sys
 
-from bench.cli.options import add_execution, add_folders, add_predict, add_settings, data_name, execution
+from bench.cli.options import (
+    add_execution,
+    add_folders,
+    add_partial,
+    add_predict,
+    add_settings,
+    data_name,
+    execution,
+)
 
 EXAMPLES = {"run": "example: python -m bench run --method vl-pet-large --suite image-text --set steps=100"}
 
@@ -15,6 +23,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--seed", type=int, default=1, help="seed (1)")
     parser.add_argument("--recipe", help="recipe: paper, mini, or a TOML file (the backbone's)")
     add_settings(parser)
+    add_partial(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
     parser.add_argument(
         "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"
@@ -29,8 +38,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench import backbones
     from bench.cli.options import show
     from bench.cli.progress import Progress
+    from bench.cli.sweep import check_inputs
     from bench.config import parse_setting, resolve
-    from bench.data.check import check_for_runs
     from bench.fingerprints import Expectations
     from bench.run_dir import RunDir
     from bench.states import NEVER
@@ -47,17 +56,14 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
     machine = execution(arguments)
+    backbones.require_weights(run.backbone)
     require_device(machine)
-    check_for_runs([run], machine)  # what is missing or faulty is bad input, not a run that failed
-    if machine.predict:
-        from bench.predict import check_split
-
-        check_split([run], machine, machine.predict)
-    backbones.require_checkpoint(run.backbone)
     expected = Expectations(machine.data)
     current = state(arguments.results, run, expected=expected)
     if current.name == "stale":
         print(f"{run.id} is stale, it is done again: {current.note}", file=sys.stderr)
+    if current.name != "done":
+        check_inputs([run], machine, partial=arguments.partial)  # a fault is bad input, not a run that failed
     if current.name in ("failed", "parked", "cancelled", "stale"):
         begin_anew(run, arguments.results, expected)
     with Progress(1, quiet=arguments.quiet) as progress:

@@ -6,11 +6,22 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, add_predict, count, execution, path, show
+from bench.cli.options import (
+    add_execution,
+    add_folders,
+    add_grid,
+    add_partial,
+    add_predict,
+    count,
+    execution,
+    path,
+    show,
+)
 from bench.cli.report import write_report
 from bench.cli.selection import selected
 from bench.errors import UsageError
@@ -51,6 +62,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         help="runs of other data, weights or methods than those that are there now: do them again, the old record is "
         "put aside, or keep them, marked in tables (redo)",
     )
+    add_partial(parser)
     parser.add_argument("--dry-run", "-n", action="store_true", help="show the planned runs and write nothing")
     parser.add_argument(
         "--collect",
@@ -74,12 +86,15 @@ def perform(
 
     ``after_report`` is called whenever the report has been written.
     """
+    from bench import backbones
     from bench.sweep.expand import expand
     from bench.sweep.started import keep
 
     if arguments.collect and arguments.executor != "slurm":
         raise UsageError("--collect belongs to --executor slurm; `python -m bench report` writes a report")
     cells = expand(sweep)
+    for backbone in dict.fromkeys(cell.backbone for cell in cells):
+        backbones.require_weights(backbone)
     submitter = _submitter(sweep, run_execution, arguments) if arguments.executor == "slurm" else None
     if arguments.dry_run:
         return dry_run(cells, arguments, run_execution, submitter)
@@ -88,9 +103,10 @@ def perform(
             write_report(sweep, cells, arguments, announce=True)
             after_report()
         return 0
-    check_inputs(cells, run_execution)
+    work = PendingWork.of(cells, run_execution, arguments)
+    check_inputs(work.todo, run_execution, partial=arguments.partial)
     keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command)
-    _execute(cells, run_execution, arguments, submitter)
+    _execute(work, run_execution, arguments, submitter)
     write_report(sweep, cells, arguments, announce=True)
     after_report()
     lines = problems(cells, arguments.results)
@@ -99,18 +115,24 @@ def perform(
     return 1 if lines else 0
 
 
-def check_inputs(cells: list[Any], run_execution: Any) -> None:
+def check_inputs(runs: Sequence[Any], run_execution: Any, *, partial: bool) -> None:
     """Check all data and checkpoints that the runs will read before anything expensive begins.
 
     Raises:
-        UsageError: a data root is not there, or what a run needs of it is faulty; a backbone has no weights.
+        UsageError: a data root is not there, what a run needs of it is faulty, or unless ``partial`` it is not the
+            published data although it is called so; a backbone has no weights.
     """
     from bench import backbones
     from bench.cli.data import show_progress
     from bench.data.check import check_for_runs
 
-    runs = [cell.run for cell in cells if cell.run]
-    check_for_runs(runs, run_execution, show_progress)
+    lacks = check_for_runs(runs, run_execution, show_progress)
+    if lacks and not partial:
+        raise UsageError(
+            f"--data official: these are not the published data: {'; '.join(lacks)}; complete them (`python -m bench "
+            "data check ROOT`), call them otherwise (--data NAME=PATH), or add --partial: the runs are then marked in "
+            "tables and never compared with the paper"
+        )
     if run_execution.predict:
         from bench.predict import check_split
 
@@ -184,45 +206,63 @@ def _resubmit_lost(cells: list[Any], submitter: Any) -> bool:
     return bool(lost and submitter.submit(lost))
 
 
-def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace, submitter: Any) -> None:
+@dataclass(frozen=True)
+class PendingWork:
+    """What a sweep has to do: the states of its runs, those that begin anew, and all that are to be executed."""
+
+    cells: int
+    runs: Sequence[Any]
+    states: Mapping[str, Any]
+    anew: Sequence[Any]
+    todo: list[Any]
+    expected: Any
+
+    @classmethod
+    def of(cls, cells: Sequence[Any], run_execution: Any, arguments: argparse.Namespace) -> "PendingWork":
+        """Look at the results folder; nothing that a run needs is read but what fingerprints are made of."""
+        from bench.fingerprints import Expectations
+        from bench.sweep.run_state import state
+
+        retry = _retry(arguments)
+        runs = [cell.run for cell in cells if cell.run]
+        expected = Expectations(run_execution.data)
+        states = {run.id: state(arguments.results, run, expected=expected) for run in runs}
+        # Typing a sweep again asks for its cancelled runs, too; failed ones need their flag.
+        reopened = ("cancelled", "failed", "parked") if arguments.retry_failed else ("cancelled",)
+        redo, left = (("stale",), ()) if arguments.stale == "redo" else ((), ("stale",))
+        anew = [run for run in runs if states[run.id].name in (*reopened, *redo)]
+        todo = [
+            run for run in runs if run in anew or not (states[run.id].name in left or states[run.id].is_settled(retry))
+        ]
+        return cls(len(cells), runs, states, anew, todo, expected)
+
+
+def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespace, submitter: Any) -> None:
     from bench.cli.progress import Progress
-    from bench.config import is_mini
-    from bench.fingerprints import Expectations
     from bench.sweep.execute import begin_anew, require_device, work_through
     from bench.sweep.local_workers import run_in_workers
-    from bench.sweep.run_state import state
 
-    retry = _retry(arguments)
-    runs = [cell.run for cell in cells if cell.run]
-    expected = Expectations(run_execution.data)
-    states = {run.id: state(arguments.results, run, expected=expected) for run in runs}
-    redo = ("stale",) if arguments.stale == "redo" else ()
-    # Typing a sweep again asks for its cancelled runs, too; failed ones need their flag.
-    reopened = ("cancelled", "failed", "parked") if arguments.retry_failed else ("cancelled",)
-    anew = [run for run in runs if states[run.id].name in (*reopened, *redo)]
-    left = ("stale",) if arguments.stale == "keep" else ()
-    todo = [run for run in runs if run in anew or not (states[run.id].name in left or states[run.id].is_settled(retry))]
-    for run_id, current in states.items():
+    retry, todo = _retry(arguments), work.todo
+    for run_id, current in work.states.items():
         if current.name == "corrupt":
             print(f"warning: {current.note}; the run is done again", file=sys.stderr)
         if current.name == "stale":
-            effect = "left as it is" if left else "done again"
+            effect = "done again" if arguments.stale == "redo" else "left as it is"
             print(f"warning: {run_id} is stale, it is {effect}: {current.note}", file=sys.stderr)
     if not arguments.quiet:
-        print(_announcement(list(states.values()), len(cells), len(todo), retry, arguments), file=sys.stderr)
+        print(_announcement(list(work.states.values()), work.cells, len(todo), retry, arguments), file=sys.stderr)
     if run_execution.predict:
-        _name_unpredicted([run for run in runs if run not in todo], run_execution.predict, arguments)
+        _name_unpredicted([run for run in work.runs if run not in todo], run_execution.predict, arguments)
     if not todo:
         return
     if arguments.executor != "slurm":
         require_device(run_execution)
-    for run in anew:
-        begin_anew(run, arguments.results, expected)
+    for run in work.anew:
+        begin_anew(run, arguments.results, work.expected)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
-            if not run_execution.threads and not all(is_mini(run.backbone) for run in todo):
-                threads = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
-                run_execution = run_execution.model_copy(update={"threads": threads})
+            share = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
+            run_execution = run_execution.model_copy(update={"share": share})
             jobs = arguments.jobs
             run_in_workers(todo, run_execution, arguments.results, jobs=jobs, report=progress, retry=retry)
         elif submitter:

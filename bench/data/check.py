@@ -5,21 +5,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import suites
+from bench import suites, tasks
 from bench.config import Execution, Run
 from bench.data import held_out
 from bench.data.check_cache import CheckCache
 from bench.data.feature_inspection import FeatureInspector, FeatureShapes, disagreement
-from bench.data.roots import is_synthetic, locate
+from bench.data.roots import OFFICIAL, is_synthetic, locate
 from bench.errors import UsageError
 from bench.files import require_file
 from bench.suites import Suite
 from bench.tasks import Task
 from bench.tasks.files import ADVICE
-from bench.tasks.tolerance import read_with_tolerances
+from bench.tasks.tolerance import Tolerance, read_with_tolerances
 
 Progress = Callable[[str], None]  # receives a line on where the check is, "" at its end
 SHOWN_EVERY = 500  # files between two lines of progress
+DOUBTFUL = 0.9  # of a size that nobody counted, a split with fewer examples is incomplete
 
 
 @dataclass
@@ -45,19 +46,50 @@ class SplitReport:
     def name(self) -> str:
         return f"{self.task} {self.split}"
 
+    @property
+    def official_examples(self) -> int | None:
+        """The number of examples in the published files; None where it is the same, or not known."""
+        task = tasks.get(self.task)
+        official = task.official_sizes.get(self.split)
+        left_out = self.tolerated.get(Tolerance.NO_SUBTITLES, 0)
+        if self.split != "train":
+            left_out += self.tolerated.get(Tolerance.REPEATED_EXAMPLE, 0)
+        return None if official == self.examples + left_out else official
 
-def check(root: Path, suite: str, *, n_boxes: int, progress: Progress = lambda line: None) -> list[SplitReport]:
-    """Read every split of every task of a suite, and every feature file that they need.
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether this is not the published split: it has another number of examples than that, if this was counted,
+        and else clearly fewer."""
+        official = self.official_examples
+        counted = tasks.get(self.task).sizes_are_counted
+        return official is not None and (counted or self.examples < DOUBTFUL * official)
+
+
+Reports = Mapping[tuple[str, str], SplitReport]  # by names of task and split
+
+
+def check(
+    root: Path,
+    suite: str,
+    *,
+    n_boxes: int,
+    progress: Progress = lambda line: None,
+    complete: bool = True,
+    jobs: int = 1,
+) -> list[SplitReport]:
+    """Read every split of every task of a suite, and the feature files that they need.
 
     Args:
         root: the data root.
         suite: name of the suite.
         n_boxes: the number of visual tokens of the recipe that the data are checked for.
         progress: receives lines on where the check is.
+        complete: whether every feature file is read, or of many only a sample.
+        jobs: the number of processes that read feature files.
     """
     chosen = suites.get(suite)
     splits = [(task, split) for task in chosen.tasks for split in task.splits]
-    reports = _read_splits(root, chosen, splits, complete=True, progress=progress)
+    reports = _read_splits(root, chosen, splits, complete=complete, progress=progress, jobs=jobs)
     usable: list[SplitReport] = []
     for report in reports:
         if not report.fault:
@@ -69,20 +101,15 @@ def check(root: Path, suite: str, *, n_boxes: int, progress: Progress = lambda l
     return reports
 
 
-def official_size(root: Path, report: SplitReport) -> int | None:
-    """Return the number of examples of a split in the published files; None where it is the same, or not known."""
-    from bench import tasks
-
-    official = tasks.get(report.task).official_sizes.get(report.split, report.examples)
-    return None if is_synthetic(root) or official == report.examples else official
-
-
-def check_for_runs(runs: Iterable[Run], execution: Execution, progress: Progress = lambda line: None) -> None:
+def check_for_runs(runs: Iterable[Run], execution: Execution, progress: Progress = lambda line: None) -> list[str]:
     """Check everything that runs will read: annotations, values, and presence and shape of the features.
 
     The splits that they train on, report and validate on are read as a whole, their feature files too unless these are
     larger than 4 GiB: of such a split every file is looked for and 1,000 are read, the others are checked when they are
     loaded. What was right is remembered in the cache folder as long as no file changes.
+
+    Returns:
+        What the data root that is called "official" lacks of the published data, a line for each split.
 
     Raises:
         UsageError: a data root is not there, or data that a run needs are faulty; the first fault of every split.
@@ -91,20 +118,33 @@ def check_for_runs(runs: Iterable[Run], execution: Execution, progress: Progress
     for run in runs:
         by_root.setdefault((run.data, run.suite), []).append(run)
     faults: list[str] = []
+    lacks: list[str] = []
     for (data, suite), group in by_root.items():
-        faults += _faults_of(locate(data, suite, execution.data), suites.get(suite), group, progress)
+        root = locate(data, suite, execution.data)
+        reports = _reports_for(root, suites.get(suite), group, progress)
+        faults += _faults_of(root, suites.get(suite), group, reports)
+        if data == OFFICIAL and not is_synthetic(root):
+            lacks += [
+                f"{report.name} has {report.examples:,} of {report.official_examples:,} examples"
+                for report in reports.values()
+                if not report.fault and report.is_incomplete
+            ]
     if len(faults) > 1:
         raise UsageError("\n  ".join([f"the data have {len(faults)} faults; nothing was run", *faults]))
     if faults:
         raise UsageError(faults[0])
+    return lacks
 
 
-def _faults_of(root: Path, suite: Suite, runs: Sequence[Run], progress: Progress) -> list[str]:
+def _reports_for(root: Path, suite: Suite, runs: Sequence[Run], progress: Progress) -> Reports:
     for pattern in suite.annotations:  # all of them are read for the fingerprint
         for path in sorted(root.glob(pattern)):
             require_file(path, ADVICE)
     needed = dict.fromkeys((task, split) for run in runs for task in run.task_list for split in splits_of(run, task))
-    reports = {(r.task, r.split): r for r in _read_splits(root, suite, list(needed), complete=False, progress=progress)}
+    return {(r.task, r.split): r for r in _read_splits(root, suite, list(needed), complete=False, progress=progress)}
+
+
+def _faults_of(root: Path, suite: Suite, runs: Sequence[Run], reports: Reports) -> list[str]:
     faults = [f"{report.name}: {report.fault}" for report in reports.values() if report.fault]
     for run in {(run.tasks, run.recipe.n_boxes, run.recipe.n_frames): run for run in runs}.values():
         parts = [reports[task.name, split] for task in run.task_list for split in splits_of(run, task)]
@@ -125,11 +165,11 @@ def splits_of(run: Run, task: Task) -> list[str]:
 
 
 def _read_splits(
-    root: Path, suite: Suite, splits: Sequence[tuple[Task, str]], *, complete: bool, progress: Progress
+    root: Path, suite: Suite, splits: Sequence[tuple[Task, str]], *, complete: bool, progress: Progress, jobs: int = 1
 ) -> list[SplitReport]:
     """Return a report on each split, in their order; one that is right and complete enough comes from the cache."""
     cache = CheckCache(root, suite)
-    inspector = FeatureInspector(root, suite.features.kind)
+    inspector = FeatureInspector(root, suite.features.kind, jobs)
     reports = []
     for task, split in splits:
         report = SplitReport(task.name, split)

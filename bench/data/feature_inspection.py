@@ -1,19 +1,28 @@
 """Looking at the feature files that the examples of a split need: are they there, can they be read, do they agree?"""
 
 import hashlib
+import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench.data import feature_files
 from bench.data.feature_files import Kind
+from bench.data.verified_features import VerifiedFeatures
 from bench.errors import UsageError
 from bench.tasks import Example
 
 FULL_BYTES = 4 << 30  # a split with features of up to this size is read as a whole before a run
 SAMPLE = 1000  # of a larger one so many files are read, evenly spread; the others when they are loaded
+CHUNK = 50  # files that a process reads at a time
+LISTED = 5  # faulty files that an error names after the first
 Progress = Callable[[int, int], None]  # files read, files to read
+Outcome = tuple[str, tuple[int, int] | None, str]  # name, rows and columns, or what is wrong
 Listing = dict[str, tuple[int, int, int]]  # size, mtime and ctime (ns) of the files of a folder, by name
 
 
@@ -35,13 +44,20 @@ class FeatureShapes:
 
 
 class FeatureInspector:
-    """Inspects the feature files below a data root; what several splits share is read once."""
+    """Inspects the feature files below a data root; what was verified before, and did not change, is not read again.
 
-    def __init__(self, root: Path, kind: Kind) -> None:
+    Args:
+        root: the data root.
+        kind: the kind of features.
+        jobs: the number of processes that read files.
+    """
+
+    def __init__(self, root: Path, kind: Kind, jobs: int = 1) -> None:
         self._root = root
         self._kind = kind
+        self._jobs = jobs
         self._listings: dict[str, Listing] = {}
-        self._shapes: dict[str, tuple[int, int]] = {}
+        self._verified: dict[str, VerifiedFeatures] = {}
 
     def inspect(self, examples: Sequence[Example], *, complete: bool, progress: Progress) -> FeatureShapes:
         """Look for every feature file of some examples, and read all of them or, if they are many, a sample.
@@ -52,7 +68,7 @@ class FeatureInspector:
             progress: is called with the number of files that have been read, and of all that will be.
 
         Raises:
-            UsageError: a file is missing or has no features, or two differ that must agree; it is named.
+            UsageError: files are missing or have no features, or two differ that must agree; they are named.
         """
         names = list(dict.fromkeys(name for example in examples for name in example.visual))
         folders = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
@@ -61,14 +77,22 @@ class FeatureInspector:
         complete = complete or sum(sizes) <= FULL_BYTES
         chosen = names if complete else names[:: max(1, len(names) // SAMPLE)]
         shapes = FeatureShapes(folders=folders, complete=complete)
-        for number, name in enumerate(chosen):
-            progress(number, len(chosen))
-            rows, columns = self._shape(name)
-            shapes.columns.setdefault(columns, name)
-            if self._kind == "grid":
-                shapes.rows.setdefault(rows, name)
-        fault = disagreement(self._root, [shapes])
-        if fault:
+        faults: dict[str, str] = {}
+        try:
+            for number, (name, shape, fault) in enumerate(self._outcomes(chosen)):
+                progress(number, len(chosen))
+                if shape is None:
+                    faults[name] = fault
+                    continue
+                shapes.columns.setdefault(shape[1], name)
+                if self._kind == "grid":
+                    shapes.rows.setdefault(shape[0], name)
+        finally:
+            for verified in self._verified.values():
+                verified.flush()
+        if faults:
+            raise UsageError(_summary(faults))
+        if fault := disagreement(self._root, [shapes]):
             raise UsageError(fault)
         return shapes
 
@@ -85,11 +109,63 @@ class FeatureInspector:
             self._listings[folder] = list_folder(self._root / folder)
         return self._listings[folder]
 
-    def _shape(self, name: str) -> tuple[int, int]:
-        if name not in self._shapes:
-            rows, columns = feature_files.read(self._root / name, self._kind).shape
-            self._shapes[name] = (rows, columns)
-        return self._shapes[name]
+    def _outcomes(self, names: Sequence[str]) -> Iterator[Outcome]:
+        """Yield what every file has in it, those that were verified before first."""
+        unread = []
+        for name in names:
+            folder, _, file = name.rpartition("/")
+            if folder not in self._verified:
+                self._verified[folder] = VerifiedFeatures(self._root / folder)
+            shape = self._verified[folder].get(file, self.listing(folder)[file])
+            if shape is None:
+                unread.append(name)
+            else:
+                yield name, shape, ""
+        read = partial(_read, self._root, self._kind)
+        chunks = [unread[at : at + CHUNK] for at in range(0, len(unread), CHUNK)]
+        with _mapping(min(self._jobs, len(chunks))) as mapped:
+            for outcomes in mapped(read, chunks):
+                for name, shape, fault in outcomes:
+                    folder, _, file = name.rpartition("/")
+                    if shape is not None:
+                        self._verified[folder].put(file, self.listing(folder)[file], shape)
+                    yield name, shape, fault
+
+
+@contextmanager
+def _mapping(jobs: int) -> Iterator[Callable[..., Iterable[list[Outcome]]]]:
+    """Give a ``map`` whose calls are spread over processes where there are several; HDF5 knows no threads."""
+    if jobs < 2:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of this process
+    pool = ProcessPoolExecutor(jobs, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(root: Path, kind: Kind, names: Sequence[str]) -> list[Outcome]:
+    """Read some feature files."""
+    outcomes: list[Outcome] = []
+    for name in names:
+        try:
+            rows, columns = feature_files.read(root / name, kind).shape
+        except UsageError as fault:
+            outcomes.append((name, None, str(fault)))
+        else:
+            outcomes.append((name, (rows, columns), ""))
+    return outcomes
+
+
+def _summary(faults: dict[str, str]) -> str:
+    """Return the first fault, and the names of the other faulty files."""
+    first, *others = faults
+    if not others:
+        return faults[first]
+    more = ", ..." if len(others) > LISTED else ""
+    return f"{faults[first]}; {len(others)} more files of this split are faulty: {', '.join(others[:LISTED])}{more}"
 
 
 def list_folder(folder: Path) -> Listing:

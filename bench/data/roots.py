@@ -12,6 +12,7 @@ from bench.errors import UsageError
 from bench.suites import Miniature, Suite
 
 MINI = "mini"  # the logical name of the generated data
+OFFICIAL = "official"  # the logical name of the published data: other roots have the sizes that their owners want
 MINI_SEED = 0
 MARK = "mini.json"  # stands in every generated root
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +60,7 @@ def import_checkpoint(
     requested = resolve_official_name(method)
     given = Settings.classify(settings or {}, [requested.name])
     names = tuple(tasks.get(name).name for name in task_names) or suites.get(suite).official_tasks
-    tensors = read_checkpoint(checkpoint)
+    prefix, tensors = read_checkpoint(checkpoint)
     tokenizer = backbones.tokenizer(backbone)
     loaded = official.read(
         tensors,
@@ -94,14 +93,18 @@ def import_checkpoint(
         loaded.model.lm.save_pretrained(draft.backbone)
         tokenizer.hf_tokenizer.save_pretrained(draft.backbone)
         source = {"checkpoint": checkpoint.name, "sha256": _sha256(checkpoint), "method": method, "backbone": backbone}
+        source |= {"prefix": prefix} if prefix else {}
         write_json(draft.imported, source)
         run = run.model_copy(update={"backbone": str(RunDir.at(out).backbone.resolve())})
         write_json(draft.run, run.model_dump(mode="json", by_alias=True))
     return run
 
 
-def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
-    """Return the tensors of a file written by ``torch.save``; no code in the file is executed.
+def read_checkpoint(path: Path) -> tuple[str, dict[str, "Tensor"]]:
+    """Return the tensors of a file written by ``torch.save``, and the prefix that was taken off all names.
+
+    The official trainer, which wraps the model for distributed training, writes "module.". No code in the file is
+    executed.
 
     Raises:
         UsageError: there is no such file, it is no checkpoint, or it contains anything but tensors by name.
@@ -133,10 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, "Tensor"]:
         raise UsageError(
             f"{path}: {'; '.join(summarise_names('not finite', broken, limit=4))}; take another checkpoint"
         )
-    prefix, tensors = without_wrapper_prefix({str(name): tensor for name, tensor in content.items()})
-    if prefix:
-        warnings.warn(f"{path}: the names begin with {prefix!r}, which was taken off", stacklevel=2)
-    return tensors
+    return without_wrapper_prefix({str(name): tensor for name, tensor in content.items()})
 
 
 @contextmanager

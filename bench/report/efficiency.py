@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bench.report.run_entries import RunEntry
 from bench.report.table import (
+    LIMITED_NOTE,
     LONG,
     STALE,
     Column,
@@ -106,7 +107,7 @@ def _notes(
     if any(entry.code for entry in entries):
         notes.append("A code in place of a figure is why the run has none; † marks fewer seeds than planned.")
     if any(entry.limited for entry in entries):
-        notes.append("‡ limited run (cut short for a try-out), not ranked.")
+        notes.append(LIMITED_NOTE)
     if any(entry.stale for entry in entries):
         notes.append(f"{STALE} stale run (made of other data or weights than there are now), not ranked.")
     if references:

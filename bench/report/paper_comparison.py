@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.data.roots import OFFICIAL
 from bench.errors import UsageError
 from bench.report.run_entries import configuration
 
@@ -17,7 +18,6 @@ AVERAGE = "average"  # the task under which published tables list the mean over 
 COLUMNS = [*ROW, "task", "ours", "ours_std", "n", "paper", "paper_std", "delta", "agrees"]
 #: options, by method, that differ from our defaults and are those of the published runs
 PUBLISHED_OPTIONS = {"lst": {"side_init": "fisher-v2"}}
-OFFICIAL = "official"  # the data of the paper, unless a run names another root
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def compare_with_paper(
     *,
     unpretrained: Collection[str] = (),
     paper_settings: Callable[[str, str, str], Mapping[str, Any] | None] = lambda *_: None,
+    published_name: Callable[[str], str] = lambda name: name.rstrip("/").rpartition("/")[2],
 ) -> PaperComparison:
     """Compare mean scores over seeds with published ones: one row per method, settings and task.
 
@@ -61,6 +62,7 @@ def compare_with_paper(
         paper_csv_dir: a folder of CSV files with the columns ``backbone, suite, method, task, mean, std``, in the unit
             that tables print; task "average" is the mean over the suite.
         unpretrained: names of backbones whose weights are drawn at random.
+        published_name: gives the name that a backbone has in published tables.
         paper_settings: gives the recipe of the paper for a backbone, a suite and a method, or None where there is none.
 
     Raises:
@@ -68,7 +70,7 @@ def compare_with_paper(
     """
     published = _published(paper_csv_dir)
     runs = df.drop_duplicates("run_id")
-    names = runs["backbone"].astype(str).str.rstrip("/").str.rsplit("/", n=1).str[-1]  # facebook/bart-base, or a folder
+    names = [published_name(str(backbone)) for backbone in runs["backbone"]]
     has_score = pd.to_numeric(df["score"], errors="coerce").abs() < float("inf")  # False where it is NaN
     scored = set(df[has_score]["run_id"])
     of_paper = set(published[["backbone", "suite", "method"]].itertuples(index=False, name=None))

@@ -52,7 +52,7 @@ class RunEntry:
         fingerprint: of the files and the method that the run was made of; None where it is not recorded.
         stale: whether the run was made of other data or weights than there are now.
         data, synthetic: name of the data root, and whether its data is generated.
-        limited: whether the run was cut short for a try-out.
+        limited: whether the run was cut short for a try-out, or was on a part of the published data.
         tuning: whether the run was scored on what tuning may look at instead of what tables report.
         finished: when the run ended, ISO 8601 in UTC.
         measured: the measurements named in MEASURED (counts, percent, seconds, bytes), without those that are missing.

@@ -15,6 +15,8 @@ from bench.states import CAUSES
 
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
 FEWER, LIMITED, STALE = "†", "‡", "§"
+LIMITED_NOTE = f"{LIMITED} limited run (cut short for a try-out, or on a part of the published data), not ranked."
+RANDOM = "random:"  # how names of backbones with random weights begin
 LONGEST_KEY = 150  # signs of a file's name before its suffix
 LONG = 20  # rows of a table; a longer one is sorted by family
 ABSENT = "n/a"  # not planned, or a figure that the device does not have; never a failure
@@ -194,7 +196,7 @@ def failure_notes(by_label: dict[str, list[RunEntry]]) -> list[str]:
     if fewer:
         notes.append(f"{FEWER} fewer seeds than planned: {'; '.join(fewer)}.")
     if any(entry.limited for entries in by_label.values() for entry in entries):
-        notes.append(f"{LIMITED} limited run (cut short for a try-out), not ranked.")
+        notes.append(LIMITED_NOTE)
     if any(entry.stale for entries in by_label.values() for entry in entries):
         notes.append(f"{STALE} stale run (made of other data or weights than there are now), not ranked.")
     return notes
@@ -230,9 +232,11 @@ def slug(*parts: str) -> str:
 
 
 def title_of(entries: Sequence[RunEntry]) -> str:
-    """Return backbone and suite as a title, with a remark where the data is synthetic."""
+    """Return backbone and suite as a title, with a remark where the data is synthetic or the weights are random."""
     synthetic = sorted({entry.data or "data" for entry in entries if entry.synthetic})
-    note = f" ({', '.join(synthetic)}: synthetic data)" if synthetic else ""
+    remarks = [f"{', '.join(synthetic)}: synthetic data"] if synthetic else []
+    remarks += ["random weights"] * entries[0].backbone.startswith(RANDOM)
+    note = f" ({'; '.join(remarks)})" if remarks else ""
     return f"{entries[0].backbone}, {entries[0].suite}{note}"
 
 

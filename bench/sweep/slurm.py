@@ -16,7 +16,7 @@ from pathlib import Path
 
 import submitit
 
-from bench.config import Execution, Run, is_mini
+from bench.config import Execution, Run
 from bench.errors import UsageError
 from bench.files import explain_write_errors, write_json
 from bench.record_schema import now
@@ -128,7 +128,7 @@ class SlurmSubmitter:
         with explain_write_errors(executor.folder), _refusal_as_usage_error():
             executor.folder.mkdir(parents=True)
             for index, pack in enumerate(packs):
-                execution, retry = self._job_execution(pack), self.retry.name
+                execution, retry = self._job_execution(), self.retry.name
                 content = Pack(runs=tuple(pack), execution=execution, results=self.results, retry=retry)
                 content.write(_pack_file(executor.folder, index))
             made = [{run.id: len(attempts.read(RunDir(self.results, run.id))) for run in pack} for pack in packs]
@@ -153,11 +153,9 @@ class SlurmSubmitter:
         """Return the command of every job of an array; the shell on the node fills in the index of the job."""
         return work_command(executor.python, f"{shlex.quote(str(executor.folder))}/pack-$SLURM_ARRAY_TASK_ID.json")
 
-    def _job_execution(self, runs: Sequence[Run]) -> Execution:
-        """Return the execution of a job: as many threads as it has CPUs, except for miniature models."""
-        if self.execution.threads or all(is_mini(run.backbone) for run in runs):
-            return self.execution
-        return self.execution.model_copy(update={"threads": self.profile.cpus})
+    def _job_execution(self) -> Execution:
+        """Return the execution of a job: its runs share its CPUs."""
+        return self.execution.model_copy(update={"share": self.profile.cpus})
 
     def _executor(self, name: str, runs: Sequence[Run]) -> CommandExecutor:
         executor = CommandExecutor(slurm_client.submissions_folder(self.results) / name, python=self.profile.python)

@@ -15,6 +15,7 @@ from bench.tasks.files import (
     soft_label,
 )
 from bench.tasks.prediction_files import GQA_RESULTS
+from bench.tasks.raw_forms import refuse_raw
 from bench.tasks.task import Decode, Example, Task, TaskScores
 
 #: trained on train and valid, validated on testdev, which is also what tables report (quirk GQA-TESTDEV)
@@ -31,6 +32,8 @@ def read(root: Path, split: str) -> list[Example]:
     folder = root / "GQA"
     if split in UNANSWERED:
         return _questions(root, split)
+    for name in FILES[split]:
+        refuse_raw(folder / f"{name}.json", "gqa")
     answer_tables(folder)
     images = grid_folder(root, "VG" if split == "train" else "GQA")
     types = _question_types(root) if split == "validation" else {}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench.tasks.files import ExampleList, grid_folder, json_list
 from bench.tasks.prediction_files import NLVR_TABLE
+from bench.tasks.raw_forms import refuse_raw
 from bench.tasks.task import Decode, Example, Task, TaskScores
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
@@ -12,9 +13,11 @@ FILES = {"train": "train", "validation": "valid", "test": "test"}
 
 def read(root: Path, split: str) -> list[Example]:
     """Read a split; the two images stay apart until the model."""
+    file = root / "nlvr" / f"{FILES[split]}.json"
+    refuse_raw(file, "nlvr2")
     images = grid_folder(root, "nlvr")
     examples = ExampleList(split)
-    for record in json_list(root / "nlvr" / f"{FILES[split]}.json"):
+    for record in json_list(file):
         label = record.get("label", int)
         if label not in (0, 1):
             raise record.fault(f"key 'label' is {label!r:.60}, expected 0 or 1")

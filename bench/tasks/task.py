@@ -116,6 +116,7 @@ class Task:
         metric_edition: which definition of the metric this is, as records and score files name it.
         splits: official files by logical split (train, validation, test).
         official_sizes: number of examples of the splits in the published files, where it is known.
+        sizes_are_counted: whether these sizes were counted, or are what may be in the files by their documentation.
         report_split: the split that the paper's tables report.
         read: ``(data root, logical split) -> examples``.
         score: ``(examples, predictions) -> TaskScores``.
@@ -145,6 +146,7 @@ class Task:
     read: ReadSplit = field(repr=False)
     score: ScorePredictions = field(repr=False)
     official_sizes: dict[str, int] = field(default_factory=dict)
+    sizes_are_counted: bool = True
     version: int = 1
     slow_metrics: Mapping[str, ScoreSlowMetric] = field(default_factory=dict, repr=False)
     unanswered: Mapping[str, str] = field(default_factory=dict)

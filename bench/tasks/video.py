@@ -261,6 +261,7 @@ def caption_task(name: str, label: str, order: int, source: str, spans: bool, of
         metric_edition=EDITION,
         splits={"train": "train_release", "validation": "val_release", "test": "test_release"},
         official_sizes=official_sizes,
+        sizes_are_counted=False,
         read=partial(read_captions, task=name, source=source, spans=spans),
         score=score_captions,
         slow_metrics={name: partial(score_slow, name) for name in SLOW_METRICS},

@@ -5,15 +5,21 @@ import shutil
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BartConfig
 
 from bench import backbones
+from bench.backbones.builder import _presets
 from bench.backbones.mini import CHECKPOINTS
+from bench.cli import main
+from bench.config import resolve
 from bench.errors import UsageError
+from bench.report.table import title_of
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 families = pytest.mark.parametrize("name", list(CHECKPOINTS))
@@ -153,6 +159,52 @@ def test_a_sentencepiece_model_alone_is_a_t5_tokeniser(tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer.encode("is there a red dog in the picture?", None)) == (
         "is there a red dog in the picture?"
     )
+
+
+def test_a_sweep_asks_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def connect(self: Any, address: Any) -> None:
+        asked.append(address)
+        raise OSError("no network")
+
+    def look_up(*words: Any, **further: Any) -> None:
+        asked.append(words)
+        raise socket.gaierror(-2, "no network")
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    folders = ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"), "--quiet"]
+    few = ["--tasks", "gqa", "--set", "steps=1", "--set", "limit=4", "--set", "beams=1"]
+    assert main(["sweep", "--methods", "ia3", "--suites", "image-text", *few, *folders]) == 0
+    assert asked == []
+
+
+def test_random_weights_have_a_name_that_says_so() -> None:
+    run = resolve("random:bart-base", "lora", "image-text")
+    assert run.backbone == "random:bart-base" and "random_bart-base" in run.id and run.recipe.name == "paper"
+    assert run.id != resolve("facebook/bart-base", "lora", "image-text").id
+    assert backbones.shape("random:bart-base") == backbones.shape("bart-base")
+    model = backbones.build("random:bart-base", feat_dim=4, device="meta")
+    assert model.lm.config.vocab_size == 50465
+    assert [backbones.has_random_weights(n) for n in (run.backbone, "t5-base", "facebook/bart-base")] == [1, 1, 0]
+    entry = SimpleNamespace(backbone=run.backbone, suite="image-text", synthetic=False)
+    assert title_of([entry]) == "random:bart-base, image-text (random weights)"  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("name", ["mini-bart"])
+def test_a_folder_has_a_published_name_by_its_name_or_origin_and_its_sizes(checkpoint: Path) -> None:
+    assert backbones.published_name("facebook/bart-base") == "bart-base"
+    assert backbones.published_name("/nowhere/bart-base/") == "bart-base"  # of a record from elsewhere
+    other = checkpoint.rename(checkpoint.parent / "bart-base")
+    assert backbones.published_name(str(other)) == str(other)  # has other sizes
+    base = BartConfig(**_presets()["bart-base"][1])
+    (other / "config.json").write_text(json.dumps(base.to_dict()))
+    assert backbones.published_name(f"{other}/") == "bart-base"
+    mine = other.rename(checkpoint.parent / "mine")
+    assert backbones.published_name(str(mine)) == str(mine)
+    change_config(mine, _name_or_path="facebook/bart-base")
+    assert backbones.published_name(str(mine)) == "bart-base"
 
 
 def test_a_size_without_weights_is_no_backbone_to_train() -> None:

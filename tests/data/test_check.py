@@ -1,4 +1,4 @@
-"""The check of a data root finds what is broken and names it; the fingerprint changes with the annotations."""
+"""The check of a data root finds what is broken and names it, and says what is not the published data."""
 
 import json
 import shutil
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bench.cli import main
+from bench.data import feature_files
 from bench.data.check import check
-from bench.fingerprints import annotation_digests, overall
+from bench.data.verified_features import VerifiedFeatures
 
 SUITES = ["image-text", "video-text"]
 
@@ -50,10 +51,14 @@ def test_other_numbers_than_the_official_ones_are_told_of_real_data(
 ) -> None:
     (root / "mini.json").unlink()
     code, lines = printed(root, capsys)
+    assert code == 1
+    assert "incomplete gqa train: 54 examples (train + valid); the published files have 1,075,062" in lines
+    assert any(line.endswith("; the published files have 10,337") for line in lines if "incomplete yc2c train" in line)
+    assert not any("published" in line for line in lines if "tvc validation" in line)  # not known
+    assert lines[-1].endswith("say so with --partial")
+    code, lines = printed(root, capsys, "--partial", "--features", "sample")
     assert code == 0
-    assert "ok     gqa train: 54 examples (train + valid); the official files have 1,075,062" in lines
-    assert any("yc2c train:" in line and line.endswith("; the official files have 10,337") for line in lines)
-    assert not any("official" in line for line in lines if "tvc validation" in line)  # not known
+    assert "ok     gqa train: 54 examples (train + valid); the published files have 1,075,062" in lines
 
 
 def test_only_the_suites_asked_for_are_read(root: Path) -> None:
@@ -101,17 +106,53 @@ def test_features_of_another_kind_are_named(root: Path) -> None:
     assert "7 columns" in wrong[0]
 
 
-def fingerprint(root: Path, suite: str) -> str:
-    return overall(annotation_digests(root, suite))
+def test_features_are_read_in_processes_and_only_once(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that was interrupted goes on where it ended; a file is read again when it has changed."""
+    monkeypatch.setenv("VLPET_BENCH_CACHE", str(tmp_path / "cache"))
+    folder = root / "nlvr" / "clip_features" / "data_clip_RN101_att"
+    bad = sorted(folder.iterdir())[:2]
+    for file in bad:
+        file.write_bytes(b"no h5")
+    code, lines = printed(root, capsys, "--suite", "image-text", "--jobs", "2")
+    (fault,) = [line for line in lines if line.startswith("fault")]
+    assert code == 2
+    assert all(file.name in fault for file in bad) and "1 more files of this split are faulty" in fault
+    read: list[str] = []
+    original = feature_files.read
+    monkeypatch.setattr(feature_files, "read", lambda path, kind: (read.append(path.name), original(path, kind))[1])
+    for file in bad:
+        with h5py.File(file, "w") as store:
+            store.create_dataset(f"{file.stem}/features", data=np.ones((9, 32), np.float16))
+    assert printed(root, capsys, "--suite", "image-text", "--jobs", "1")[0] == 0
+    assert sorted(read) == [file.name for file in bad]
+    with pytest.MonkeyPatch.context() as patch:  # a torn line costs one file
+        (cache,) = [p for p in (tmp_path / "cache" / "features").iterdir() if bad[0].name in p.read_text()]
+        cache.write_text(cache.read_text()[:-9])
+        patch.setattr(VerifiedFeatures, "flush", lambda self: None)
+        read.clear()
+        assert printed(root, capsys, "--suite", "image-text", "--jobs", "1")[0] == 0
+    assert len(read) == 1
 
 
-def test_the_fingerprint_changes_with_a_suites_annotations_only(root: Path, tmp_path: Path) -> None:
-    before = {suite: fingerprint(root, suite) for suite in SUITES}
-    moved = Path(shutil.copytree(root, tmp_path / "elsewhere"))
-    assert {suite: fingerprint(moved, suite) for suite in SUITES} == before
-    changed = Path(shutil.copytree(root, tmp_path / "changed"))
-    file = changed / "video" / "ann" / "tvc" / "tvc_val_release.jsonl"
-    file.write_text(file.read_text().replace("a", "e", 1))
-    (changed / "COCO" / "clip_features" / "notes.json").write_text("{}")
-    assert fingerprint(changed, "video-text") != before["video-text"]
-    assert fingerprint(changed, "image-text") == before["image-text"]
+@pytest.mark.parametrize("verb", ["run", "sweep"])
+def test_runs_on_a_part_of_the_published_data_are_asked_for_and_marked(
+    verb: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "mini.json").unlink()
+    words = [verb, *{"run": ["--method", "ia3"], "sweep": ["--methods", "ia3", "--suites", "image-text"]}[verb]]
+    words += ["--set", "steps=1", "--set", "batch_size=2", "--set", "beams=1", "--quiet", "--data", f"official={root}"]
+    words += ["--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]
+    assert main(words) == 2
+    assert "not the published data: vqa train has 48 of 605,102 examples; " in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+    assert main([*words, "--partial"]) == 0
+    (path,) = (tmp_path / "results").rglob("record.json")
+    record = json.loads(path.read_text())
+    assert record["limited"] is True and "vqa train has 48 of 605,102 examples" in record["data"]["lacks"]
+    assert "not the published ones" in record["notes"][0]
+    if verb == "sweep":
+        assert "limited run (cut short for a try-out, or on a part of the published data)" in capsys.readouterr().out
+        shutil.rmtree(root)  # what is done reads nothing more
+        assert main(words) == 0

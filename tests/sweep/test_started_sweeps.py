@@ -17,7 +17,7 @@ from bench.sweep.started import keep, started_names, started_sweeps
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("bench.run.run_one", fake_runs.run_one)
-    monkeypatch.setattr("bench.cli.sweep.check_inputs", lambda cells, execution: None)  # runs that read no data
+    monkeypatch.setattr("bench.cli.sweep.check_inputs", lambda runs, execution, partial: None)  # runs that read no data
     monkeypatch.setattr("bench.report.write", lambda name, *rest, **more: [Path(name) / "report.html"])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "COCO").mkdir(parents=True)

@@ -135,7 +135,8 @@ def test_jobs_execute_command_lines_on_plain_data(tmp_path: Path, slurm: Path) -
     folder = slurm_client.submissions_folder(tmp_path / "results") / sent.name
     packs = [Pack.read(folder / f"pack-{index}.json") for index in (0, 1)]
     assert [[run.id for run in pack.runs] for pack in packs] == [[run.id for run in runs[:2]], [runs[2].id]]
-    assert all(pack.execution == execution for pack in packs)
+    share = execution.model_copy(update={"share": 1})  # the CPUs of the profile
+    assert all(pack.execution == share for pack in packs)
     assert {(pack.results, pack.retry) for pack in packs} == {(tmp_path / "results", "until-parked")}
     scripts = submission_scripts(tmp_path / "results")
     assert f"-m bench work --pack {folder}/pack-$SLURM_ARRAY_TASK_ID.json\n" in scripts[0]
