@@ -4,16 +4,16 @@ import argparse
 import sys
 from typing import Any
 
-from bench.cli.options import add_folders, add_format, show
+from bench.cli.options import add_folders, add_format, show, word
 from bench.errors import UsageError, unknown
 
 EXAMPLES = {"score": "example: python -m bench score --all --task caption"}
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument("run", nargs="?", help="id of a run")
+    parser.add_argument("run", nargs="?", type=word, help="id of a run")
     parser.add_argument("--all", action="store_true", help="every finished run")
-    parser.add_argument("--task", help="only this task")
+    parser.add_argument("--task", type=word, help="only this task")
     add_folders(parser)
     add_format(parser)
 
