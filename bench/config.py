@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import methods
 from bench import backbones, suites, tasks
 from bench.errors import UsageError, did_you_mean
-from bench.recipe_files import recipe_layers
+from bench.recipe_files import recipe_tables
 from bench.tasks import Task
 from bench.toml_files import parse_value, shortened
 from methods.core.errors import MethodError
@@ -33,6 +33,10 @@ OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which meth
 #: the version of how runs are trained and evaluated; raised when the same configuration comes to give another result
 PROTOCOL = 1
 MAX_THREADS = 4096
+LARGEST_COUNT = 10**9  # of updates and examples
+LARGEST_NUMBER = 10**5  # of epochs, examples of a batch, beams, and visual tokens
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+Number = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
 
 
 class FrozenModel(BaseModel):
@@ -53,10 +57,10 @@ class Recipe(FrozenModel):
     """
 
     name: str = "paper"
-    epochs: Annotated[int, Field(ge=1)] = 20
-    steps: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 500
-    eval_batch_size: Annotated[int, Field(ge=1)] = 200
+    epochs: Number = 20
+    steps: Count | None = None
+    batch_size: Number = 500
+    eval_batch_size: Number = 200
     lr: Annotated[float, Field(gt=0)]
     projector_lr: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -64,17 +68,17 @@ class Recipe(FrozenModel):
     clip: Annotated[float, Field(ge=0)] = 5.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     optimizer: Literal["adamw", "adamw-official"] = "adamw"
-    beams: Annotated[int, Field(ge=1)] = 5
+    beams: Number = 5
     validate_: Annotated[Literal["never", "epoch"], Field(alias="validate")] = "never"
     select: Literal["last", "best"] = "last"
     precision: Literal["fp32", "bf16"] = "fp32"
     task_prefix: bool = True
-    n_boxes: Annotated[int, Field(ge=1)] = 36
-    n_frames: Annotated[int, Field(ge=1)] = 64
+    n_boxes: Number = 36
+    n_frames: Number = 64
     visual: Literal["features", "zero"] = "features"
     evaluate: Literal["report", "tuning"] = "report"
-    limit: Annotated[int, Field(ge=1)] | None = None
-    checkpoint_every: Annotated[int, Field(ge=0)] = 1000
+    limit: Count | None = None
+    checkpoint_every: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = 1000
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
 
@@ -304,8 +308,11 @@ def resolve(
     if data in (MINI, OFFICIAL):  # other roots may have features of any width
         shape = replace(shape, columns=chosen_suite.columns(miniature=data == MINI))
     chosen.spec(shape)
-    keys = (shape.family, suite, f"{shape.family} {suite}")
-    top, of_family, *stronger = recipe_layers(recipe, keys, chosen.name)
+    tables = recipe_tables(recipe)
+    for table, content in tables.items():  # also those that a stronger one hides, or that are for other runs
+        check_fields(Recipe, content, f"recipe {shortened(recipe)!r}" + (f", table {table!r}" if table else ""))
+    keys = ("", shape.family, suite, f"{shape.family} {suite}", f"method.{chosen.name}")
+    top, of_family, *stronger = (tables.get(key, {}) for key in keys)
     fields = top | of_family | chosen_suite.recipe_fields(recipe, shape.family)
     for layer in stronger:
         fields |= layer
@@ -353,17 +360,30 @@ def validated(model: type[T], content: Any, origin: str) -> T:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            place = fault["loc"]
-            name = ".".join(str(part) for part in place)
-            message = (
-                'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
-            )
-            if fault["type"] == "extra_forbidden":
-                message += did_you_mean(str(place[-1]), _fields(model, place))
-            faults.append(f"{name}: {message}")
-        raise UsageError(f"{origin}: {shortened('; '.join(faults), 1000)}") from None
+        raise _faults(model, error.errors(), origin) from None
+
+
+def check_fields(model: type[BaseModel], content: Any, origin: str) -> None:
+    """Raise like :func:`validated` for fields that are wrong; those that are missing and rules between fields are not
+    looked at."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        if faults := [fault for fault in error.errors() if fault["loc"] and fault["type"] != "missing"]:
+            raise _faults(model, faults, origin) from None
+
+
+def _faults(model: type[BaseModel], faults: Sequence[Any], origin: str) -> UsageError:
+    """Return the error of pydantic's faults."""
+    lines = []
+    for fault in faults:
+        place = fault["loc"]
+        name = ".".join(str(part) for part in place)
+        message = 'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            message += did_you_mean(str(place[-1]), _fields(model, place))
+        lines.append(f"{name}: {message}")
+    return UsageError(f"{origin}: {shortened('; '.join(lines), 1000)}")
 
 
 def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

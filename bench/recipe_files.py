@@ -1,7 +1,6 @@
-"""Recipe files: the packaged ones and those of users, and the layers of fields in them."""
+"""Recipe files: the packaged ones and those of users, and the tables of fields in them."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,13 @@ def recipe_table(name: str) -> dict[str, Any]:
     return read_toml(RECIPES / f"{name}.toml", "recipe")
 
 
-def recipe_layers(name: str, keys: Sequence[str], method: str) -> Iterator[dict[str, Any]]:
-    """Yield the fields of a recipe, the later the stronger: its top, its tables ``keys``, its table of the method.
+def recipe_tables(name: str) -> dict[str, dict[str, Any]]:
+    """Return the fields of a recipe by table: "" for its top, "bart", "image-text", "bart image-text", "method.full".
 
     Raises:
-        UsageError: no such recipe, a table of it that is none, or one that is for nothing that there is; the message
-            names the file and the table.
+        UsageError: no such recipe, a table of it that is none, that is there twice, or that is for nothing that there
+            is; the message names the file and the table.
+        MethodError: a table of a method that is not there.
     """
     content = recipe_table(name)
     tables = _tables(CHECKPOINTS)
@@ -46,11 +46,15 @@ def recipe_layers(name: str, keys: Sequence[str], method: str) -> Iterator[dict[
     for key, value in content.items():
         if isinstance(value, dict) and key not in tables:
             raise unknown(f"table in recipe {shortened(name)!r}", key, tables)
-    of_methods = {methods.get(key).name: fields for key, fields in _table(content, "method", name).items()}
-    yield _finite({key: value for key, value in content.items() if key not in tables}, name)
-    for key in keys:
-        yield _finite(_table(content, key, name), name)
-    yield _finite(_table(of_methods, method, name, "method."), name)
+    fields = {"": {key: value for key, value in content.items() if key not in tables}}
+    fields |= {key: _table(content, key, name) for key in content if key in tables and key != "method"}
+    of_methods = _table(content, "method", name)
+    for key in of_methods:
+        place = f"method.{methods.get(key).name}"
+        if place in fields:
+            raise UsageError(f"recipe {shortened(name)!r}: method.{key}: is there twice; {place} is the same method")
+        fields[place] = _table(of_methods, key, name, "method.")
+    return fields
 
 
 def _tables(backbone_names: Iterable[str]) -> list[str]:
@@ -58,14 +62,6 @@ def _tables(backbone_names: Iterable[str]) -> list[str]:
     families = sorted({backbones.shape(name).family for name in backbone_names})
     pairs = [f"{family} {suite}" for family in families for suite in suites.names()]
     return [*families, *suites.names(), *pairs, "method"]
-
-
-def _finite(fields: dict[str, Any], recipe: str) -> dict[str, Any]:
-    """Refuse numbers that are none, also where a stronger layer hides them."""
-    for key, value in fields.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"recipe {shortened(recipe)!r}: {key}: {value} is no number that can be used")
-    return fields
 
 
 def _table(content: Mapping[str, Any], key: str, recipe: str, prefix: str = "") -> dict[str, Any]:

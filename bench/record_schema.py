@@ -148,6 +148,10 @@ def _score_fault(score: Score) -> str:
     return ""
 
 
+#: how torch and CUDA say in a RuntimeError that there is no memory left
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
 def classify(error: BaseException) -> str:
     """Return the cause that tables print for an exception.
 
@@ -156,7 +160,7 @@ def classify(error: BaseException) -> str:
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     message = str(error).lower()
-    if names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in message or "not enough memory" in message:
+    if names & {"OutOfMemoryError", "MemoryError"} or any(words in message for words in NO_MEMORY):
         return "oom"
     table = {
         "FloatingPointError": "nan",

@@ -2,14 +2,17 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import fake_runs
 import pytest
 
 from bench.cli import main
 from bench.cli.progress import Progress
+from bench.config import Execution, resolve
 from bench.events import RunEvent
 
 GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
@@ -83,6 +86,46 @@ def test_a_reader_that_goes_away_is_no_fault(words: list[str], repo: Path, tmp_p
     errors = process.stderr.read().decode()
     assert process.wait() == (2 if words == ["nosuch"] else 0)
     assert "Traceback" not in errors and "Exception ignored" not in errors and "BrokenPipe" not in errors
+
+
+def test_watching_ends_with_its_reader(repo: Path, tmp_path: Path) -> None:
+    """As in ``watch | head -1``: nothing changes any more, so nothing is written that would break the pipe."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "watch", *GRID, "--every", "0.1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repo)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        assert process.stdout.readline() == b"2 runs: 2 missing\n"
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == b""
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}], ids=["with colours", "NO_COLOR"])
+def test_colours_are_for_terminals_that_want_them(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rich._console", None)  # made of the environment once, and kept
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "200", **variables}.items():
+        monkeypatch.setenv(name, value)
+    for run in (resolve("mini-bart", name, "image-text", settings={"steps": 3}) for name in ("lora", "full")):
+        fake_runs.run_one(run, Execution(), tmp_path)
+    reading, writing = os.openpty()
+    with open(writing, "w", encoding="utf-8", newline="") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert main(["watch", *GRID, "--results", str(tmp_path)]) == 0
+        terminal.flush()
+        shown = os.read(reading, 1 << 16).decode()
+    os.close(reading)
+    assert "2 runs: 2 done" in shown
+    assert bool(re.search("\x1b\\[[0-9;]*3[0-9]", shown)) == (not variables)
 
 
 def test_progress_that_nobody_reads_stops_no_run() -> None:

@@ -220,6 +220,21 @@ def test_settings_find_their_place() -> None:
         ({"lr": True}, "recipe.lr"),
         ({"limit": True}, "recipe.limit"),
         ({"steps": "3"}, "recipe.steps"),
+        *(
+            ({key: 10**30}, f"recipe.{key}: Input should be less than or equal to")
+            for key in (
+                "steps",
+                "epochs",
+                "batch_size",
+                "eval_batch_size",
+                "beams",
+                "limit",
+                "n_boxes",
+                "n_frames",
+                "checkpoint_every",
+            )
+        ),
+        ({"batch_size": 1e30}, "recipe.batch_size"),
         ({"rank": "big"}, "rank"),
         ({"select": "best", "validate": "never"}, 'validate = "epoch"'),
     ],

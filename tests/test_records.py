@@ -235,6 +235,9 @@ def test_classify() -> None:
             MemoryError(),
             torch.OutOfMemoryError("x"),
             RuntimeError("DefaultCPUAllocator: not enough memory: ..."),
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: ..."
+            ),
         ],
         "nan": [FloatingPointError("x")],
         "timeout": [TimeoutError("x"), subprocess.TimeoutExpired("java", 3)],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import parse_setting, recipe_layers, resolve
+from bench.config import parse_setting, resolve
 from bench.errors import UsageError
 from bench.sweep.profile import Profile
 from bench.sweep.spec import load
@@ -106,6 +106,12 @@ def test_the_home_directory_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("lr = nan", "lr"),
         ("[bart]\nlr = inf", "lr"),
         ("lr = inf\n[bart]\nlr = 1.0", "lr"),
+        ("batch_size = '2'\n[bart]\nbatch_size = 2", r"case\.toml'?: batch_size"),
+        ("[t5]\nbeams = 0", r"case\.toml', table 't5': beams"),
+        ("['t5 video-text']\nnosuch = 1", "table 't5 video-text': nosuch"),
+        ("[method.full]\nbeam = 1", "table 'method.full': beam.*did you mean 'beams'"),
+        ("[method.full]\nbatch_size = 1" + "0" * 30, "table 'method.full': batch_size: .* less than or equal to"),
+        ("[method.vl-pet-middle]\n[method.vl-pet-middleX]", "there twice"),
     ],
 )
 def test_a_table_of_a_recipe_that_is_none_is_named(text: str, hint: str, tmp_path: Path) -> None:
@@ -115,11 +121,19 @@ def test_a_table_of_a_recipe_that_is_none_is_named(text: str, hint: str, tmp_pat
         resolve("mini-bart", "lora", "image-text", recipe=str(path))
 
 
-def test_layers_of_a_recipe_come_in_the_order_of_their_strength(tmp_path: Path) -> None:
+def test_tables_of_a_recipe_are_stronger_the_more_they_say(tmp_path: Path) -> None:
     path = tmp_path / "case.toml"
-    path.write_text("beams = 1\n[image-text]\nbeams = 3\n[bart]\nbeams = 2\n[method.vl-pet-middle]\nbeams = 4\n")
-    layers = recipe_layers(str(path), ("bart", "image-text"), "vl-pet-middleX")  # the method by an alias
-    assert [layer["beams"] for layer in layers] == [1, 2, 3, 4]
+    texts = {
+        1: "beams = 1\nlr = 1.0\n",
+        2: "[bart]\nbeams = 2\n",
+        3: "[image-text]\nbeams = 3\n",
+        4: '["bart image-text"]\nbeams = 4\n',
+        5: "[method.vl-pet-middleX]\nbeams = 5\n",  # by an alias
+    }
+    for beams in texts:
+        tables = [texts[number] for number in texts if 1 < number <= beams]
+        path.write_text(texts[1] + "".join(reversed(tables)) + "[t5]\nbeams = 9\n[method.lora]\nbeams = 9\n")
+        assert resolve("mini-bart", "vl-pet-middle", "image-text", recipe=str(path)).recipe.beams == beams
 
 
 @pytest.mark.parametrize("text", ["lr", "=3", " =3", "lr=1\nsteps=2", "lr\n=1", "lr=" + "[" * 5000, "lr=" + "9" * 5000])

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 
-from bench.cli.options import add_execution, add_settings, data_name, execution, path, words
+from bench.cli.options import add_execution, add_settings, data_name, execution, path, word, words
 
 EXAMPLES = {
     "import-official": "example: python -m bench import-official BEST.pth --method vl-pet-large "
@@ -19,7 +19,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "evaluate":
         parser.add_argument("run", type=path, metavar="RUN_DIR", help="directory of a run with kept weights")
         parser.add_argument("--again", action="store_true", help="although there is a record; it keeps its scores")
-        parser.add_argument("--split", metavar="S", help="add the scores of another split: train, validation, test")
+        parser.add_argument(
+            "--split", type=word, metavar="S", help="add the scores of another split: train, validation, test"
+        )
         parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
         parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
         add_execution(parser)
@@ -30,7 +32,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--out", type=path, required=True, metavar="DIR", help="the run directory to write")
     parser.add_argument("--suite", default="image-text", help="suite that it was trained on (image-text)")
     parser.add_argument("--tasks", type=words, default=(), metavar="A,B", help="tasks that it was trained on (all)")
-    parser.add_argument("--recipe", help="recipe to decode by: paper, mini, or a TOML file (the backbone's)")
+    parser.add_argument("--recipe", type=word, help="recipe to decode by: paper, mini, or a TOML file (the backbone's)")
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME[=PATH]", help="data root to evaluate on (the recipe's)"
     )

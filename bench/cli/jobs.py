@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.options import add_data, add_folders, add_grid, count, data_name, word
-from bench.cli.selection import planned
+from bench.cli.selection import planned, started
 from bench.errors import UsageError
 from bench.states import NEVER
 
 EXAMPLES = {
-    "logs": "example: python -m bench logs vl-pet-large-mini-bart-image-text-s1",
+    "logs": "example: python -m bench logs vl-pet-large-mini-bart-image-text-s1\n"
+    "         python -m bench logs default --lines 5",
     "cancel": "example: python -m bench cancel default --methods lora",
     "retry": "example: python -m bench retry default --failed",
 }
@@ -19,7 +20,9 @@ LOG_LINES = 100
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb == "logs":
-        parser.add_argument("run", type=word, metavar="RUN", help="a run's id, or the beginning of it")
+        parser.add_argument(
+            "run", type=word, metavar="RUN", help="a sweep that was started, or a run's id, or the beginning of it"
+        )
         parser.add_argument(
             "--lines", type=count, default=LOG_LINES, metavar="N", help=f"the last lines of each file ({LOG_LINES})"
         )
@@ -54,10 +57,29 @@ def _selected_runs(arguments: argparse.Namespace) -> list[Any]:
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    from bench.sweep import attempts
+    from bench.run_dir import RunDir
+    from bench.sweep.expand import expand
     from bench.sweep.sweep_status import find_run_dir
 
-    run_dir = find_run_dir(arguments.results, arguments.run, data_name(arguments.data))
+    data = data_name(arguments.data)
+    sweep = started(arguments.results, arguments.run)
+    if sweep is None:
+        _print_log(find_run_dir(arguments.results, arguments.run, data), arguments.lines)
+        return 0
+    runs = [cell.run for cell in expand(sweep) if cell.run and data in (None, cell.run.data)]
+    begun = [folder for run in runs if (folder := RunDir(arguments.results, run.id)).path.is_dir()]
+    for folder in begun:
+        print(f"{folder.id}:")
+        _print_log(folder, arguments.lines)
+        print()
+    print(f"{len(begun)} of the {len(runs)} runs of {sweep.name} have begun")
+    return 0
+
+
+def _print_log(run_dir: Any, lines: int) -> None:
+    """Print the attempts at a run and the last lines of what they have written."""
+    from bench.sweep import attempts
+
     made = attempts.read(run_dir)
     for attempt in made:
         process = f"{attempt.host}, process {attempt.pid}" + (f", job {attempt.job}" if attempt.job else "")
@@ -68,8 +90,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     for path in dict.fromkeys([run_dir.log, *outputs, *errors]):
         if path.exists() and path.stat().st_size:
             print(f"\n== {path}")
-            print("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-arguments.lines :]))
-    return 0
+            print("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]))
 
 
 def _cancel(arguments: argparse.Namespace) -> int:

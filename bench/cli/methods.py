@@ -4,7 +4,7 @@ import argparse
 from functools import lru_cache
 from typing import Any
 
-from bench.cli.options import add_format, add_settings, show
+from bench.cli.options import add_format, add_settings, show, word
 from bench.config import parse_setting
 from bench.errors import UsageError
 
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--backbone", default="bart-base", help="backbone (bart-base)")
     parser.add_argument("--suite", default="image-text", help="suite, for the width of its features (image-text)")
     parser.add_argument("--all", action="store_true", help="also our own combinations, adaptations and HF PEFT's")
-    parser.add_argument("--explain", metavar="NAME", help="print what a method is and what it places where")
+    parser.add_argument("--explain", type=word, metavar="NAME", help="print what a method is and what it places where")
     add_settings(parser)
     add_format(parser)
 

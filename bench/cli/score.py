@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from bench.cli.options import add_data, add_folders, add_format, data_name, given_roots, path, show, words
+from bench.cli.options import add_data, add_folders, add_format, data_name, given_roots, path, show, word, words
 from bench.errors import UsageError, unknown
 
 EXAMPLES = {
@@ -15,15 +15,15 @@ EXAMPLES = {
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument("run", nargs="?", help="id of a run")
+    parser.add_argument("run", nargs="?", type=word, help="id of a run")
     parser.add_argument("--all", action="store_true", help="every finished run")
-    parser.add_argument("--task", help="only this task")
+    parser.add_argument("--task", type=word, help="only this task")
     parser.add_argument(
         "--metrics", type=words, default=(), metavar="A,B", help="further metrics that take long: METEOR, SPICE"
     )
     files = parser.add_argument_group("a file instead of a run, in the form of our own or of the official tools")
     files.add_argument("--predictions", type=path, metavar="FILE", help="score this file, which is of --task")
-    files.add_argument("--split", metavar="S", help="the split that it is of (the one that tables report)")
+    files.add_argument("--split", type=word, metavar="S", help="the split that it is of (the one that tables report)")
     files.add_argument("--out", type=path, metavar="FILE", help="write all metrics and the score of every example")
     add_data(parser)
     add_folders(parser)

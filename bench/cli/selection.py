@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.cli.options import axis, data_name
@@ -35,6 +37,15 @@ def planned(arguments: argparse.Namespace) -> Sweep:
     return _started(arguments, plans) if plans else selected(arguments)
 
 
+def started(results: Path, name: str) -> Sweep | None:
+    """Return the sweep that was started last under a name, None where there is none."""
+    plans = started_sweeps(results, name)
+    if not plans:
+        return None
+    _name_others(plans, plans[-1])
+    return plans[-1].sweep
+
+
 def _built_in() -> list[str]:
     return [*spec.names(), *spec.names(spec.ABLATIONS)]
 
@@ -60,12 +71,17 @@ def _started(arguments: argparse.Namespace, plans: list[StartedSweep]) -> Sweep:
     if flags and arguments.spec in _built_in():
         typed = _with_flags(spec.load(arguments.spec), arguments).content()
         plan = next((same for same in reversed(plans) if same.sweep.content() == typed), plan)
-    if len(plans) > 1:
-        others = ", ".join(other.key for other in plans if other is not plan)
-        message = f"{len(plans)} plans were started under this name; this is {plan.key} ({_date(plan)})"
-        print(f"note: {message}; the others: {others}", file=sys.stderr)
+    _name_others(plans, plan)
     arguments.roots = plan.roots
     return _with_flags(plan.sweep, arguments)
+
+
+def _name_others(plans: Sequence[StartedSweep], chosen: StartedSweep) -> None:
+    """Say which of several plans of one name a verb is about."""
+    if len(plans) > 1:
+        others = ", ".join(other.key for other in plans if other is not chosen)
+        message = f"{len(plans)} plans were started under this name; this is {chosen.key} ({_date(chosen)})"
+        print(f"note: {message}; the others: {others}", file=sys.stderr)
 
 
 def _with_flags(sweep: Sweep, arguments: argparse.Namespace) -> Sweep:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bench.cli.options import add_folders, parse_roots, show
+from bench.cli.options import add_folders, parse_roots, show, word
 from bench.errors import UsageError
 
 EXAMPLES = {
@@ -16,9 +16,11 @@ WIDTH = 110  # of a long value in a table
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it")
-    parser.add_argument("--task", metavar="T", help="all metrics of a task, with its best and worst examples")
-    parser.add_argument("--example", metavar="ID", help="one example of the task: source, prediction, score")
+    parser.add_argument("run", type=word, metavar="RUN", help="a run's id, or the beginning of it")
+    parser.add_argument(
+        "--task", type=word, metavar="T", help="all metrics of a task, with its best and worst examples"
+    )
+    parser.add_argument("--example", type=word, metavar="ID", help="one example of the task: source, prediction, score")
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=PATH", help="folder of a data root (the record's)"
     )

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import select
+import sys
 import time
 from typing import Any
 
@@ -49,9 +51,14 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 
 def _watch(observer: Any, every: float) -> int:
-    """Show the states until all runs are settled; whoever stops watching stops nothing."""
+    """Show the states until all runs are settled; whoever stops watching stops nothing.
+
+    Where the output is no terminal, it is the totals on a line whenever they change.
+    """
     from rich.live import Live
 
+    if not sys.stdout.isatty():
+        return _watch_in_lines(observer, every)
     with Live(auto_refresh=False) as live:
         while True:
             status = observer.look()
@@ -59,6 +66,28 @@ def _watch(observer: Any, every: float) -> int:
             if status.is_settled:
                 return 0
             time.sleep(every)
+
+
+def _watch_in_lines(observer: Any, every: float) -> int:
+    shown = None
+    while True:
+        status = observer.look()
+        if status.totals != shown:
+            print(summary(status), flush=True)
+            shown = status.totals
+        if status.is_settled or _reader_has_gone():
+            return 0
+        time.sleep(every)
+
+
+def _reader_has_gone() -> bool:
+    """Return whether nobody reads the pipe any more that the output is; there may be nothing to write for hours."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors are always told
+        return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call on this system, or no file behind the stream
+        return False
 
 
 def _table(status: Any, height: int) -> Any:

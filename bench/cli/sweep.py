@@ -100,6 +100,7 @@ def perform(
         return dry_run(cells, arguments, run_execution, submitter)
     if arguments.collect:
         if not _resubmit_lost(cells, submitter):
+            _warn_of_stale(cells, arguments, run_execution)
             write_report(sweep, cells, arguments, announce=True)
             after_report()
         return 0
@@ -204,6 +205,22 @@ def _resubmit_lost(cells: list[Any], submitter: Any) -> bool:
     unsettled = [run for run in runs if not state(submitter.results, run).is_settled(submitter.retry)]
     lost = lost_runs(submitter.results, unsettled, slurm_client.submitted_jobs(submitter.results))
     return bool(lost and submitter.submit(lost))
+
+
+def _warn_of_stale(cells: list[Any], arguments: argparse.Namespace, run_execution: Any) -> None:
+    """Name the runs whose data, weights or methods have changed since they were submitted.
+
+    Only who types the sweep again has them done again: where nodes see other files, jobs would do so without end.
+    """
+    from bench.fingerprints import Expectations
+    from bench.sweep.run_state import state
+
+    expected = Expectations(run_execution.data)
+    for run in (cell.run for cell in cells if cell.run):
+        current = state(arguments.results, run, expected=expected)
+        if current.name == "stale":
+            effect = "it is marked; the sweep typed again does it again"
+            print(f"warning: {run.id} is stale, {effect}: {current.note}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from bench.config import FrozenModel, validated
 from bench.shipped_files import shipped
@@ -71,6 +71,8 @@ class Profile(FrozenModel):
         extra: any other option of sbatch by its long name; true is an option without a value, false leaves it out.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
     time_minutes: Annotated[int, Field(ge=1, le=LARGEST)]
     partition: Text | None = None
     account: Text | None = None
@@ -86,12 +88,12 @@ class Profile(FrozenModel):
     pack: Annotated[int, Field(ge=1, le=LARGEST)] = 1
     requeue: bool = True
     max_requeues: Annotated[int, Field(ge=0, le=LARGEST)] = 3
-    setup: tuple[Line, ...] = ()
+    setup: Annotated[tuple[Line, ...], Field(strict=False)] = ()
     python: Text | None = None
     env: dict[Variable, Line | int | float] = Field(default_factory=dict)
     scratch: Annotated[str, Field(pattern=r'^[^\x00-\x1f"`\\]+$')] | None = None
     comment: Text | None = None
-    conf: Path | None = None
+    conf: Annotated[Path | None, Field(strict=False)] = None
     extra: dict[Option, bool | int | float | Text] = Field(default_factory=dict)
 
     @field_validator("signal_seconds")

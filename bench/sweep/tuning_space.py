@@ -94,8 +94,9 @@ def configurations(
         free = size - len(taken)
         besides = f" besides the defaults of the methods ({len(taken)} of them are in it)" if taken else ""
         remedy = f"give --trials {free}, or a wider --space" if free else "give a wider --space"
-        message = f"the space has {free} points{besides}; budgets are equal only where all is spent"
-        raise UsageError(f"--trials {count}: {message}: {remedy}")
+        message = f"the space of {', '.join(distributions)} has {free} points{besides}"
+        remedy = f"budgets are equal only where all is spent: {remedy}"
+        raise UsageError(f"--trials {count}: {message}; {remedy}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     drawn: list[dict[str, Any]] = []
 

@@ -27,6 +27,7 @@ ENTRY_POINTS = "vlpet_bench.methods"
 FAMILIES = Path(__file__).resolve().parents[1]  # the folder whose modules are families of methods
 WIDTH = 768  # the width at which the papers quote their ranks
 SMALLEST = 4  # a rank that scaling does not go below: what heads and Kronecker products divide
+LARGEST = 10**6  # number of an option: no rank, length or scale is larger
 
 
 class _ByWidth:
@@ -106,6 +107,8 @@ class RegisteredMethod:
             raise MethodError(f"method {self.name!r} has no option {key!r}{did_you_mean(key, self.types)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise MethodError(f"method {self.name!r}: {key}: {value} is no number that can be used")
+        if isinstance(value, int | float) and abs(value) > LARGEST:
+            raise MethodError(f"method {self.name!r}: {key}: expected at most {LARGEST:,} (given: {str(value)[:40]})")
         try:
             return TypeAdapter(self.types[key]).validate_python(value)
         except ValidationError as error:

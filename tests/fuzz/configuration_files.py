@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -340,7 +341,10 @@ def hostile_label(box: Box, rng: random.Random) -> Plan:
             return f"no tables: {sorted(files)}"
         if "\x1b[31m" in outcomes[-1].stdout:
             return "an escape sequence of a label reached the terminal"
-        if "<script>alert" in files["report.html"] or "<script>" in files["results.md"]:
+        shown = re.sub(
+            r"<!--(?!-?>).*?--!?>", "", files["results.md"], flags=re.DOTALL
+        )  # what no comment of HTML hides
+        if "<script>alert" in files["report.html"] or "<script>" in shown:
             return "a label is markup in HTML"
         if any("\\input{/etc" in line for line in files["results.tex"].splitlines() if line[:1] != "%"):
             return "a label is a command in LaTeX"

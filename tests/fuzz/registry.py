@@ -21,8 +21,9 @@ ENDINGS = (*RIGHT, *WRONG)
 class Step:
     """One command line of a case.
 
-    ``stdout`` is "file", "closed pipe", or a name of an encoding to print in; without ``plots`` every figure is drawn
-    and an empty picture saved, which is what costs the time.
+    ``seconds`` is the processor time that it may take; on the clock it may take several times as long. ``stdout`` is
+    "file", "closed pipe", or a name of an encoding to print in; without ``plots`` every figure is drawn and an empty
+    picture saved, which is what costs the time.
     """
 
     argv: Sequence[str]

@@ -17,6 +17,7 @@ from tests.fuzz.registry import Step
 
 MEMORY = 8 << 30  # bytes beyond what the forking process has mapped; a Java machine reserves several
 FILE_SIZE = 1 << 30
+WAITING = 6  # times its seconds of computing is what a command may take on the clock of a busy machine
 BROKEN_PIPE = 120  # what Python itself exits with where the last flush fails
 
 
@@ -39,7 +40,8 @@ class Outcome:
     def hung(self) -> bool:
         """Whether it ran out of its time or its memory."""
         exhausted = "MemoryError" in self.text and self.crashed
-        return self.code in (-signal.SIGALRM, -signal.SIGKILL, -signal.SIGXFSZ) or exhausted
+        limits = (signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL, signal.SIGXFSZ)
+        return -self.code in limits or exhausted
 
     @property
     def crashed(self) -> bool:
@@ -128,7 +130,8 @@ def _limit(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.alarm(seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    signal.alarm(WAITING * seconds)
 
 
 def _open_outputs(step: Step, out: Path, err: Path) -> None:

@@ -56,6 +56,11 @@ BAD: list[tuple[str, str, dict[str, Any], str]] = [
     ("bart", "compacter", {"phm": 5, "rank": 10}, r"widths \d+ and \d+ are not both divisible by phm 5"),
     ("bart", "compacter", {"phm": 4, "rank": 6}, "rank 6 is not divisible by phm 4"),
     ("bart", "vl-adapter", {"factor": -1}, "greater than or equal to 0"),
+    *(
+        ("bart", "lora", {"rank": rank}, r"rank: expected at most 1,000,000 \(given: 1")
+        for rank in (10**7, 10**30, 1e30)
+    ),
+    ("bart", "lora", {"alpha": 1e300}, "alpha: expected at most 1,000,000"),
     ("bart", "prompt", {"length": 0}, "length: Input should be greater than or equal to 1"),
     ("bart", "hyperformer", {"e": 1}, "e: Input should be greater than or equal to 2"),
     ("bart", "bitfit", {"add_missing": True}, "add_missing is for T5"),

@@ -49,6 +49,10 @@ def test_every_verb_knows_a_started_sweep_with_its_data(
     capsys.readouterr()
     assert main(["plan", "mine"]) == 0
     assert "blocked" not in (captured := capsys.readouterr().out) and "2 runs" in captured
+    assert main(["logs", "mine"]) == 0
+    captured = capsys.readouterr().out
+    assert all(f"{run}:\n" in captured for run in states) and "2 of the 2 runs of mine have begun" in captured
+    assert captured.count("attempt 1: ") == 2 and "failed no more" in captured
     assert main(["retry", "mine", "--failed"]) == 0
     assert failed in capsys.readouterr().out
     assert main(["sweep", "mine", "--dry-run"]) == 0  # its folder of data is known, too

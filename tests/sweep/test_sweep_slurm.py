@@ -7,6 +7,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+import fake_runs
 import pytest
 
 from bench.cli import main
@@ -265,6 +266,22 @@ def test_the_collecting_job_submits_what_has_died_or_writes_the_report(
     tried(results, run, "interrupted", "SIGTERM")
     assert main(collect) == 0
     assert commands == [shlex.join(["python", "-m", "bench", *words, *absolute])]
+
+
+def test_the_collecting_job_names_runs_of_other_data_and_does_not_submit_them(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.report.write", lambda *rest, **more: [])
+    (slurm / "sinfo.says").write_text("main up\n")
+    (tmp_path / "profile.toml").write_text("partition = 'main'\ntime_minutes = 60\n")
+    run, results = make(), tmp_path / "results"
+    record = fake_runs.run_one(run, Execution(), results)
+    RunDir(results, run.id).finish(record.model_copy(update={"fingerprints": {"method": {"lora": "of another time"}}}))
+    grid = ["sweep", "--methods", "lora", "--suites", "image-text"]
+    assert main([*grid, "--executor", "slurm", "--profile", "profile.toml", "--collect"]) == 0
+    assert f"warning: {run.id} is stale, it is marked" in capsys.readouterr().err
+    assert not slurm_client.submissions(results)
 
 
 def test_collecting_belongs_to_slurm(capsys: pytest.CaptureFixture[str]) -> None:
