@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import methods
 from bench import backbones, suites, tasks
 from bench.errors import UsageError, did_you_mean
-from bench.recipe_files import recipe_layers
+from bench.recipe_files import recipe_fields
 from bench.tasks import Task
 from bench.toml_files import parse_value, shortened
 from methods.core.errors import MethodError
@@ -49,6 +49,13 @@ class Recipe(FrozenModel):
     then reports the epoch with the best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds
     the model: all features are 0. ``evaluate`` "tuning" is for runs that choose settings: they are scored and validated
     on what no table reports (:mod:`bench.data.held_out`), and are in no table of results.
+
+    ``decay`` says which parameters have weight decay (:func:`bench.optim.groups`), ``beam_length`` how beam search
+    ranks answers that reach the length limit (:func:`bench.backbones.generation_arguments`). ``precision`` "tf32" is
+    float32 whose matrix products a GPU may round (:func:`bench.device.matrix_products`). With ``padding`` "masked"
+    nothing attends to the padded frames of short videos (:class:`bench.backbones.VLModel`). With ``truncation``
+    "official" the end of a source text that is too long is cut, with "keep-question" its transcript, and nothing else
+    (:class:`bench.data.batches.TokenizedSplit`).
     """
 
     name: str = "paper"
@@ -63,11 +70,15 @@ class Recipe(FrozenModel):
     clip: Annotated[float, Field(ge=0)] = 5.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     optimizer: Literal["adamw", "adamw-official"] = "adamw"
+    decay: Literal["official", "weights-only"] = "official"
     beams: Annotated[int, Field(ge=1)] = 5
     validate_: Annotated[Literal["never", "epoch"], Field(alias="validate")] = "never"
     select: Literal["last", "best"] = "last"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    beam_length: Literal["library", "transformers-4"] = "library"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     task_prefix: bool = True
+    padding: Literal["official", "masked"] = "official"
+    truncation: Literal["official", "keep-question"] = "official"
     n_boxes: Annotated[int, Field(ge=1)] = 36
     n_frames: Annotated[int, Field(ge=1)] = 64
     visual: Literal["features", "zero"] = "features"
@@ -270,9 +281,10 @@ def resolve(
     A recipe file holds fields of :class:`Recipe` at its top, and tables that refine them. The order, the later the
     stronger: the top of the file, its table of the backbone family (``[bart]``), the fields that the suite has for this
     recipe, the file's tables of the suite (``[video-text]``), of both (``["bart video-text"]``) and of the method
-    (``[method.full]``). The learning rate, weight decay and prompt switch that neither these nor the settings give are
-    the method's own (:meth:`methods.core.registry.ResolvedMethod.optim`). Miniature backbones go with the recipe
-    ``mini``. ``epochs`` in the settings takes the place of a recipe's ``steps``.
+    (``[method.full]``). All of them are stronger than the fields of its ``base``, where it names such a recipe. The
+    learning rate, weight decay and prompt switch that neither these nor the settings give are the method's own
+    (:meth:`methods.core.registry.ResolvedMethod.optim`). Miniature backbones go with the recipe ``mini``. ``epochs`` in
+    the settings takes the place of a recipe's ``steps``.
 
     Args:
         backbone: name or path of a backbone; the run has the absolute path, so that no spelling makes another id.
@@ -297,11 +309,7 @@ def resolve(
     chosen = methods.get(method, **settings.options)
     chosen.spec(shape)
     recipe = recipe or recipe_for(backbone)
-    keys = (shape.family, suite, f"{shape.family} {suite}")
-    top, of_family, *stronger = recipe_layers(recipe, keys, chosen.name)
-    fields = top | of_family | chosen_suite.recipe_fields(recipe, shape.family)
-    for layer in stronger:
-        fields |= layer
+    fields = recipe_fields(recipe, chosen_suite, shape.family, chosen.name)
     if "epochs" in settings.recipe:
         fields.pop("steps", None)
     fields |= settings.recipe

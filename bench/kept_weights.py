@@ -9,6 +9,7 @@ import methods
 from bench import stages, suites
 from bench.backbones import VLModel
 from bench.config import Execution, Run
+from bench.device import matrix_products
 from bench.environment import code_version
 from bench.errors import UsageError, unknown
 from bench.events import Listener, RunEvent, silent
@@ -94,7 +95,7 @@ def evaluate(
     listener(RunEvent("start", run.id))
     failure: dict[str, Any] = {}
     try:
-        with context.stopped_by_signals():
+        with context.stopped_by_signals(), matrix_products(run.recipe.precision):
             _run_stages(context, outputs, split, number)
     except (UsageError, MethodError, KeyboardInterrupt):
         if number is not None:

@@ -32,6 +32,28 @@ def recipe_table(name: str) -> dict[str, Any]:
     return read_toml(RECIPES / f"{name}.toml", "recipe")
 
 
+def recipe_fields(name: str, suite: suites.Suite, family: str, method: str) -> dict[str, Any]:
+    """Return the fields that a recipe has for a method on a suite and a backbone family.
+
+    A recipe with a ``base``, the name of a packaged one, has the fields of that one but for those that it gives itself.
+
+    Raises:
+        UsageError: as :func:`recipe_layers`, or there is no such base.
+    """
+    base = recipe_table(name).get("base")
+    if base is not None and (base not in recipe_names() or base == name):
+        raise unknown(f"base of recipe {shortened(name)!r}", shortened(str(base)), recipe_names())
+    fields = recipe_fields(base, suite, family, method) if base is not None else {}
+    keys = (family, suite.name, f"{family} {suite.name}")
+    top, of_family, *stronger = recipe_layers(name, keys, method)
+    own = top | of_family | suite.recipe_fields(name, family)
+    for layer in stronger:
+        own |= layer
+    if "epochs" in own:
+        fields.pop("steps", None)
+    return fields | own
+
+
 def recipe_layers(name: str, keys: Sequence[str], method: str) -> Iterator[dict[str, Any]]:
     """Yield the fields of a recipe, the later the stronger: its top, its tables ``keys``, its table of the method.
 
@@ -47,7 +69,7 @@ def recipe_layers(name: str, keys: Sequence[str], method: str) -> Iterator[dict[
         if isinstance(value, dict) and key not in tables:
             raise unknown(f"table in recipe {shortened(name)!r}", key, tables)
     of_methods = {methods.get(key).name: fields for key, fields in _table(content, "method", name).items()}
-    yield _finite({key: value for key, value in content.items() if key not in tables}, name)
+    yield _finite({key: value for key, value in content.items() if key not in {*tables, "base"}}, name)
     for key in keys:
         yield _finite(_table(content, key, name), name)
     yield _finite(_table(of_methods, method, name, "method."), name)

@@ -9,7 +9,7 @@ from typing import Any
 from bench import stages, train
 from bench.config import Execution, Run
 from bench.data.check import counts
-from bench.device import MEMORY_DEFINITION
+from bench.device import MEMORY_DEFINITION, matrix_products
 from bench.errors import UsageError
 from bench.events import Listener, OwnershipLost, RunEvent, RunHold, silent
 from bench.files import explain_write_errors, read_json_lines
@@ -48,7 +48,7 @@ def run_one(
     context.folder.begin(run)
     listener(RunEvent("start", run.id))
     try:
-        with context.stopped_by_signals():
+        with context.stopped_by_signals(), matrix_products(run.recipe.precision):
             _run_stages(context, outputs)
         record = make_record(context, outputs, status="done")
     except OwnershipLost:

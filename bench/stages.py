@@ -231,6 +231,7 @@ def train_model(
             device=machine.device,
             penalties=attached.handle.penalties,
             update_listeners=attached.handle.update_listeners,
+            official_decay=attached.handle.official_decay(),
             checkpoint=Checkpoint(
                 folder.checkpoint,
                 run.id,
@@ -333,6 +334,7 @@ def seeded_model(run: Run, feat_dim: int, device: torch.device | str) -> backbon
     dev.seed_everything(run.seed)
     model = backbones.build(run.backbone, feat_dim=feat_dim, n_boxes=run.recipe.n_boxes, device=device, seed=run.seed)
     model.set_dropout(run.recipe.dropout)
+    model.masks_padding = run.recipe.padding == "masked"
     return model
 
 
@@ -351,7 +353,8 @@ def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
     tuning = recipe.evaluate == "tuning"
     if tuning and split != held_out.TRAIN:
         split = held_out.TUNING
-    return _tokenized(root, task, split, run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit, tuning)
+    texts = (recipe.task_prefix, recipe.truncation)
+    return _tokenized(root, task, split, run.backbone, *texts, recipe.n_frames, recipe.limit, tuning)
 
 
 def _predict(
@@ -374,12 +377,21 @@ def _predict(
 
 @lru_cache(maxsize=64)
 def _tokenized(
-    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
+    root: Path,
+    task: Task,
+    split: str,
+    backbone: str,
+    prefix: bool,
+    truncation: str,
+    n_frames: int,
+    limit: int | None,
+    tuning: bool,
 ) -> TokenizedSplit:
     with counting() as tolerated:
         examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
     store = _store(root, task.suite, n_frames)
-    return TokenizedSplit(task, examples, _tokenizer(backbone), store, prefix=prefix, tolerated=tolerated)
+    text = _tokenizer(backbone)
+    return TokenizedSplit(task, examples, text, store, prefix=prefix, truncation=truncation, tolerated=tolerated)
 
 
 _store = lru_cache(lambda root, suite, n: FeatureStore(root, suites.get(suite).features.kind, n_frames=n))

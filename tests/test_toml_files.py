@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import parse_setting, recipe_layers, resolve
+from bench.config import parse_setting, resolve
 from bench.errors import UsageError
+from bench.recipe_files import recipe_layers
 from bench.sweep.profile import Profile
 from bench.sweep.spec import load
 from bench.toml_files import read_toml
@@ -120,6 +121,18 @@ def test_layers_of_a_recipe_come_in_the_order_of_their_strength(tmp_path: Path) 
     path.write_text("beams = 1\n[image-text]\nbeams = 3\n[bart]\nbeams = 2\n[method.vl-pet-middle]\nbeams = 4\n")
     layers = recipe_layers(str(path), ("bart", "image-text"), "vl-pet-middleX")  # the method by an alias
     assert [layer["beams"] for layer in layers] == [1, 2, 3, 4]
+
+
+def test_a_recipe_with_a_base_changes_the_fields_that_it_gives(tmp_path: Path) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text('base = "paper"\nbeams = 2\n[t5]\nbatch_size = 7\n')
+    for family, size in (("bart", 50), ("t5", 7)):
+        ours, paper = (resolve(f"{family}-base", "lora", "video-text", recipe=r).recipe for r in (str(path), "paper"))
+        changes = {"name": str(path), "beams": 2, "batch_size": size}
+        assert ours == paper.model_copy(update=changes)
+    path.write_text('base = "papers"\n')
+    with pytest.raises(UsageError, match=r"base of recipe .*papers.*did you mean 'paper'"):
+        resolve("bart-base", "lora", "video-text", recipe=str(path))
 
 
 @pytest.mark.parametrize("text", ["lr", "=3", " =3", "lr=1\nsteps=2", "lr\n=1", "lr=" + "[" * 5000, "lr=" + "9" * 5000])

@@ -17,6 +17,7 @@ class Example:
         answers: candidate targets with their scores; training draws one in proportion to the scores. Empty where the
             split has no labels.
         reference: what scoring needs, as plain JSON values.
+        transcript: the span of characters of ``text`` that is context and may be cut before anything else.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Example:
     visual: tuple[str, ...]
     answers: tuple[tuple[str, float], ...] = ()
     reference: Any = None
+    transcript: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
