@@ -7,8 +7,8 @@ import report_fakes as fakes
 
 from bench.config import resolve
 from bench.recipe_files import RECIPES
-from bench.report.run_entries import join
 from bench.report.results import results_tables
+from bench.report.run_entries import join
 from bench.toml_files import read_toml
 
 CHANGES = {key: value for key, value in read_toml(RECIPES / "fair.toml", "recipe").items() if key != "base"}
