@@ -29,6 +29,7 @@ from bench.planning.counts import training_plan
 from bench.planning.memory import training_memory
 from bench.run_context import RunContext
 from bench.run_dir import RunDir
+from bench.stage_outputs import AttachedModel, DataRoot, Machine
 from bench.tasks import Task
 from methods.core.errors import MethodError
 
@@ -78,7 +79,7 @@ class ShortTraining:
         peak: the highest bytes allocated on a GPU; None elsewhere.
     """
 
-    attached: stages.AttachedModel
+    attached: AttachedModel
     tensors: dict[str, Tensor]
     updates: list[RunEvent]
     seconds: dict[str, list[float]]
@@ -110,8 +111,8 @@ class Arrival:
     _prediction: float = field(init=False, default=0.0)  # seconds of one, in the beam search
     _columns: int = field(init=False, default=0)  # of the features
     _folder: Path = field(init=False)
-    _machine: stages.Machine = field(init=False)
-    _root: stages.DataRoot = field(init=False)
+    _machine: Machine = field(init=False)
+    _root: DataRoot = field(init=False)
 
     def results(self) -> Iterator[CheckResult]:
         """Do the checks one after the other, and yield what each gave.
@@ -121,7 +122,7 @@ class Arrival:
         """
         runs = {name: resolve(self.backbone, name, self.suite, data=self.data) for name in self.methods}
         root = locate(self.data, self.suite, self.execution.data)
-        self._root = stages.DataRoot(self.data, root, "", is_synthetic(root))
+        self._root = DataRoot(self.data, root, "", is_synthetic(root))
         with tempfile.TemporaryDirectory(prefix="vlpet-doctor-") as folder:
             self._folder = Path(folder)
             first = next(iter(runs.values()))

@@ -10,6 +10,7 @@ import methods
 from bench import stages, suites
 from bench.backbones import VLModel
 from bench.config import Execution, Run
+from bench.device import matrix_products
 from bench.environment import code_version
 from bench.errors import UsageError, unknown
 from bench.events import Listener, RunEvent, silent
@@ -21,7 +22,7 @@ from bench.run import make_record, write_failure
 from bench.run_context import RunContext
 from bench.run_dir import RunDir, check_weights
 from bench.scoring import replace_score
-from bench.stages import StageOutputs
+from bench.stage_outputs import DataRoot, StageOutputs
 from methods.core.errors import MethodError
 
 REPORTED = "reported"  # the split that each task's table reports
@@ -96,7 +97,7 @@ def evaluate(
     listener(RunEvent("start", run.id))
     failure: dict[str, Any] = {}
     try:
-        with context.stopped_by_signals():
+        with context.stopped_by_signals(), matrix_products(run.recipe.precision):
             _run_stages(context, outputs, split, number)
     except (UsageError, MethodError, KeyboardInterrupt):
         if number is not None:
@@ -186,7 +187,7 @@ def _run_stages(context: RunContext, outputs: StageOutputs, split: str | None, n
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine, evaluation=number)
 
 
-def _same_fingerprints(context: RunContext, data: stages.DataRoot, ignored: Sequence[str] = ()) -> Fingerprints:
+def _same_fingerprints(context: RunContext, data: DataRoot, ignored: Sequence[str] = ()) -> Fingerprints:
     """Return what the evaluation is made of; UsageError where the record of the directory is of something else.
 
     A record has one set of fingerprints, and its scores are all of them. Parts that are ``ignored`` are left out.

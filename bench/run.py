@@ -9,7 +9,7 @@ from typing import Any
 from bench import predict, stages, train
 from bench.config import Execution, Run
 from bench.data.check import counts
-from bench.device import MEMORY_DEFINITION
+from bench.device import MEMORY_DEFINITION, matrix_products
 from bench.errors import UsageError
 from bench.events import Listener, OwnershipLost, RunEvent, RunHold, silent
 from bench.files import explain_write_errors, read_json_lines
@@ -17,7 +17,7 @@ from bench.preparation import prepare_method
 from bench.record_schema import Failure, Record, classify, now
 from bench.run_context import RunContext
 from bench.run_dir import RunDir
-from bench.stages import StageOutputs
+from bench.stage_outputs import StageOutputs
 
 TRACEBACK_LINES = 20  # of the log, in the record of a failure
 
@@ -49,7 +49,7 @@ def run_one(
     context.folder.begin(run)
     listener(RunEvent("start", run.id))
     try:
-        with context.stopped_by_signals():
+        with context.stopped_by_signals(), matrix_products(run.recipe.precision):
             _run_stages(context, outputs)
         record = make_record(context, outputs, status="done")
     except OwnershipLost:

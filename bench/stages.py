@@ -5,8 +5,6 @@ Both training (:mod:`bench.run`) and the evaluation of kept weights (:mod:`bench
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,96 +27,21 @@ from bench.events import RunEvent
 from bench.files import read_json_lines, write_bytes
 from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
 from bench.preparation import Preparation
-from bench.record_schema import Score
 from bench.run_context import RunContext
 from bench.scoring import score_rows
+from bench.stage_outputs import (
+    AttachedModel,
+    DataRoot,
+    Machine,
+    PredictedTasks,
+    ScoredTasks,
+    TaskPredictions,
+    TrainingResult,
+)
 from bench.tasks import Task
 from bench.tasks.tolerance import counting
 from bench.training_curve import TrainingCurve
 from methods.core.handle import Handle
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where the run is executed: its device, the memory meter of that device, and the environment for the record."""
-
-    device: torch.device
-    memory: dev.Memory
-    environment: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class DataRoot:
-    """The data root of the run: its logical name, folder, fingerprint of the annotations, whether it is made up, and
-    what it lacks of the published data, a line for each split."""
-
-    name: str
-    root: Path
-    fingerprint: str
-    synthetic: bool
-    lacks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class AttachedModel:
-    """The model with the method in it at its start values, and the number of its parameters by kind."""
-
-    model: backbones.VLModel
-    handle: Handle
-    parameters: dict[str, float]
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What training leaves beside the trained model.
-
-    Attributes:
-        trained: updates, examples, seconds.
-        analytic_memory: bytes by purpose (:func:`bench.device.analytic`).
-        selected: step and validation mean of the epoch whose weights the model has, None where it has the last ones.
-    """
-
-    trained: train.Trained
-    analytic_memory: dict[str, int | None]
-    selected: dict[str, float] | None
-
-
-@dataclass(frozen=True)
-class TaskPredictions:
-    """The predictions of one task: rows ``{"id", "prediction", "reference"}``, what records call the split, and the
-    oddities that were tolerated in it."""
-
-    task: Task
-    split: str
-    rows: list[dict[str, Any]]
-    tolerated: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class PredictedTasks:
-    tasks: tuple[TaskPredictions, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ScoredTasks:
-    scores: dict[str, Score]
-    seconds: float
-
-
-@dataclass
-class StageOutputs:
-    """The outputs of the stages that have finished, so that a failure in a later one does not lose them."""
-
-    machine: Machine | None = None
-    data: DataRoot | None = None
-    fingerprints: Fingerprints = field(default_factory=dict)
-    training_sets: dict[str, TokenizedSplit] = field(default_factory=dict)
-    preparation: Preparation | None = None
-    attached: AttachedModel | None = None
-    training: TrainingResult | None = None
-    predicted: PredictedTasks | None = None
-    scored: ScoredTasks | None = None
 
 
 def prepare_machine(context: RunContext) -> Machine:
@@ -242,6 +165,7 @@ def train_model(
             device=machine.device,
             penalties=attached.handle.penalties,
             update_listeners=attached.handle.update_listeners,
+            official_decay=attached.handle.official_decay(),
             checkpoint=Checkpoint(
                 folder.checkpoint,
                 run.id,
@@ -344,6 +268,7 @@ def seeded_model(run: Run, feat_dim: int, device: torch.device | str) -> backbon
     dev.seed_everything(run.seed)
     model = backbones.build(run.backbone, feat_dim=feat_dim, n_boxes=run.recipe.n_boxes, device=device, seed=run.seed)
     model.set_dropout(run.recipe.dropout)
+    model.masks_padding = run.recipe.padding == "masked"
     return model
 
 
@@ -363,7 +288,8 @@ def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
     tuning = recipe.evaluate == "tuning"
     if tuning and split != held_out.TRAIN:
         split = held_out.TUNING
-    return _tokenized(root, task, split, run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit, tuning)
+    texts = (recipe.task_prefix, recipe.truncation)
+    return _tokenized(root, task, split, run.backbone, *texts, recipe.n_frames, recipe.limit, tuning)
 
 
 def predict_task(
@@ -386,12 +312,21 @@ def predict_task(
 
 @lru_cache(maxsize=64)
 def _tokenized(
-    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
+    root: Path,
+    task: Task,
+    split: str,
+    backbone: str,
+    prefix: bool,
+    truncation: str,
+    n_frames: int,
+    limit: int | None,
+    tuning: bool,
 ) -> TokenizedSplit:
     with counting() as tolerated:
         examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
     store = _store(root, task.suite, n_frames)
-    return TokenizedSplit(task, examples, _tokenizer(backbone), store, prefix=prefix, tolerated=tolerated)
+    text = _tokenizer(backbone)
+    return TokenizedSplit(task, examples, text, store, prefix=prefix, truncation=truncation, tolerated=tolerated)
 
 
 _store = lru_cache(lambda root, suite, n: FeatureStore(root, suites.get(suite).features.kind, n_frames=n))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -85,6 +86,7 @@ def train(
     device: torch.device,
     penalties: Sequence[Penalty] = (),
     update_listeners: Sequence[UpdateListener] = (),
+    official_decay: Mapping[str, bool] = MappingProxyType({}),
     checkpoint: Checkpoint | None = None,
     on_step: Hook = lambda step, point: None,
     on_resume: Callable[[int], None] = lambda step: None,
@@ -103,6 +105,7 @@ def train(
         device: where the batches go.
         penalties: modules of the method whose penalty is added to the loss (``handle.penalties``).
         update_listeners: modules of the method that are called after each update (``handle.update_listeners``).
+        official_decay: what the method states about weight decay (``handle.official_decay()``).
         checkpoint: for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
             interruption.
         on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr", "examples"}``; it may
@@ -116,7 +119,8 @@ def train(
         NotFinite: the loss is NaN or infinite.
         KeyboardInterrupt: after a checkpoint, if the run was asked to stop.
     """
-    optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
+    rates = (recipe.lr, recipe.weight_decay, recipe.projector_lr)
+    optimiser = optim.build(model, recipe.optimizer, *rates, decay=recipe.decay, stated=official_decay)
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
     if checkpoint is not None and (earlier := checkpoint.restore(model, optimiser, plan.steps)):

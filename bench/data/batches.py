@@ -2,9 +2,10 @@
 
 import random
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -85,7 +86,9 @@ class TokenizedSplit:
     """The examples of one task and split, tokenised once.
 
     Texts are cut to the task's limit, or to the positions of the model where those are fewer; the second is counted
-    (:mod:`bench.tasks.tolerance`).
+    (:mod:`bench.tasks.tolerance`). With ``truncation`` "official" a source text loses its end (quirks SUBS-TRUNC and
+    VQA20). With "keep-question" its transcript loses last words instead, and a text without one is not cut to the
+    task's limit; where the rest alone is too long, its end is cut all the same.
 
     Attributes:
         task, examples: the task and its examples.
@@ -100,6 +103,7 @@ class TokenizedSplit:
         store: FeatureSource,
         *,
         prefix: bool,
+        truncation: str = "official",
         tolerated: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.task = task
@@ -107,20 +111,47 @@ class TokenizedSplit:
         self.tolerated = Counter(tolerated)
         self._text = text
         self._store = store
-        self._sources = self._encoded(prefix)
+        self._sources = self._encoded(prefix, truncation)
         self._targets: dict[str, Ids] = {}
         self._order: tuple[int, list[int]] = (-1, [])
 
-    def _encoded(self, prefix: bool) -> list[Ids]:
+    def _encoded(self, prefix: bool, truncation: str) -> list[Ids]:
         """Encode the sources; equal ones (all COCO images, the captions of one clip) share their ids."""
         ids_of: dict[str, Ids] = {}
         encoded = []
         for example in self.examples:
             source = self.task.source(example, prefix)
             if source not in ids_of:
-                ids_of[source] = array("i", self._encode(source, self.task.source_limit))
+                if truncation == "keep-question":
+                    ids = self._encode_keeping_question(example, prefix)
+                else:
+                    ids = self._encode(source, self.task.source_limit)
+                ids_of[source] = array("i", ids)
             encoded.append(ids_of[source])
         return encoded
+
+    def _encode_keeping_question(self, example: Example, prefix: bool) -> list[int]:
+        """Encode a source whose transcript keeps as many of its first words as there is room for."""
+        begin, end = example.transcript
+        limit, positions = self.task.source_limit, self._text.positions
+        if begin == end:
+            return self._encode(self.task.source(example, prefix), None)
+        words = example.text[begin:end].split(" ")
+
+        def source(count: int) -> str:
+            text = f"{example.text[:begin]}{' '.join(words[:count])}{example.text[end:]}"
+            return self.task.source(replace(example, text=text), prefix)
+
+        def length(count: int) -> int:
+            return len(self._text.encode(source(count), None))
+
+        room = min((size for size in (limit, positions) if size is not None), default=None)
+        if room is None or length(len(words)) <= room:
+            return self._text.encode(source(len(words)), None)
+        if room != limit:
+            self.tolerated[Tolerance.BEYOND_POSITIONS.value] += 1
+        fitting = bisect_right(range(len(words)), room, key=length)  # so many of the counts 0, 1, ... leave room
+        return self._text.encode(source(max(fitting - 1, 0)), room)
 
     def _encode(self, text: str, limit: int | None) -> list[int]:
         positions = self._text.positions

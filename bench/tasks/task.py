@@ -18,6 +18,7 @@ class Example:
             split has no labels.
         reference: what scoring needs, as plain JSON values; None where nothing is public.
         official: fields by which the files of official tools name the example, where that is not its id.
+        transcript: the span of characters of ``text`` that is context and may be cut before anything else.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Example:
     answers: tuple[tuple[str, float], ...] = ()
     reference: Any = None
     official: dict[str, Any] | None = None
+    transcript: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

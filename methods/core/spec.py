@@ -14,7 +14,7 @@ The subclass stands in the file of the method that uses it; nothing else has to 
 imports torch at import time: ``build`` and ``place`` do so when a model is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,6 +97,16 @@ class Part(FrozenSchema):
     def training_examples(self) -> int:
         """How many examples of the run's own training data :meth:`prepare` asks for; 0 where it is never called."""
         return 0
+
+    @property
+    def official_decay(self) -> Mapping[str, bool]:
+        """Whether the official code decays a tensor, where its name here would tell otherwise.
+
+        Decay follows names (:mod:`bench.optim`), and the official code has other names than this one. A part states
+        the tensors for which that makes a difference, by their names below its module and without those of tasks.
+        False is for biases and norms only.
+        """
+        return {}
 
     def check(self, shape: Shape) -> None:
         """Raise MethodError where a backbone of this shape cannot have the part."""
@@ -214,6 +224,11 @@ class Patch(Part):
     def per_task(self) -> bool:
         """Whether the delta has weights per task."""
         return self.delta is not None and self.delta.per_task
+
+    @property
+    def official_decay(self) -> Mapping[str, bool]:
+        """What the delta states."""
+        return {f"delta.{name}": value for name, value in self.delta.official_decay.items()} if self.delta else {}
 
     @property
     def in_encoder(self) -> bool:
@@ -340,6 +355,11 @@ class Spec(FrozenSchema):
     parts: tuple[SerializeAsAny[Part], ...] = ()
     trainable: Trainable = Trainable()
     projector: Projector = Projector()
+
+    @property
+    def official_decay(self) -> dict[str, bool]:
+        """What the parts state about weight decay."""
+        return {name: value for part in self.parts for name, value in part.official_decay.items()}
 
     @property
     def mergeable(self) -> bool:
