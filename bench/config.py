@@ -226,11 +226,13 @@ class Execution(FrozenModel):
     """Where a run is executed; none of it can change the result, so none of it is in a Run.
 
     ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads, 0 for its own
-    choice.
+    choice. ``micro_batch`` is the largest number of examples that go through the model at once in training, None for
+    the whole batch.
     """
 
     device: str = "auto"
     threads: int = 0
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
     data: dict[str, Path] = {}
 
     @model_validator(mode="after")
