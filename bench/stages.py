@@ -178,10 +178,11 @@ def attach_method(context: RunContext, model: backbones.VLModel, machine: Machin
 def micro_batches(context: RunContext, attached: AttachedModel) -> MicroBatches:
     """Return in which parts a batch goes through the model; a note says when memory forces smaller ones."""
 
-    def note(size: int) -> None:
-        context.note(f"memory did not suffice: from step {context.step + 1} on in parts of at most {size} examples")
-
-    return MicroBatches(context.execution.micro_batch, trim=not attached.handle.spec.reads_padding, on_halved=note)
+    trim, note = (
+        not attached.handle.spec.reads_padding,
+        "memory did not suffice, batches go through the model in parts of",
+    )
+    return MicroBatches(context.execution.micro_batch, trim, lambda size: context.note(f"{note} {size} examples"))
 
 
 def measure_first_step(

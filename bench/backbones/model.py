@@ -120,6 +120,7 @@ class VLModel(nn.Module):
         labels: Tensor,
         task: str = "vqa",
         positions: Tensor | None = None,
+        boxes: Tensor | None = None,
     ) -> Tensor:
         """Return the cross-entropy ``(b, u)`` in float32 of every label, 0 where there is none, with teacher forcing.
 
@@ -127,7 +128,7 @@ class VLModel(nn.Module):
         at once. A method that reads the logits, or has changed the output layer, gets them all.
 
         Args:
-            input_ids, vis_feats, labels, task: as in :meth:`forward`.
+            input_ids, vis_feats, labels, task, boxes: as in :meth:`forward`.
             positions: ``(n,)``, the indices of the labels that are not -100 among all ``b u``. Whoever has computed
                 them before the labels were moved to a GPU saves the wait for their number.
         """
@@ -136,12 +137,12 @@ class VLModel(nn.Module):
         targets = labels.flatten().index_select(0, positions)
         head = self.lm.get_output_embeddings()
         if self._forward_hooks or not is_plain(head):
-            logits = self(input_ids, vis_feats, labels=labels, task=task).logits
+            logits = self(input_ids, vis_feats, boxes, labels=labels, task=task).logits
             logits = logits.flatten(0, 1).index_select(0, positions)
             of_labels = F.cross_entropy(logits.float(), targets, reduction="none")
         else:
             with labelled_states(head, positions) as states:
-                self(input_ids, vis_feats, labels=labels, task=task)
+                self(input_ids, vis_feats, boxes, labels=labels, task=task)
             bias = getattr(self.lm, "final_logits_bias", None)  # BART's
             of_labels = head_losses(states[0], head, None if bias is None else bias.flatten(), targets)
         losses = of_labels.new_zeros(labels.numel()).index_copy(0, positions, of_labels)
