@@ -1,9 +1,11 @@
 """Processes that are stopped at the worst moment, lose their run, and wake up: what they do then changes nothing."""
 
 import os
+import random
 import signal
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -178,6 +180,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.sweep.execute.POLL_SECONDS", 0.02)
 
 
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A folder that other users may look into; pytest closes its own whenever it starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def check_all_done(runs: list[Run], results: Path) -> None:
     for run in runs:
         folder = RunDir(results, run.id)
@@ -210,21 +220,17 @@ def test_whatever_moment_a_process_is_killed_at_the_next_one_finishes(seed: int,
 @pytest.mark.parametrize("users", [None, (4211, 4212)], ids=["one user", "two users"])
 @pytest.mark.parametrize("seed", range(2))
 def test_drivers_that_are_stopped_at_random_lose_nothing(
-    seed: int, users: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, users: tuple[int, int] | None, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import random
-
     if users and os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
     draw = random.Random(seed)
     monkeypatch.setenv("FAKE_SECONDS", "0.01")
-    results = tmp_path / "results"
+    results = outside / "results"
     results.mkdir()
     if users:
         os.chown(results, 0, GROUP)
         results.chmod(0o2775)
-        for folder in (tmp_path, *list(tmp_path.parents)[:3]):
-            folder.chmod(folder.stat().st_mode | 0o055)
     runs = [resolve("mini-bart", "lora", "image-text", seed=number) for number in range(1, 7)]
     drivers = [Driver(runs, results, user=users[index] if users else None) for index in (0, 1)]
     ended: dict[int, int] = {}
