@@ -54,8 +54,9 @@ class ProgressFile:
         self._progress["steps_per_second"] = (event.step - self._first_step) / seconds
 
     def write(self) -> None:
-        """Write progress.json; a failure is ignored: a full disk is no reason to stop the run, and a run that was lost is
-        noticed elsewhere."""
+        """Write progress.json. A failure is ignored: a full disk is no reason to stop the run, and that a run was lost
+        is noticed elsewhere.
+        """
         content = self._progress | {"memory_bytes": memory(), "written": now()}
         with suppress(OSError, OwnershipLost):
             self._run_dir.write_json(self._run_dir.progress, content, durable=False)
