@@ -106,7 +106,9 @@ def perform(
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
     check_inputs(work.todo, run_execution, partial=arguments.partial)
-    keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command)
+    if not keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command):
+        message = "belongs to another person, so other verbs do not know this sweep by its name"
+        print(f"note: {arguments.results / 'sweeps'} {message}", file=sys.stderr)
     _execute(work, run_execution, arguments, submitter)
     write_report(sweep, cells, arguments, announce=True)
     after_report()
@@ -275,7 +277,11 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
     if arguments.executor != "slurm":
         require_device(run_execution)
     for run in work.anew:
-        begin_anew(run, arguments.results, work.expected)
+        try:
+            begin_anew(run, arguments.results, work.expected)
+        except UsageError as fault:  # another person's
+            print(f"warning: {run.id} is left as it is: {fault}", file=sys.stderr)
+            todo.remove(run)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
             share = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
@@ -337,7 +343,7 @@ def _announcement(
 
 def problems(cells: list[Any], results: Path) -> list[str]:
     """Return a line for every cell that is not done with all its scores, and lines on what mends them."""
-    from bench.files import CorruptFile
+    from bench.files import UnreadableFile
     from bench.run_dir import RunDir
     from bench.sweep.run_state import state
 
@@ -349,7 +355,7 @@ def problems(cells: list[Any], results: Path) -> list[str]:
         run_dir = RunDir(results, cell.run_id)
         try:
             record = run_dir.read()
-        except CorruptFile as fault:
+        except UnreadableFile as fault:
             lines.append(f"  {fault}")
             continue
         if record is None:

@@ -9,6 +9,7 @@ from typing import Any
 from bench.errors import UsageError, near_matches
 from bench.files import parse_json, read_bytes
 from bench.fingerprints import Expectations
+from bench.records import run_names
 from bench.run_dir import RunDir
 from bench.states import STATES, UNTIL_PARKED
 from bench.sweep import attempts, progress_file, slurm_client
@@ -85,7 +86,10 @@ class SweepObserver:
             progress = progress_file.read(run_dir)
             keys = (*PROGRESS_COLUMNS, "job")
             columns |= {key: progress[key] for key in keys if progress.get(key) is not None}
-            columns["note"] = progress.get("phase", "set-up")
+            if current.note:  # nothing was heard of it, so nobody knows when it will end
+                columns["eta_seconds"] = None
+            else:
+                columns["note"] = progress.get("phase", "set-up")
         if current.name in ("failed", "parked"):
             columns |= self._failure_columns(run_dir, current.note)
         if current.name == "done" and run_dir.id not in self._run_seconds:
@@ -146,7 +150,7 @@ def find_run_dir(results: Path, prefix: str, data: str | None = None) -> RunDir:
     Raises:
         UsageError: no id begins so, or several do.
     """
-    names = sorted(path.name for path in (results / "runs").glob("*"))
+    names = run_names(results)
     matches = [name for name in names if name.startswith(prefix)]
     if data:
         matches = [name for name in matches if _data_name(RunDir(results, name)) == data]

@@ -15,7 +15,8 @@ from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
 from bench.run_dir import RunDir
 from bench.sweep import attempts, slurm_client
-from bench.sweep.claims import ClaimObserver, acquire, this_process
+from bench.sweep.claim_files import this_process
+from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.profile import Profile
 from bench.sweep.resource_estimate import gpus, memory_gb
 from bench.sweep.slurm import SlurmSubmitter
