@@ -170,8 +170,8 @@ def _queue_columns(name: str, submitted: SubmittedJob, queue: dict[str, QueuedJo
         return {"state": "queued", "job": job.id, "node": job.node or None, "note": note}
     if name != "interrupted":
         return {}
-    note = {"note": describe(job.reason, [job.id])} if explain(job.reason) else {}
-    return {"state": "preempted", "job": job.id, **note}
+    why = {"note": describe(job.reason, [job.id])} if explain(job.reason) else {}
+    return {"state": "preempted", "job": job.id, **why}
 
 
 def _is_at_work(job: QueuedJob | None) -> bool:

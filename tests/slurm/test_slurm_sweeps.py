@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from chaos_faults import block_launch
 from dev_slurm import DevSlurm
 from sweeping import Sweeping, run, same, undisturbed
 
@@ -145,6 +146,46 @@ def test_what_is_killed_is_started_again(on: Sweeping, reference: Path) -> None:
     assert [a.outcome for a in on.attempts(worker)] == [None, "done"]
     assert len(on.attempts(step)) == 1  # its task goes on without it
     assert len(on.attempts(script)) == 2
+
+
+def test_what_slurm_has_lost_is_submitted_again(on: Sweeping, reference: Path) -> None:
+    """Jobs that may not be queued again, without a report job; the name of the results folder is one for Slurm, too."""
+    on.results = on.folder / "50% of %j"
+    sweep = on.start(LONG[:2], *on.profile(requeue=False))
+    on.at_gate(*LONG[:2])
+    (submission,) = slurm_client.submissions(on.results)
+    on.cluster.run("scancel", str(submission.report))
+    for run_ in LONG[:2]:
+        os.kill(on.attempts(run_)[-1].pid, signal.SIGKILL)
+    on.open()
+    assert "the jobs of 2 runs have died" in on.end(sweep)
+    same(on, LONG[:2], reference)
+    assert [[a.outcome for a in on.attempts(run_)] for run_ in LONG[:2]] == [[None, "done"]] * 2
+    assert all(Path(str(attempt.log)).is_file() for run_ in LONG[:2] for attempt in on.attempts(run_))
+
+
+def test_held_jobs_are_named_and_a_failed_launch_is_tried_again(on: Sweeping, reference: Path) -> None:
+    sweep = on.start(LONG[:2], *on.profile())
+    on.at_gate(*LONG[:2])
+    held, unlaunched = (on.job(run_) for run_ in LONG[:2])
+    blocks = block_launch(on.cluster, on.cluster.job_field(unlaunched, "JobId"))
+    on.cluster.run("scontrol", "requeuehold", held)
+    on.cluster.run("scontrol", "requeue", unlaunched)
+    on.open()
+
+    def notes() -> list[str]:
+        return [row["note"] for row in on.status(LONG[:2]).values()]
+
+    on.until(lambda: any("scontrol release" in note for note in notes()), "a person sees what would help")
+    on.until(lambda: "drain" in on.cluster.run("sinfo", "--noheader", "--format=%T"), "a node is drained")
+    for file in blocks:
+        file.unlink()
+    on.cluster.control("up")
+    on.cluster.run("scontrol", "release", held)
+    output = on.end(sweep)
+    assert f"they are held: scontrol release {held}" in output
+    assert "1 jobs wait (1 released, to be tried again): launch failed requeued held" in output
+    same(on, LONG[:2], reference)
 
 
 def test_cancelled_runs_stop_and_are_run_when_asked_for_again(on: Sweeping, reference: Path) -> None:
