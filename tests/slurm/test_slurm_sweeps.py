@@ -212,7 +212,7 @@ def test_jobs_that_a_person_takes_out_of_the_queue_stay_out(on: Sweeping, refere
     output = on.end(sweep, code=1)
     assert f"{LONG[0].id}: interrupted" in output
     assert f"{LONG[1].id}: missing" in output
-    on.sweep(LONG[:2], *on.profile())
+    on.sweep(LONG[:2])
     same(on, LONG[:2], reference)
 
 
@@ -267,7 +267,7 @@ def test_a_full_disk_loses_nothing_that_was_there(on: Sweeping, reference: Path,
     assert "No space left on device" in output
     assert on.status([run_])[run_.id]["state"] == "interrupted"
     (small_disk / "ballast").unlink()
-    on.sweep([run_], *on.profile())
+    on.sweep([run_])
     same(on, [run_], reference)
     assert read_json_lines(on.at(run_).segments)[-1]["start_step"] == 5  # the last checkpoint that there was room for
 

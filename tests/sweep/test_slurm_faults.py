@@ -106,7 +106,7 @@ def test_the_driver_sends_what_a_dead_owner_on_another_host_leaves(
     """``requeue = false``: the worker was killed, its job is gone, nobody on this host can ask for its process."""
     sends = submitter(tmp_path, requeue=False)
     sent = sends.submit([make()])
-    claimed_elsewhere(tmp_path, make(), "77", monkeypatch, lease=0.2)
+    claimed_elsewhere(tmp_path, make(), "77", monkeypatch, lease=2)
     (slurm / "sacct.says").write_text("77_0|NODE_FAIL|1:0\n78_0|CANCELLED by 0|0:0\n")
     SlurmMonitor(sends, [make()], sent, lambda event: None).wait()
     assert [list(sub.jobs.values()) for sub in slurm_client.submissions(tmp_path)] == [
