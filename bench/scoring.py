@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from bench.record_schema import EarlierScore, Score
 from bench.run_dir import ExampleScores
+from bench.surroundings import explain, outside_of_training
 from bench.tasks import Example, Task
 
 
@@ -21,12 +22,15 @@ class ScoredRows(NamedTuple):
 
 
 def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> ScoredRows:
-    """Score the rows of a predictions file; whatever the metric raises becomes the error of a failed score.
+    """Score the rows of a predictions file; what the metric raises becomes the error of a failed score.
 
     Args:
         task: the task that the predictions are of.
         rows: ``{"id", "prediction", "reference"}`` of every example of the split.
         split: what the record calls the split.
+
+    Raises:
+        SurroundingsFault: what the metric needs of the machine is not there, such as Java.
     """
     examples = [Example(row["id"], "", (), (), row["reference"]) for row in rows]
     facts: dict[str, Any] = {
@@ -37,8 +41,11 @@ def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> Scored
         "rows": rows_digest(rows),
     }
     try:
-        scores = task.score(examples, [row["prediction"] for row in rows])
+        with outside_of_training(f"scoring {task.name}"):
+            scores = task.score(examples, [row["prediction"] for row in rows])
     except Exception as error:
+        if (fault := explain(error)) and fault.name != "input":
+            raise fault from error
         message = f"{type(error).__name__}: {error}"
         if any(example.reference is None for example in examples):  # such as the training splits of VQA and COCO
             message = f"{task.name} {split} has no references to score against"

@@ -26,11 +26,12 @@ from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
 from bench.events import RunEvent
-from bench.files import read_json_lines, write_bytes
+from bench.files import read_json_lines
 from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
 from bench.record_schema import Score
 from bench.run_context import RunContext
 from bench.scoring import score_rows
+from bench.surroundings import outside_of_training
 from bench.tasks import Task
 from bench.tasks.tolerance import counting
 from bench.training_curve import TrainingCurve
@@ -119,7 +120,9 @@ class StageOutputs:
 
 def prepare_machine(context: RunContext) -> Machine:
     """Choose the device and the number of threads."""
-    device = dev.pick(context.execution.device)
+    with outside_of_training("looking for the device", broken="CUDA"):
+        device = dev.pick(context.execution.device)
+        torch.zeros(1, device=device).item()  # a broken one says so before it is blamed on the run
     # A miniature model gains nothing from threads, and sums in another order where there are more of them.
     if threads := context.execution.threads or (1 if is_mini(context.run.backbone) else 0):
         torch.set_num_threads(threads)
@@ -159,14 +162,14 @@ def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbo
     the same run would begin elsewhere.
     """
     context.enter("model")
-    with machine.memory.phase("load"):
+    with machine.memory.phase("load"), outside_of_training("building the model"):
         return seeded_model(context.run, _feat_dim(data.root, context.run.task_list[0]), "cpu")
 
 
 def attach_method(context: RunContext, model: backbones.VLModel, machine: Machine) -> AttachedModel:
     """Put the method into the model, whose start values continue the random numbers of :func:`build_model`, and move
     both to the device."""
-    with machine.memory.phase("load"):
+    with machine.memory.phase("load"), outside_of_training("loading the model"):
         handle = with_method(context.run, model)
         model.to(machine.device)
     count = handle.count()
@@ -218,8 +221,7 @@ def train_model(
             model.train()
             best = read_json_lines(folder.best_epochs, ("step", "mean"))
             if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
-                context.hold.check()  # handle.save writes without asking
-                attached.handle.save(folder.best_weights)
+                folder.save_weights(attached.handle.save, folder.best_weights)
                 folder.append(folder.best_epochs, {"step": step, "mean": mean})
 
     with machine.memory.phase("train"):
@@ -236,11 +238,12 @@ def train_model(
                 run.id,
                 fingerprints,
                 reject=lambda reason: context.note(folder.put_training_aside(reason)),
+                writing=folder.writing,
             ),
             on_step=on_step,
             on_resume=lambda step: _resume(context, step),
             should_stop=context.stop_reason,
-            before_save=context.hold.check,
+            before_save=folder.flush,
         )
     selected = None
     if folder.best_weights.exists():
@@ -255,9 +258,9 @@ def _resume(context: RunContext, step: int) -> None:
     for path in (context.folder.curve, context.folder.validation):
         rows = read_json_lines(path, ("step",))
         if before := [row for row in rows if row["step"] <= step]:
-            write_bytes(path, "".join(json.dumps(row) + "\n" for row in before).encode())
+            context.folder.write(path, "".join(json.dumps(row) + "\n" for row in before).encode())
         elif rows:
-            path.unlink()
+            context.folder.remove(path)
     context.segment.resume(step)
 
 
@@ -313,6 +316,9 @@ def score_tasks(
     """Score the predictions of every task and write the score of every example beside them.
 
     A metric that fails gives a failed score and no other harm: `bench score` computes it again from the predictions.
+
+    Raises:
+        SurroundingsFault: what a metric needs of the machine is not there, such as Java.
     """
     begun = time.monotonic()
     scores = {}
@@ -358,15 +364,16 @@ def _predict(
     context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
 ) -> list[str]:
     """Predict the examples of a split; between two batches the run can be stopped."""
-    return evaluate.predict(
-        model,
-        task,
-        data,
-        _tokenizer(context.run.backbone),
-        context.run.recipe,
-        machine.device,
-        on_batch=lambda done, total: context.stop_if_asked(),
-    )
+    with outside_of_training(f"evaluating {task.name}"):
+        return evaluate.predict(
+            model,
+            task,
+            data,
+            _tokenizer(context.run.backbone),
+            context.run.recipe,
+            machine.device,
+            on_batch=lambda done, total: context.stop_if_asked(),
+        )
 
 
 # The runs of a sweep that one process executes share what they read.

@@ -156,7 +156,7 @@ def train(
             before_save()
             checkpoint.save(model, optimiser, done)
         raise
-    if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every:
+    if checkpoint is not None and not (recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0):
         before_save()  # an interruption of the evaluation does not cost the training
         checkpoint.save(model, optimiser, done)
     done.optimizer_bytes = dev.size(v for s in optimiser.state.values() for v in s.values() if isinstance(v, Tensor))

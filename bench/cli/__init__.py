@@ -31,6 +31,7 @@ VERBS = {
     "cancel": ("jobs", "stop runs, with a checkpoint, wherever they are"),
     "retry": ("jobs", "let failed, parked or cancelled runs be tried again"),
     "score": ("score", "score kept predictions again, without training"),
+    "clean": ("clean", "list what killed processes have left in the run directories; --yes removes it"),
     "import-official": ("checkpoints", "make a run directory of a released checkpoint of the official code"),
     "evaluate": ("checkpoints", "predict and score with the kept weights of a run directory, without training"),
     "methods": ("methods", "list the methods with their parameters, or explain one"),

@@ -56,7 +56,9 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if current.name in ("failed", "parked", "cancelled", "stale"):
         begin_anew(run, arguments.results, expected)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], machine, arguments.results, progress, retry=NEVER)
+        faults = work_through([run], machine, arguments.results, progress, retry=NEVER)
+    if faults:
+        raise faults[0]
     record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")

@@ -207,7 +207,11 @@ def _execute(cells: list[Any], run_execution: Any, arguments: argparse.Namespace
     if arguments.executor != "slurm":
         require_device(run_execution)
     for run in anew:
-        begin_anew(run, arguments.results, expected)
+        try:
+            begin_anew(run, arguments.results, expected)
+        except UsageError as fault:  # another person's
+            print(f"warning: {run.id} is left as it is: {fault}", file=sys.stderr)
+            todo.remove(run)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
             if not run_execution.threads and not all(is_mini(run.backbone) for run in todo):
@@ -265,7 +269,7 @@ def _announcement(
 
 def problems(cells: list[Any], results: Path) -> list[str]:
     """Return a line for every cell that is not done with all its scores, and lines on what mends them."""
-    from bench.files import CorruptFile
+    from bench.files import UnreadableFile
     from bench.run_dir import RunDir
     from bench.sweep.run_state import state
 
@@ -277,7 +281,7 @@ def problems(cells: list[Any], results: Path) -> list[str]:
         run_dir = RunDir(results, cell.run_id)
         try:
             record = run_dir.read()
-        except CorruptFile as fault:
+        except UnreadableFile as fault:
             lines.append(f"  {fault}")
             continue
         if record is None:

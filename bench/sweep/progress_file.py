@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 from bench.events import Listener, RunEvent
-from bench.files import parse_json, read_bytes, write_json
+from bench.files import parse_json, read_bytes
 from bench.record_schema import now
 from bench.run_dir import RunDir
-from bench.sweep.claims import node
+from bench.sweep.claim_files import node
 
 
 class ProgressFile:
@@ -57,7 +57,7 @@ class ProgressFile:
         """Write progress.json. A full disk is no reason to stop the run, so a failure to write is ignored."""
         content = self._progress | {"memory_bytes": memory(), "written": now()}
         with suppress(OSError):
-            write_json(self._run_dir.progress, content, durable=False)
+            self._run_dir.write_json(self._run_dir.progress, content, durable=False)
 
 
 def memory() -> int:

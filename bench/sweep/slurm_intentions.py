@@ -30,8 +30,8 @@ def settle(results: Path) -> None:
         file = slurm_client.submission_file(results, submission.name)
         if array:
             submission.with_array(array).write(results)
-        elif (file_clock.ages([file], file.parent)[0] or 0) > IN_FLIGHT_SECONDS:
-            file.unlink(missing_ok=True)
+        elif (now := file_clock.now_ns(file.parent)) and now - file.stat().st_mtime_ns > IN_FLIGHT_SECONDS * 1e9:
+            file.unlink()
 
 
 def _array_in_attempts(results: Path, submission: SlurmSubmission) -> str | None:

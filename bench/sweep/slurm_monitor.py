@@ -9,7 +9,8 @@ from bench.events import Listener, RunEvent
 from bench.run_dir import RunDir
 from bench.states import StateName
 from bench.sweep import slurm_client, slurm_lost
-from bench.sweep.claims import ClaimObserver, current
+from bench.sweep.claim_files import current
+from bench.sweep.claims import ClaimObserver
 from bench.sweep.run_follower import RunFollower
 from bench.sweep.run_state import state
 from bench.sweep.slurm import SlurmSubmitter

@@ -59,6 +59,8 @@ class StartedSweep(FrozenModel):
 def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, command: str) -> str:
     """Keep the plan of a sweep that is being started; return what its entry is called.
 
+    A plan that another person has started, and that this one may not write, keeps its date.
+
     Raises:
         UsageError: the results folder cannot be written.
     """
@@ -80,7 +82,8 @@ def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, 
             with suppress(UsageError):  # a broken entry is another one's, and stays
                 kept = _read(path, key)
                 if kept.sweep.content() == plan["sweep"] and dict(kept.data) == plan["data"]:
-                    write_bytes(path, content)
+                    with suppress(PermissionError):
+                        write_bytes(path, content)
                     return key
     raise AssertionError("the entries of a name have no end")
 

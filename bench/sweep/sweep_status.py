@@ -1,7 +1,7 @@
 """The state of a sweep at a glance, for people and programs: from the results folder, and Slurm if it answers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 from bench.errors import UsageError, near_matches
 from bench.files import parse_json, read_bytes
 from bench.fingerprints import Expectations
+from bench.records import run_names
 from bench.run_dir import RunDir
 from bench.states import STATES, UNTIL_PARKED
-from bench.sweep import attempts, file_clock, progress_file, slurm_client
-from bench.sweep.claims import Claim, ClaimObserver, current
+from bench.sweep import attempts, progress_file, slurm_client
+from bench.sweep.claim_files import current
+from bench.sweep.claims import ClaimObserver
 from bench.sweep.run_state import State, state, stored_state
 from bench.sweep.slurm_client import QueuedJob, SubmittedJob
 from bench.sweep.slurm_reasons import describe, explain
@@ -69,7 +71,6 @@ class SweepObserver:
         unsettled = {run for run, current in states.items() if not current.is_settled(UNTIL_PARKED)}
         submitted = {r: job for r, job in slurm_client.submitted_jobs(self._results).items() if r in unsettled}
         queue = slurm_client.queued_jobs(job.submission for job in submitted.values())
-        silent = self._silent_owners(run for run, now in states.items() if now.name == "running")
         listed = {job for submitted_job in submitted.values() for job in submitted_job.submission.jobs}
         rows = []
         for cell in self._cells:
@@ -77,32 +78,17 @@ class SweepObserver:
             row |= {"job": None, "attempts": 0, "note": cell.reason, "log": None}
             if cell.run:
                 run_dir, now = RunDir(self._results, cell.run_id), states[cell.run_id]
-                job_of_owner, age = silent.get(cell.run_id, (None, 0.0))
-                if queue is not None and job_of_owner in listed and not _is_at_work(queue.get(job_of_owner or "")):
-                    now = stored_state(run_dir, cell.run, self._expected)
+                if now.name == "running" and now.note and queue is not None:  # silent for longer than its lease
+                    claim = current(run_dir.claim)
+                    job_of_owner = claim.owner.job if claim else None
+                    if job_of_owner in listed and not _is_at_work(queue.get(job_of_owner or "")):
+                        now = stored_state(run_dir, cell.run, self._expected)
                 row |= self._run_columns(run_dir, now)
-                if now.name == "running" and age:
-                    row |= {"eta_seconds": None, "note": f"not heard of for {max(1, round(age / 60))} min"}
             if job := submitted.get(cell.run_id):
                 row |= _queue_columns(row["state"], job, queue)
             rows.append(row)
         message = "Slurm does not answer here: what is queued is what was submitted" if queue is None else ""
         return SweepStatus(rows, dict(Counter(row["state"] for row in rows)), self._seconds_left(rows), message)
-
-    def _silent_owners(self, runs: Iterable[str]) -> dict[str, tuple[str | None, float]]:
-        """Return job and age of the last beat, in seconds, of owners on other hosts who are silent for longer than
-        their lease and who were not observed before, by the ids of their runs."""
-        claims: dict[str, Claim] = {}
-        for run in runs:
-            claim = current(RunDir(self._results, run).claim)
-            if claim is not None and claim.held and self._observer.verdict(claim) == "unknown":
-                claims[run] = claim
-        ages = file_clock.ages([claim.path for claim in claims.values()], self._results) if claims else []
-        return {
-            run: (claim.owner.job, age)
-            for (run, claim), age in zip(claims.items(), ages, strict=True)
-            if age is not None and age > claim.owner.lease
-        }
 
     def _run_columns(self, run_dir: RunDir, current: State) -> dict[str, Any]:
         made = attempts.read(run_dir)
@@ -113,7 +99,10 @@ class SweepObserver:
             progress = progress_file.read(run_dir)
             keys = (*PROGRESS_COLUMNS, "job")
             columns |= {key: progress[key] for key in keys if progress.get(key) is not None}
-            columns["note"] = progress.get("phase", "set-up")
+            if current.note:  # nothing was heard of it, so nobody knows when it will end
+                columns["eta_seconds"] = None
+            else:
+                columns["note"] = progress.get("phase", "set-up")
         if current.name in ("failed", "parked"):
             columns |= self._failure_columns(run_dir, current.note)
         if current.name == "done" and run_dir.id not in self._run_seconds:
@@ -185,7 +174,7 @@ def find_run_dir(results: Path, prefix: str, data: str | None = None) -> RunDir:
     Raises:
         UsageError: no id begins so, or several do.
     """
-    names = sorted(path.name for path in (results / "runs").glob("*"))
+    names = run_names(results)
     matches = [name for name in names if name.startswith(prefix)]
     if data:
         matches = [name for name in matches if _data_name(RunDir(results, name)) == data]

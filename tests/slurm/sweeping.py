@@ -15,7 +15,8 @@ from bench.files import read_json_lines
 from bench.run_dir import RunDir
 from bench.sweep import attempts, progress_file
 from bench.sweep.attempts import Attempt
-from bench.sweep.claims import ClaimObserver, current
+from bench.sweep.claim_files import current
+from bench.sweep.claims import ClaimObserver
 from bench.sweep.execute import work_through
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -69,7 +69,7 @@ def test_an_array_gives_the_table_of_an_inline_sweep(on: Sweeping, reference: Pa
 def test_the_report_is_written_by_a_job_of_its_own_when_nobody_looks_on(on: Sweeping, reference: Path) -> None:
     on.open()
     sweep = on.start(SHORT[:2], *on.profile())
-    on.until(lambda: list(on.results.glob("slurm/*/submission.json")), "submitted", 60)
+    on.until(lambda: any(sent.report for sent in slurm_client.submissions(on.results)), "submitted", 60)
     sweep.kill()  # as a terminal that is closed
     sweep.communicate()
     (submission,) = slurm_client.submissions(on.results)

@@ -9,7 +9,7 @@ import pytest
 from bench.config import Execution, Run, resolve
 from bench.run_dir import RunDir
 from bench.sweep import attempts, slurm_client
-from bench.sweep.claims import this_process
+from bench.sweep.claim_files import this_process
 from bench.sweep.profile import Profile
 from bench.sweep.slurm import SlurmSubmitter
 

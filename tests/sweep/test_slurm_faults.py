@@ -14,7 +14,7 @@ from played_slurm import calls, in_queue, make, submitter, tried
 from bench.cli import main
 from bench.config import Run
 from bench.run_dir import RunDir
-from bench.sweep import attempts, claims, slurm_client, slurm_intentions, slurm_lost, slurm_monitor, slurm_waiting
+from bench.sweep import attempts, claim_files, slurm_client, slurm_intentions, slurm_lost, slurm_monitor, slurm_waiting
 from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.slurm_client import QueuedJob, SlurmRefusal, SlurmUnavailable
 from bench.sweep.slurm_lost import BACK_OFF_SECONDS, fates
@@ -35,7 +35,7 @@ def claimed_elsewhere(results: Path, run: Run, job: str | None, monkeypatch: pyt
     """Let a process of another host claim a run and never be heard of again; return the file of its claim."""
     monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", str(lease))
     with monkeypatch.context() as there:
-        there.setattr(claims, "host", lambda: "elsewhere")
+        there.setattr(claim_files, "host", lambda: "elsewhere")
         there.setenv("SLURM_JOB_ID", job or "")
         held = acquire(RunDir(results, run.id).claim, ClaimObserver())
         assert held

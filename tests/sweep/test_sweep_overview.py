@@ -15,7 +15,8 @@ from bench.events import RunEvent
 from bench.run_dir import RunDir
 from bench.states import NEVER, UNTIL_PARKED
 from bench.sweep import attempts, slurm_client
-from bench.sweep.claims import ClaimObserver, acquire, this_process
+from bench.sweep.claim_files import this_process
+from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.execute import work_through
 from bench.sweep.progress_file import ProgressFile
 from bench.sweep.slurm_client import SlurmSubmission
