@@ -138,26 +138,30 @@ def hold_job(shaken: Shaken) -> str:
 
 
 def fail_launch(shaken: Shaken) -> str:
-    """Let no node launch a job that is queued again: Slurm holds it and drains the node that tried."""
+    """Let no node launch a job that is queued again: Slurm holds it."""
     if not (working := shaken.job_at_work()):
         return ""
     raw = shaken.cluster.job_field(working[1], "JobId")
-    files = block_launch(shaken.cluster, raw)
     shaken.cluster.run("scontrol", "requeue", working[1])
-
-    def undo() -> None:
-        for file in files:
-            file.unlink(missing_ok=True)
-        shaken.cluster.control("up")
-
-    shaken.later(10, undo)
+    unblock = block_launch(shaken.cluster, raw)
+    shaken.later(15, unblock)
     return working[0].id
 
 
-def block_launch(cluster: DevSlurm, job: str) -> list[Path]:
-    """Put files where the nodes would make the spool folder of a job, by its own id; return them."""
+def block_launch(cluster: DevSlurm, job: str) -> Callable[[], None]:
+    """Put files where nodes would make the spool folder of a job that was just queued again, by its own id; return what
+    removes them."""
     files = [cluster.folder / "spool" / node / f"job{int(job):05d}" for node in NODES]
-    return [file for file in files if file.parent.is_dir() and not file.exists() and file.write_bytes(b"") == 0]
+    cluster.until(lambda: not any(file.is_dir() for file in files), "the job has left its node", 8)
+    for file in files:
+        file.touch()
+
+    def unblock() -> None:
+        for file in files:
+            if file.is_file():
+                file.unlink()
+
+    return unblock
 
 
 def drain_node(shaken: Shaken) -> str:

@@ -168,19 +168,20 @@ def test_held_jobs_are_named_and_a_failed_launch_is_tried_again(on: Sweeping, re
     sweep = on.start(LONG[:2], *on.profile())
     on.at_gate(*LONG[:2])
     held, unlaunched = (on.job(run_) for run_ in LONG[:2])
-    blocks = block_launch(on.cluster, on.cluster.job_field(unlaunched, "JobId"))
     on.cluster.run("scontrol", "requeuehold", held)
+    raw = on.cluster.job_field(unlaunched, "JobId")
     on.cluster.run("scontrol", "requeue", unlaunched)
+    unblock = block_launch(on.cluster, raw)
     on.open()
 
     def notes() -> list[str]:
         return [row["note"] for row in on.status(LONG[:2]).values()]
 
-    on.until(lambda: any("scontrol release" in note for note in notes()), "a person sees what would help")
-    on.until(lambda: "drain" in on.cluster.run("sinfo", "--noheader", "--format=%T"), "a node is drained")
-    for file in blocks:
-        file.unlink()
-    on.cluster.control("up")
+    on.until(
+        lambda: any("they are held: scontrol release" in note for note in notes()), "a person sees what would help"
+    )
+    on.until(lambda: "launch failed" in on.cluster.run("squeue", "--noheader", "--format=%r"), "the launch has failed")
+    unblock()
     on.cluster.run("scontrol", "release", held)
     output = on.end(sweep)
     assert f"they are held: scontrol release {held}" in output
