@@ -30,10 +30,11 @@ if os.environ.get("CLOCK"):
     time.time = stepped
 
 if os.environ.get("QUICK_LOOKS") and "sweep" in sys.orig_argv:
-    from bench.sweep import slurm_monitor
+    from bench.sweep import slurm_monitor, slurm_waiting
 
     slurm_monitor.POLL_SECONDS = 0.5
     slurm_monitor.QUEUE_SECONDS = 2.0
+    slurm_waiting.RELEASE_SECONDS = (0.0, 5.0, 10.0, 20.0)
 
 if os.environ.get("GATE") and (os.environ.get("SLURM_JOB_ID") or os.environ.get("SLOW")):
     from bench.sweep.progress_file import ProgressFile
