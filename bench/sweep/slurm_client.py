@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.files import write_json
 from bench.record_schema import ExtensibleModel
+from bench.sweep.slurm_reasons import describe, explain
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 ANSWER_SECONDS = 30  # squeue itself tries for some time to reach its controller
@@ -31,7 +32,8 @@ class SlurmRefusal(UsageError):
     """sbatch does not take a job; ``reason`` is what it says."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"sbatch refuses the jobs: {reason}; change the profile")
+        advice = describe(reason, []) if explain(reason) else f"{reason}; change the profile"
+        super().__init__(f"sbatch refuses the jobs: {advice}")
         self.reason = reason
 
     @property

@@ -16,7 +16,6 @@ from bench.sweep.run_state import state
 from bench.sweep.slurm import SlurmSubmitter
 from bench.sweep.slurm_client import SlurmRefusal, SlurmSubmission, SlurmUnavailable, SubmittedJob
 from bench.sweep.slurm_lost import lost_runs
-from bench.sweep.slurm_reasons import describe
 from bench.sweep.slurm_waiting import WaitingJobs
 
 POLL_SECONDS = 2.0
@@ -118,7 +117,7 @@ class SlurmMonitor:
             self._report(RunEvent("note", "", str(fault)))
         except SlurmRefusal as refusal:
             self._refused_at, self._refusals = time.monotonic(), self._refusals + alone
-            self._report(RunEvent("note", "", describe(refusal.reason, [])))
+            self._report(RunEvent("note", "", str(refusal)))
             if not refusal.is_for_their_number or self._refusals >= REFUSALS_MOST:
                 self._given_up |= dict.fromkeys(ids, str(refusal))
                 return False
