@@ -158,10 +158,13 @@ def one_line(error: BaseException) -> str:
 
 def not_permitted(path: Path) -> str:
     """Say that this process may not read a file, and whose it is."""
-    try:
-        owner = f" of {path.owner()}"
-    except (OSError, KeyError):
-        owner = ""
+    owner = ""
+    for place in (path, *path.parents):  # where not even the file can be looked at, the folder around it is closed
+        try:
+            owner = f" {place.owner()}"
+            break
+        except (OSError, KeyError):
+            continue
     return f"is not permitted to be read; ask its owner{owner} for permission (chmod g+rX)"
 
 

@@ -65,7 +65,7 @@ def run_names(results: Path) -> list[str]:
     """
     folder = results / "runs"
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        return sorted(name for name in os.listdir(folder) if os.path.isdir(folder / name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

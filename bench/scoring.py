@@ -8,9 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bench.files import one_line
 from bench.record_schema import EarlierScore, Score
 from bench.run_dir import ExampleScores
-from bench.surroundings import explain, outside_of_training
+from bench.surroundings import SurroundingsFault, explain, outside_of_training
 from bench.tasks import Example, Task
 
 
@@ -44,8 +45,8 @@ def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str) -> Scored
         with outside_of_training(f"scoring {task.name}"):
             scores = task.score(examples, [row["prediction"] for row in rows])
     except Exception as error:
-        if (fault := explain(error)) and fault.name != "input":
-            raise fault from error
+        if (fault := explain(error)) and fault.name != "input":  # a metric reads no file, it calls a program
+            raise SurroundingsFault("program", one_line(error)) if fault.name == "file" else fault from error
         message = f"{type(error).__name__}: {error}"
         if any(example.reference is None for example in examples):  # such as the training splits of VQA and COCO
             message = f"{task.name} {split} has no references to score against"

@@ -47,7 +47,7 @@ def explain(error: BaseException) -> SurroundingsFault | None:
         if isinstance(cause, SurroundingsFault):
             return cause
         if name := _name(cause):
-            return SurroundingsFault(name, _detail(cause))
+            return SurroundingsFault(name, _detail(error if isinstance(error, UsageError) else cause))
     return SurroundingsFault("input", one_line(error)) if isinstance(error, UsageError) else None
 
 
@@ -98,4 +98,4 @@ def _name(error: BaseException) -> SurroundingName | None:
 def _detail(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.filename is not None:
         return f"{os.strerror(error.errno)}: {os.fsdecode(error.filename)}"
-    return f"{type(error).__name__}: {one_line(error)}"
+    return one_line(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {one_line(error)}"

@@ -67,7 +67,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     errors = [Path(attempt.log) for attempt in made if attempt.log]
     outputs = [path.with_suffix(".out") for path in errors]
     for path in dict.fromkeys([run_dir.log, *outputs, *errors]):
-        if path.exists() and path.stat().st_size:
+        if path.is_file() and path.stat().st_size:
             print(f"\n== {path}")
             print("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-arguments.lines :]))
     return 0

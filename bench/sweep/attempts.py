@@ -6,6 +6,7 @@ was killed, unless it is still going on.
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +55,9 @@ class Attempt(ExtensibleModel):
 def read(run_dir: RunDir) -> list[Attempt]:
     """Return the attempts at a run in order. A torn file is an attempt that was killed while it began."""
     attempts = []
-    names = os.listdir(run_dir.attempts) if run_dir.attempts.is_dir() else []
+    names: list[str] = []
+    with suppress(OSError):  # none yet, or not to be looked into
+        names = os.listdir(run_dir.attempts)
     for number in sorted(int(match[1]) for name in names if (match := FILE.fullmatch(name))):
         try:
             attempts.append(Attempt.model_validate(parse_json(read_bytes(_path(run_dir, number)))))

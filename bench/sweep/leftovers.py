@@ -11,7 +11,7 @@ from bench.sweep.claims import DRAFTS, ClaimObserver, claimed
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file that nobody needs any more: its path, its size in bytes, and why."""
+    """A file or folder of drafts that nobody needs any more: its path, its size in bytes, and why."""
 
     path: Path
     size: int
@@ -37,7 +37,7 @@ def find_leftovers(run_dir: RunDir, observer: ClaimObserver) -> list[Leftover]:
         listed.append((run_dir.checkpoint, "checkpoint of a run that is done"))
     if run_dir.progress.is_file():
         listed.append((run_dir.progress, "progress of a run that nobody executes"))
-    return [Leftover(path, path.lstat().st_size, reason) for path, reason in listed]
+    return [Leftover(path, 0 if path.is_dir() else path.lstat().st_size, reason) for path, reason in listed]
 
 
 def remove_leftovers(run_dir: RunDir, leftovers: list[Leftover]) -> None:
@@ -53,8 +53,8 @@ def remove_leftovers(run_dir: RunDir, leftovers: list[Leftover]) -> None:
 
 
 def _claim_drafts(run_dir: RunDir) -> list[Path]:
-    """Return the drafts beside claims and in the folders of former owners."""
-    folder = run_dir.claim
-    folders = [folder, *folder.glob(f"{DRAFTS}*/")]
-    paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    return sorted(path for path in paths if is_draft(path) and path.is_file())
+    """Return the drafts beside claims, and the folders of former owners with what is in them."""
+    items = list(run_dir.claim.iterdir()) if run_dir.claim.is_dir() else []
+    folders = [item for item in items if item.name.startswith(DRAFTS) and item.is_dir()]
+    paths = [*items, *(path for folder in folders for path in folder.iterdir())]
+    return sorted([*folders, *(path for path in paths if is_draft(path) and path.is_file())])
