@@ -218,24 +218,24 @@ def test_jobs_that_a_person_takes_out_of_the_queue_stay_out(on: Sweeping, refere
 
 
 def test_the_controller_dies_and_comes_back(on: Sweeping, reference: Path) -> None:
-    sweep = on.start(SHORT, *on.profile(parallel=2))
-    on.at_gate(*SHORT[:2])
+    sweep = on.start(SHORT[:2], *on.profile(parallel=1))
+    on.at_gate(SHORT[0])
     os.kill(int((on.cluster.folder / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
-    assert {row["state"] for row in on.status(SHORT).values()} == {"running", "queued"}  # with Slurm down
+    assert [row["state"] for row in on.status(SHORT[:2]).values()] == ["running", "queued"]  # with Slurm down
     on.cluster.control("up")
     on.open()
     on.end(sweep)
-    same(on, SHORT, reference)
+    same(on, SHORT[:2], reference)
 
 
 def test_two_sweeps_at_once_do_everything_once(on: Sweeping, reference: Path) -> None:
     on.open()
-    sweeps = [on.start(SHORT, *on.profile()) for _ in range(2)]
+    sweeps = [on.start(SHORT[:2], *on.profile()) for _ in range(2)]
     output = [on.end(sweep) for sweep in sweeps]
-    same(on, SHORT, reference)
-    assert sorted("submitted 4 runs" in text for text in output) == [False, True]
-    assert any("4 runs are queued or being run already" in text for text in output)
-    assert [len(on.attempts(run_)) for run_ in SHORT] == [1] * 4
+    same(on, SHORT[:2], reference)
+    assert sorted("submitted 2 runs" in text for text in output) == [False, True]
+    assert any("2 runs are queued or being run already" in text for text in output)
+    assert [len(on.attempts(run_)) for run_ in SHORT[:2]] == [1, 1]
 
 
 @pytest.fixture
