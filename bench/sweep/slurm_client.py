@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -283,10 +284,25 @@ def environment(conf: str | None = None, inherited: Mapping[str, str] = os.envir
 
 
 def _output(*words: str, conf: str | None = None) -> str | None:
-    """Return what a command of Slurm prints; None if it fails or does not end in time."""
+    """Return what a command of Slurm prints; None if it fails, does not end in time, or ``conf`` is suspect.
+
+    A configuration names libraries that the command loads, and the results folder, which says where it is, may be
+    written by others.
+    """
+    if conf and conf != os.environ.get("SLURM_CONF") and not _is_trustworthy(Path(conf)):
+        return None
     env = environment(conf)
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS, env=env)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
+
+
+def _is_trustworthy(file: Path) -> bool:
+    """Return whether nobody but root and this user can have written a file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return False
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -20,6 +20,7 @@ from bench.sweep.slurm_client import QueuedJob, SlurmRefusal, SlurmUnavailable
 from bench.sweep.slurm_lost import BACK_OFF_SECONDS, fates
 from bench.sweep.slurm_monitor import SlurmMonitor
 from bench.sweep.slurm_reasons import explain
+from bench.sweep.worker import output_file
 
 STATUS = ["--methods", "lora", "--suites", "image-text", "--format", "json"]
 
@@ -268,6 +269,37 @@ def test_sbatch_hears_nothing_of_the_job_around_it(
     seen = dict(line.split("=", 1) for line in (slurm / "environment").read_text().splitlines() if "=" in line)
     assert [name for name in seen if name.startswith(("SLURM", "SBATCH", "SQUEUE", "SUBMITIT"))] == ["SLURM_CONF"]
     assert seen["SLURM_CONF"] == "/etc/other.conf"
+
+
+def test_a_configuration_that_others_may_write_is_not_loaded(
+    tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's commands load the libraries that it names, and submission.json says where it is."""
+    conf = tmp_path / "slurm.conf"
+    conf.touch(mode=0o600)
+    monkeypatch.setenv("SLURM_CONF", str(conf))
+    submitter(tmp_path / "results").submit([make()])
+    monkeypatch.delenv("SLURM_CONF")
+    submissions = slurm_client.submissions(tmp_path / "results")
+    assert slurm_client.queued_jobs(submissions) == {}
+    conf.chmod(0o666)
+    before = calls(slurm, "squeue")
+    assert slurm_client.queued_jobs(submissions) is None
+    assert calls(slurm, "squeue") == before
+
+
+def test_stray_variables_name_neither_a_log_nor_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    stray = {
+        "SUBMITIT_EXECUTOR": "slurm",
+        "SUBMITIT_FOLDER": "/nowhere",
+        "SLURM_JOB_ID": "5",
+        "SLURM_ARRAY_JOB_ID": "4",
+    }
+    for name, value in stray.items():
+        monkeypatch.setenv(name, value)
+    assert output_file(tmp_path) is None
+    assert claim_files.this_process().job == "5"
 
 
 def test_logs_and_names_keep_what_slurm_would_replace(tmp_path: Path, slurm: Path) -> None:
