@@ -142,7 +142,7 @@ def make_record(context: RunContext, outputs: StageOutputs, **outcome: Any) -> R
         fingerprints=outputs.fingerprints,
         parameters=outputs.attached.parameters if outputs.attached else {},
         time=_seconds(context, outputs),
-        memory=_memory(outputs),
+        memory=_memory(context, outputs),
         selected=outputs.training.selected if outputs.training else None,
         scores=outputs.scored.scores if outputs.scored else {},
         segments=read_json_lines(context.folder.segments),
@@ -190,11 +190,14 @@ def _seconds(context: RunContext, outputs: StageOutputs) -> dict[str, float | No
     return times
 
 
-def _memory(outputs: StageOutputs) -> dict[str, Any]:
+def _memory(context: RunContext, outputs: StageOutputs) -> dict[str, Any]:
     if outputs.machine is None or outputs.training is None:
         return {}
+    phases = dict(outputs.machine.memory.phases)
+    if context.segment.start_step == outputs.training.trained.steps:
+        phases.pop("train", None)  # an earlier attempt has trained, and this one only evaluated
     return {
         "definition": MEMORY_DEFINITION,
-        "phases": outputs.machine.memory.phases,
+        "phases": phases,
         "analytic": outputs.training.analytic_memory,
     }

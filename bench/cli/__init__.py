@@ -1,6 +1,6 @@
 """The command line: verbs that parse, call and print. Nothing heavy is imported before a verb runs.
 
-Exit codes: 0 all done, 1 some runs failed, 2 bad input, 130 interrupted.
+Exit codes: 0 all done, 1 some runs are not done, 2 bad input, 130 interrupted.
 """
 
 import argparse

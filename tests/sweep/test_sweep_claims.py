@@ -251,3 +251,57 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UsageError, match="--results"):
         acquire(tmp_path / "runs" / "x" / "claim", ClaimObserver())
+
+
+def test_no_step_of_a_clock_makes_a_living_owner_on_this_host_look_dead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start time of a process in seconds since the epoch moves with every step, so it is not looked at."""
+    held_by(folder, pid=os.getppid(), ticks=start_ticks(os.getppid()))
+    real = time.time
+    for step in (-3600.0, 3600.0):
+        monkeypatch.setattr(time, "time", lambda step=step: real() + step)
+        monkeypatch.setattr("psutil.boot_time", lambda step=step: real() + step)
+        monkeypatch.setattr("psutil.Process.create_time", lambda self, step=step: step)
+        assert ClaimObserver().is_held(folder)
+        assert acquire(folder, ClaimObserver()) is None
+
+
+@pytest.mark.parametrize("ticks", [None, -1])
+def test_an_owner_of_an_earlier_version_is_judged_by_its_beats(folder: Path, ticks: int | None) -> None:
+    """Its claim has a start time in seconds since the epoch."""
+    path = held_by(folder, pid=os.getppid())
+    owner = {**json.loads(path.read_text()), "started": 1.0e9}
+    del owner["ticks"]
+    path.write_text(json.dumps(owner | ({} if ticks is None else {"ticks": ticks})))
+    claim = current(folder)
+    assert claim is not None and claim.owner.pid == os.getppid()
+    assert ClaimObserver().verdict(claim) == "unknown"
+
+
+def test_an_owner_that_was_silent_for_longer_than_its_lease_is_watched_for_a_few_beats(folder: Path) -> None:
+    path, clock = held_by(folder, host="elsewhere", lease=100.0), Clock()
+    os.utime(path, (time.time() - 600, time.time() - 600))
+    observer = ClaimObserver(clock)
+    claim = current(folder)
+    assert claim is not None
+    assert observer.verdict(claim) == "unknown" and 590 < observer.silence(claim) < 660
+    clock.now += 19
+    assert observer.verdict(claim) == "unknown"
+    clock.now += 2
+    assert observer.verdict(claim) == "dead"
+    assert [item.name for item in folder.iterdir()] == ["1"]
+
+
+def test_a_step_of_the_file_system_s_clock_costs_no_living_owner_its_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = held_by(folder, host="elsewhere", lease=90.0), Clock()
+    monkeypatch.setattr(claims, "_age", lambda claim: 3600.0)
+    observer = ClaimObserver(clock)
+    assert observer.is_held(folder)
+    for beat in range(1, 20):
+        clock.now += 6
+        os.utime(path, (beat, beat))
+        claim = current(folder)
+        assert claim is not None and observer.verdict(claim) == "alive"
