@@ -117,7 +117,7 @@ def _shake(executor: str, runs: list[Run], folder: Path, data: Path, wanted: arg
     """Disturb the sweep of an executor; return whether nothing was lost."""
     place = folder / executor
     place.mkdir()
-    with _slurm(folder / "slurm" if executor == "slurm" else None) as cluster, _disk(place / "disk") as disk:
+    with _slurm(folder / "cluster" if executor == "slurm" else None) as cluster, _disk(place / "disk") as disk:
         on = Sweeping(cluster, place, data, results=disk / "results")
         on.results.mkdir()
         on.results.chmod(0o2777)
