@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,7 +239,8 @@ def second_user(shaken: Shaken) -> str:
     command = shaken.on.command(shaken.runs, "--executor", "inline")
     python = readable_python(shaken.on.folder.parent / "python")
     packages = os.pathsep.join([shaken.on.env["PYTHONPATH"], sysconfig.get_path("purelib")])
-    env = shaken.on.env | {"HOME": "/nonexistent", "PYTHONPATH": packages}
+    libraries = str(python.parent.parent / "lib")  # of the copy, if it is one
+    env = shaken.on.env | {"HOME": "/nonexistent", "PYTHONPATH": packages, "LD_LIBRARY_PATH": libraries}
     with (shaken.on.folder / "guest.log").open("ab") as log:
         shaken.guest = subprocess.Popen(
             [str(python), *command[1:]],
@@ -255,11 +257,21 @@ def second_user(shaken: Shaken) -> str:
 
 
 def readable_python(place: Path) -> Path:
-    """Return a Python that other users may start, even where this one is installed in a home that is closed to them."""
-    if not os.path.ismount(place):
-        place.mkdir(exist_ok=True)
-        subprocess.run(["mount", "-o", "bind,ro", sys.base_prefix, str(place)], check=True, capture_output=True)
-    return place / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    """Return a Python that the other user may start: this one, or a copy in ``place`` where it is in a closed home."""
+    try:
+        subprocess.run([sys.executable, "-c", ""], user=OTHER_USER, group=OTHER_USER, check=True, capture_output=True)
+        return Path(sys.executable)
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    base, version = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if not place.exists():
+        omitted = shutil.ignore_patterns("site-packages", "test", "__pycache__", "config-*")
+        shutil.copytree(base / "lib" / version, place / "lib" / version, ignore=omitted)
+        for library in (base / "lib").glob("libpython*.so*"):
+            shutil.copy2(library, place / "lib")
+        (place / "bin").mkdir()
+        shutil.copy2(base / "bin" / version, place / "bin")
+    return place / "bin" / version
 
 
 def _ignored(output: str) -> None:
