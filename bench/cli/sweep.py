@@ -88,7 +88,9 @@ def perform(
             after_report()
         return 0
     check_inputs(cells, run_execution)
-    keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command)
+    if not keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command):
+        message = "belongs to another person, so other verbs do not know this sweep by its name"
+        print(f"note: {arguments.results / 'sweeps'} {message}", file=sys.stderr)
     _execute(cells, run_execution, arguments, submitter)
     write_report(sweep, cells, arguments, announce=True)
     after_report()

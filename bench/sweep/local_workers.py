@@ -112,7 +112,7 @@ class WorkerPool:
         import submitit
 
         # Submitit names files by process ids, which are used again: every call has a folder of its own.
-        self._folder = pack.results / "submitit" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        self._folder = workers_folder(pack.results) / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         self._pack_file = self._folder / "pack.json"
         with explain_write_errors(self._folder):
             self._executor = submitit.LocalExecutor(folder=self._folder)
@@ -154,6 +154,14 @@ class WorkerPool:
                 os.kill(int(worker.job.job_id), signal.SIGTERM)
         for worker in self.workers:
             worker.job.wait()
+
+
+def workers_folder(results: Path) -> Path:
+    """Return the folder for what workers print: one of this user where the usual one is another person's."""
+    folder = results / "submitit"
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return results / f"submitit-{os.getuid()}"
+    return folder
 
 
 def gpus(execution: Execution) -> list[str]:

@@ -157,6 +157,20 @@ def test_what_may_not_be_written_is_left_to_its_owner_and_the_rest_goes_on(resul
 
 
 @pytest.mark.usefixtures("people")
+def test_where_one_may_write_nothing_the_done_runs_are_seen(results: Path) -> None:
+    """The first user's umask closes even the folder of runs and that of plans."""
+    first, second = USERS
+    assert sweep(first, 0o022, results).returncode == 0
+    before = records(results)
+    more = bench(second, 0o022, *SWEEP, "--seeds", "1,2,3", "--results", str(results))
+    assert (
+        more.returncode == 1 and "2 already done" in more.stderr and "sweeps belongs to another person" in more.stderr
+    )
+    assert "is left to its owner" in more.stderr and "-s3-" in more.stderr
+    assert records(results) == before
+
+
+@pytest.mark.usefixtures("people")
 def test_a_folder_that_may_not_be_looked_into_is_unreadable_and_not_corrupt(results: Path) -> None:
     first, second = USERS
     assert sweep(first, 0o002, results).returncode == 0
