@@ -39,14 +39,14 @@ class GuardedFolder:
     @contextmanager
     def writing(self, path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         """Open a file for writing, as :func:`bench.files.atomic_write` does."""
-        with self._guarded(), atomic_write(path, durable=durable, drafts=self.hold.drafts) as file:
+        with self._guarded(path), atomic_write(path, durable=durable, drafts=self.hold.drafts) as file:
             yield file
 
     @contextmanager
     def replacing(self, path: Path) -> Iterator[Path]:
         """Yield the path of a draft for what writes a file by its name; at the end the draft becomes ``path``."""
         draft = draft_of(path, self.hold.drafts)
-        with self._guarded():
+        with self._guarded(path):
             try:
                 yield draft
                 with draft.open("rb") as file:
@@ -78,7 +78,7 @@ class GuardedFolder:
 
     def remove(self, path: Path) -> None:
         """Remove a file that may be there."""
-        with self._guarded():
+        with self._guarded(path):
             removed = draft_of(path, self.hold.drafts)
             if os.path.lexists(path):
                 path.rename(removed)
@@ -91,7 +91,7 @@ class GuardedFolder:
             keep: what stays, beside earlier attempts.
             last: what is moved last: while it is there, somebody who goes on from a crash begins again.
         """
-        with self._guarded():
+        with self._guarded(self.path):
             staging = (self.hold.drafts or self.path) / f"{STAGING}{uuid.uuid4().hex[:12]}"
             staging.mkdir()
             stays = {*keep, staging}
@@ -101,12 +101,14 @@ class GuardedFolder:
             return publish_aside(staging, self.path)
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, path: Path) -> Iterator[None]:
         self.check()
         try:
             yield
-        except OSError:
+        except OSError as error:
             self.hold.verify()  # the folder of drafts has gone: that is why
+            if error.filename is None:  # as where a disk is full
+                error.filename = str(path)
             raise
 
 
