@@ -199,14 +199,11 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
 
 def _resubmit_lost(cells: list[Any], submitter: Any) -> bool:
     """Submit those runs again whose jobs have died; return whether there were any."""
-    from bench.sweep import slurm_client
-    from bench.sweep.run_state import state
-    from bench.sweep.slurm_monitor import lost_runs
+    from bench.cli.progress import Progress
+    from bench.sweep.slurm_monitor import collect
 
     runs = [cell.run for cell in cells if cell.run]
-    unsettled = [run for run in runs if not state(submitter.results, run).is_settled(submitter.retry)]
-    lost = lost_runs(submitter.results, unsettled, slurm_client.submitted_jobs(submitter.results))
-    return bool(lost and submitter.submit(lost))
+    return collect(submitter, runs, Progress(len(runs)))
 
 
 def _warn_of_stale(cells: list[Any], arguments: argparse.Namespace, run_execution: Any) -> None:
@@ -315,11 +312,16 @@ def _execute_on_slurm(submitter: Any, todo: list[Any], progress: Any) -> None:
         runs = sum(len(pack) for pack in submission.jobs.values())
         message = f"submitted {runs} runs in {len(submission.jobs)} jobs: array {array}, named {submission.name}"
         progress(RunEvent("note", "", message))
+        if submission.report_fault:
+            message = f"no report job ({submission.report_fault}); the report is written by whoever looks on"
+            progress(RunEvent("note", "", message))
     submitted = sum(len(pack) for submission in submissions for pack in submission.jobs.values())
     if rest := len(todo) - submitted:
-        progress(RunEvent("note", "", f"{rest} runs are queued or being run already; looking on"))
+        text = f"{rest} runs are queued or being run already, or Slurm takes no more jobs now; looking on"
+        progress(RunEvent("note", "", text))
     try:
-        SlurmMonitor(submitter, todo, submissions, progress).wait()
+        for line in SlurmMonitor(submitter, todo, submissions, progress).wait():
+            print(f"given up: {line}", file=sys.stderr)
     except KeyboardInterrupt:
         print("the jobs go on in Slurm; `python -m bench watch` shows them, `cancel` stops them", file=sys.stderr)
         raise

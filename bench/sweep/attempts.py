@@ -77,7 +77,7 @@ def begin(run_dir: RunDir, owner: ClaimOwner, log: str | None) -> Attempt:
         pid=owner.pid,
         job=owner.job,
         log=log,
-        checkpoint=_checkpoint_time(run_dir),
+        checkpoint=checkpoint_time(run_dir),
     )
     _write(run_dir, attempt)
     return attempt
@@ -124,12 +124,12 @@ def is_parked(record: Record, attempts: list[Attempt]) -> bool:
 def kills_in_a_row(run_dir: RunDir) -> list[Attempt]:
     """Return the last KILLS_UNTIL_PARKED attempts if all of them were killed at the same checkpoint, else []."""
     last = read(run_dir)[-KILLS_UNTIL_PARKED:]
-    no_progress = {attempt.checkpoint for attempt in last} == {_checkpoint_time(run_dir)}
+    no_progress = {attempt.checkpoint for attempt in last} == {checkpoint_time(run_dir)}
     killed = all(attempt.outcome is None for attempt in last)
     return last if len(last) == KILLS_UNTIL_PARKED and no_progress and killed else []
 
 
-def _checkpoint_time(run_dir: RunDir) -> int:
+def checkpoint_time(run_dir: RunDir) -> int:
     """Return the modification time of the checkpoint in ns, which tells checkpoints apart without reading them."""
     try:
         return run_dir.checkpoint.stat().st_mtime_ns

@@ -16,7 +16,6 @@ import os
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -29,6 +28,7 @@ from bench.events import OwnershipLost, RunHold
 from bench.files import create_once, explain_write_errors, is_draft, write_json
 from bench.guarded_folder import remove_drafts
 from bench.run_dir import RunDir
+from bench.sweep import file_clock
 from bench.sweep.claim_files import NUMBER, Claim, ClaimOwner, claim_numbers, current, host, this_process
 from bench.sweep.processes import is_alive
 
@@ -94,14 +94,8 @@ def _age(claim: Claim) -> float:
     """Return the seconds since the last beat by the clock of the file system; 0 where it cannot be asked."""
     if not claim.beat:
         return 0.0
-    touched = claim.path.parent / f".clock.{uuid.uuid4().hex[:12]}"
-    try:
-        touched.touch()
-        now = touched.stat().st_mtime_ns
-        touched.unlink()
-    except OSError:
-        return 0.0
-    return max(0.0, (now - claim.beat) / 1e9)
+    now = file_clock.now_ns(claim.path.parent)
+    return 0.0 if now is None else max(0.0, (now - claim.beat) / 1e9)
 
 
 class Lease(RunHold):

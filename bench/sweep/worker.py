@@ -100,6 +100,7 @@ def output_file(folder: Path) -> str | None:
 
     try:
         job = submitit.JobEnvironment()
-        return str(submitit.core.utils.JobPaths(folder, job_id=job.job_id, task_id=job.global_rank).stderr)
+        file = folder / f"{job.job_id}_{job.global_rank}_log.err"
     except (RuntimeError, ValueError, KeyError):  # the variable is there, but this is no job of Submitit
         return None
+    return str(file) if file.exists() else None
