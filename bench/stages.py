@@ -276,7 +276,9 @@ def with_method(run: Run, model: backbones.VLModel, preparation: Preparation | N
     """Attach the run's method to its backbone and return the method's handle."""
     method = methods.get(run.method, **run.overrides)
     tensors = preparation.tensors if preparation else None
-    return methods.attach(model, method, tasks=tuple(task.name for task in run.task_list), prepared=tensors)
+    handle = methods.attach(model, method, tasks=tuple(task.name for task in run.task_list), prepared=tensors)
+    model.reads_padding = handle.spec.reads_padding
+    return handle
 
 
 def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
