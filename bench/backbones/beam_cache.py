@@ -28,8 +28,9 @@ def beam_cache(lm: Any, outputs: Any, mask: Tensor, beams: int) -> EncoderDecode
     once = EncoderDecoderCache(DynamicCache(), DynamicCache())
     start = mask.new_full((len(mask), 1), lm.config.decoder_start_token_id)
     lm(attention_mask=mask, encoder_outputs=outputs, decoder_input_ids=start, past_key_values=once, use_cache=True)
+    layers: Any = once.cross_attention_cache.layers
     shared = DynamicCache()
-    for layer in once.cross_attention_cache.layers:
+    for layer in layers:
         of_beams = EncoderStatesLayer()
         if layer.is_initialized:
             of_beams.update(*(states.repeat_interleave(beams, dim=0) for states in (layer.keys, layer.values)))
