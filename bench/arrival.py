@@ -212,12 +212,18 @@ class Arrival:
         size = self._short(run).recipe.batch_size
         return f"loss {losses[0]:.2f} to {losses[-1]:.2f} at batch size {size}; {', '.join(training.seconds)}", training
 
-    def _short(self, run: Run) -> Run:
+    def _short(self, run: Run, checkpoint_every: int = 0) -> Run:
         """Return a run of a few updates at the batch size of the recipe, or a small one where a large model has no
         GPU."""
         is_slow = self._machine.device.type == "cpu" and not is_mini(run.backbone)
         size = min(run.recipe.batch_size, CPU_BATCH) if is_slow else run.recipe.batch_size
-        short = {"steps": UPDATES, "batch_size": size, "checkpoint_every": 0, "validate_": "never", "select": "last"}
+        short = {
+            "steps": UPDATES,
+            "batch_size": size,
+            "checkpoint_every": checkpoint_every,
+            "validate_": "never",
+            "select": "last",
+        }
         limit = max(task.batch_size(size) for task in run.task_list)
         return run.model_copy(update={"recipe": run.recipe.model_copy(update={**short, "limit": limit})})
 
@@ -226,7 +232,7 @@ class Arrival:
 
         With ``stop_after`` the training is stopped when so many are made, which writes the checkpoint.
         """
-        run, hold, updates = self._short(run), RunHold(), []
+        run, hold, updates = self._short(run, checkpoint_every=stop_after or 0), RunHold(), []
 
         def listen(event: RunEvent) -> None:
             if event.kind == "step":
@@ -242,7 +248,8 @@ class Arrival:
         plan = train.TrainingPlan.of(run.task_list, data, run.recipe)
         seconds: dict[str, list[float]] = {}
         try:
-            trained = stages.train_model(context, attached, plan, self._root, {}, machine, 0).trained
+            parts = stages.micro_batches(context, attached)
+            trained = stages.train_model(context, attached, plan, self._root, {}, machine, parts, 0).trained
         except KeyboardInterrupt:
             if hold.stop is None:
                 raise

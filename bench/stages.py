@@ -24,8 +24,9 @@ from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
 from bench.events import RunEvent
-from bench.files import read_json_lines, write_bytes
+from bench.files import read_json_lines
 from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
+from bench.micro_batches import MicroBatches
 from bench.preparation import Preparation
 from bench.run_context import RunContext
 from bench.scoring import score_rows
@@ -38,6 +39,7 @@ from bench.stage_outputs import (
     TaskPredictions,
     TrainingResult,
 )
+from bench.surroundings import outside_of_training
 from bench.tasks import Task
 from bench.tasks.tolerance import counting
 from bench.training_curve import TrainingCurve
@@ -46,7 +48,9 @@ from methods.core.handle import Handle
 
 def prepare_machine(context: RunContext) -> Machine:
     """Choose the device and the number of threads."""
-    device = dev.pick(context.execution.device)
+    with outside_of_training("looking for the device", broken="CUDA"):
+        device = dev.pick(context.execution.device)
+        torch.zeros(1, device=device).item()  # a broken one says so before it is blamed on the run
     # A miniature model gains nothing from threads, and sums in another order where there are more of them. Others have
     # as many as torch chose for this process, whatever a run before them had.
     execution, default = context.execution, dev.default_threads()
@@ -90,7 +94,7 @@ def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbo
     the same run would begin elsewhere.
     """
     context.enter("model")
-    with machine.memory.phase("load"):
+    with machine.memory.phase("load"), outside_of_training("building the model"):
         return seeded_model(context.run, _feat_dim(data.root, context.run.task_list[0]), "cpu")
 
 
@@ -100,7 +104,7 @@ def attach_method(
     """Put the method into the model, whose start values continue the random numbers of :func:`build_model`, and move
     both to the device. ``preparation`` is what the method has computed from training data, where weights are not loaded
     in the end."""
-    with machine.memory.phase("load"):
+    with machine.memory.phase("load"), outside_of_training("loading the model"):
         handle = with_method(context.run, model, preparation)
         model.to(machine.device)
     count = handle.count()
@@ -108,23 +112,30 @@ def attach_method(
     return AttachedModel(model, handle, {kind: getattr(count, kind) for kind in kinds})
 
 
-def measure_first_step(context: RunContext, attached: AttachedModel, plan: train.TrainingPlan, machine: Machine) -> int:
-    """Run forward and backward once on the first batch, and return the bytes that autograd keeps between the two.
+def micro_batches(context: RunContext, attached: AttachedModel) -> MicroBatches:
+    """Return in which parts a batch goes through the model; a note says when memory forces smaller ones."""
+
+    trim, note = (
+        not attached.handle.spec.reads_padding,
+        "memory did not suffice, batches go through the model in parts of",
+    )
+    return MicroBatches(context.execution.micro_batch, trim, lambda size: context.note(f"{note} {size} examples"))
+
+
+def measure_first_step(
+    context: RunContext, attached: AttachedModel, plan: train.TrainingPlan, machine: Machine, parts: MicroBatches
+) -> int:
+    """Run forward and backward once on the first batch, or its longest part, and return the bytes that autograd keeps
+    between the two.
 
     Nothing is updated, and the random state is put back: training draws the same dropout masks and answers as without
     this measurement, and a resumed run, which measures again, the same as one that was never interrupted.
     """
-    state = dev.rng_state()
-    recipe, model = context.run.recipe, attached.model
-    batch = next(plan.batches(0, recipe, context.run.seed)).to(machine.device)
+    model, batch = attached.model, next(plan.batches(0, context.run.recipe, context.run.seed))
     model.train()
-    with machine.memory.phase("first_step"), dev.SavedActivations(model) as saved:
-        train.batch_loss(
-            model, batch, plan.tasks[batch.task].loss, recipe, machine.device, attached.handle.penalties
-        ).backward()
-    model.zero_grad(set_to_none=True)
-    dev.set_rng_state(state)
-    return saved.bytes
+    kind, penalties = plan.tasks[batch.task].loss, attached.handle.penalties
+    with machine.memory.phase("first_step"):
+        return parts.saved_bytes(model, batch, kind, context.run.recipe, machine.device, penalties)
 
 
 def train_model(
@@ -134,6 +145,7 @@ def train_model(
     data: DataRoot,
     fingerprints: Fingerprints,
     machine: Machine,
+    parts: MicroBatches,
     activation_bytes: int,
 ) -> TrainingResult:
     """Train from the start or the last checkpoint; where the recipe selects the best epoch, load its weights at the
@@ -148,13 +160,22 @@ def train_model(
         numbers = (step, plan.steps, point["loss"], step / updates_per_epoch, point["examples"])
         context.listener(RunEvent("step", run.id, point["task"], *numbers))
         if recipe.validate_ == "epoch" and (step % updates_per_epoch == 0 or step == plan.steps):
-            mean = validate(context, model, data, machine, step)
-            model.train()
-            best = read_json_lines(folder.best_epochs, ("step", "mean"))
-            if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
-                context.hold.check()  # handle.save writes without asking
-                attached.handle.save(folder.best_weights)
-                folder.append(folder.best_epochs, {"step": step, "mean": mean})
+            validate_and_select(step)
+
+    def validate_and_select(step: int) -> None:
+        mean = validate(context, model, data, machine, step)
+        model.train()
+        best = read_json_lines(folder.best_epochs, ("step", "mean"))
+        if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
+            folder.save_weights(attached.handle.save, folder.best_weights)
+            folder.append(folder.best_epochs, {"step": step, "mean": mean})
+
+    def on_resume(step: int) -> None:
+        _resume(context, step)
+        epoch_ended = step > 0 and (step % updates_per_epoch == 0 or step == plan.steps)
+        validated = {row["step"] for row in read_json_lines(folder.validation, ("step",))}
+        if recipe.validate_ == "epoch" and epoch_ended and step not in validated:
+            validate_and_select(step)  # the earlier attempt was stopped between the update and its validation
 
     with machine.memory.phase("train"):
         trained = train.train(
@@ -166,16 +187,18 @@ def train_model(
             penalties=attached.handle.penalties,
             update_listeners=attached.handle.update_listeners,
             official_decay=attached.handle.official_decay(),
+            micro_batches=parts,
             checkpoint=Checkpoint(
                 folder.checkpoint,
                 run.id,
                 fingerprints,
                 reject=lambda reason: context.note(folder.put_training_aside(reason)),
+                writing=folder.writing,
             ),
             on_step=on_step,
-            on_resume=lambda step: _resume(context, step),
+            on_resume=on_resume,
             should_stop=context.stop_reason,
-            before_save=context.hold.check,
+            before_save=folder.flush,
         )
     selected = None
     if folder.best_weights.exists():
@@ -190,9 +213,9 @@ def _resume(context: RunContext, step: int) -> None:
     for path in (context.folder.curve, context.folder.validation):
         rows = read_json_lines(path, ("step",))
         if before := [row for row in rows if row["step"] <= step]:
-            write_bytes(path, "".join(json.dumps(row) + "\n" for row in before).encode())
+            context.folder.write(path, "".join(json.dumps(row) + "\n" for row in before).encode())
         elif rows:
-            path.unlink()
+            context.folder.remove(path)
     context.segment.resume(step)
 
 
@@ -248,6 +271,9 @@ def score_tasks(
     """Score the predictions of every task and write the score of every example beside them.
 
     A metric that fails gives a failed score and no other harm: `bench score` computes it again from the predictions.
+
+    Raises:
+        SurroundingsFault: what a metric needs of the machine is not there, such as Java.
     """
     begun = time.monotonic()
     scores = {}
@@ -298,15 +324,16 @@ def predict_task(
     context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
 ) -> list[str]:
     """Predict the examples of a split; between two batches the run can be stopped."""
-    return evaluate.predict(
-        model,
-        task,
-        data,
-        _tokenizer(context.run.backbone),
-        context.run.recipe,
-        machine.device,
-        on_batch=lambda done, total: context.stop_if_asked(),
-    )
+    with outside_of_training(f"evaluating {task.name}"):
+        return evaluate.predict(
+            model,
+            task,
+            data,
+            _tokenizer(context.run.backbone),
+            context.run.recipe,
+            machine.device,
+            on_batch=lambda done, total: context.stop_if_asked(),
+        )
 
 
 # The runs of a sweep that one process executes share what they read.

@@ -10,10 +10,10 @@ import torch
 
 import methods
 from bench import backbones, tasks
-from bench.config import Recipe
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore
 from bench.evaluate import predict
+from bench.recipe import Recipe
 from methods.core import context
 
 BACKBONES = ("mini-bart", "mini-t5")

@@ -1,21 +1,28 @@
 """run_one: real runs of a tiny size, their records, their failures, and their continuation after an interruption."""
 
+import errno
 import json
+import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import records, stages, tasks, train
+from bench import micro_batches, records, stages, tasks, train
 from bench.config import Execution, Run, resolve
+from bench.errors import UsageError
 from bench.events import RunEvent
 from bench.files import read_json_lines
 from bench.run import run_one
+from bench.run_context import RunContext
 from bench.run_dir import RunDir
 from bench.scoring import score_rows
+from bench.surroundings import SurroundingsFault
 
 SETTINGS = {
     "steps": 8,
@@ -114,7 +121,7 @@ def test_a_failure_is_recorded_with_its_cause(
     def failing(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr(train, "batch_loss", failing)
+    monkeypatch.setattr(micro_batches, "batch_loss", failing)
     run = make()
     record = run_one(run, execution, tmp_path)
     assert (record.status, record.cause) == ("failed", cause)
@@ -244,6 +251,66 @@ def test_best_epoch_is_selected_by_the_validation_mean(
     assert selected["step"] == record.time["steps"] * 2 // 3
 
 
+def test_a_validation_that_was_interrupted_is_made_when_the_run_goes_on(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"batch_size": 24, "validate": "epoch", "select": "best", "limit": 24, "steps": 10}
+    run = make("image-text", **settings)
+    whole = run_one(run, execution, tmp_path / "undisturbed")
+    real, calls = stages.validate, []
+
+    def interrupted(context: RunContext, *inputs: Any) -> float:
+        calls.append(context.step)
+        if len(calls) == 1:
+            raise KeyboardInterrupt("SIGTERM")
+        return real(context, *inputs)
+
+    monkeypatch.setattr(stages, "validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_one(run, execution, tmp_path)
+    again = run_one(run, execution, tmp_path)
+    folders = [RunDir(results, run.id) for results in (tmp_path / "undisturbed", tmp_path)]
+    one, other = (read_json_lines(folder.validation, ("step",)) for folder in folders)
+    assert one == other and len(one) == 2
+    assert again.selected == whole.selected
+    assert {name: score.value for name, score in again.scores.items()} == {
+        name: score.value for name, score in whole.scores.items()
+    }
+
+
+def test_memory_that_does_not_suffice_is_in_the_record(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = micro_batches.batch_loss
+
+    def limited(model: Any, batch: Any, *inputs: Any, **options: Any) -> Any:
+        if len(batch.ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, batch, *inputs, **options)
+
+    monkeypatch.setattr(micro_batches, "batch_loss", limited)
+    record = run_one(make(), execution, tmp_path)
+    assert record.status == "done"
+    assert record.environment["micro_batch"] == 1
+    assert any("memory did not suffice" in note for note in record.notes)
+    monkeypatch.setattr(micro_batches, "batch_loss", real)
+    split = run_one(make(), execution.model_copy(update={"micro_batch": 1}), tmp_path / "asked")
+    assert {n: s.value for n, s in split.scores.items()} == {n: s.value for n, s in record.scores.items()}
+
+
+def test_losses_that_are_read_later_come_in_order_and_a_nan_names_its_step() -> None:
+    done, points = train.Trained(), []
+    losses = train.UnreadLosses(torch.device("meta"), done, lambda step, point: points.append((step, point["loss"])))
+    for step, loss in enumerate([1.0, 2.0, 3.0, float("nan"), 5.0], start=1):
+        losses.add(torch.tensor(loss), {"task": f"task {step}", "lr": 0.1, "examples": 1})
+        if step == 2:
+            losses.read()
+    with pytest.raises(train.NotFinite, match="task 4 is nan at step 4"):
+        losses.read()
+    assert points == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert len(done.step_seconds) == 3
+
+
 def test_a_run_that_tunes_reads_no_reported_split_and_is_in_no_table(
     execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,3 +362,86 @@ def test_the_checkpoint_of_another_seed_is_put_aside(execution: Execution, tmp_p
     assert record.notes == [f"checkpoint.pt is of the run {second.id}; it is in attempt-1, and the training began anew"]
     assert any(record.notes[0] in event.message for event in events if event.kind == "note")
     assert (folders[0].path / "attempt-1" / "note.txt").read_text() == record.notes[0] + "\n"
+
+
+def test_a_full_disk_costs_nothing_but_time(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second checkpoint does not fit; torch reports that as an error of its own."""
+    run, saved, save = make(method="lora"), [], torch.save
+
+    def save_on_a_small_disk(state: dict[str, object], file: IO[bytes]) -> None:
+        saved.append(state["step"])
+        try:
+            if len(saved) == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", save_on_a_small_disk)
+    with pytest.raises(SurroundingsFault, match=r"the disk is full: make room.*checkpoint\.pt"):
+        run_one(run, execution, tmp_path / "small")
+    folder = RunDir(tmp_path / "small", run.id)
+    assert folder.read() is None and folder.checkpoint.exists()
+    assert read_json_lines(folder.segments)[-1]["reason"] == "disk"
+    resumed = run_one(run, execution, tmp_path / "small")
+    assert resumed.segments[-1]["start_step"] == saved[0] == 3
+    uninterrupted = run_one(run, execution, tmp_path / "large")
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in uninterrupted.scores.items()}
+    assert [row["step"] for row in read_json_lines(folder.curve)] == list(range(1, 9))
+
+
+def no_memory(*inputs: object, **more: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def no_java(*inputs: object, **more: object) -> None:
+    raise UsageError("Java did not run") from FileNotFoundError(errno.ENOENT, "No such file", "java")
+
+
+def no_permission(*inputs: object, **more: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", "features.h5")
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "advice", "trains_again"),
+    [
+        ("bench.evaluate.predict", no_memory, "eval_batch_size=N smaller", False),
+        ("bench.tasks.video.tokenize_captions", no_java, "a program does not run here: install it", False),
+        ("bench.stages._store", no_permission, "not permitted: have its owner permit it", True),
+        ("bench.device.pick", no_memory, "out of memory outside of training", True),
+    ],
+)
+def test_what_is_no_fault_of_the_run_interrupts_it_and_evaluation_alone_is_done_again(
+    execution: Execution,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    fault: Callable[..., None],
+    advice: str,
+    trains_again: bool,
+) -> None:
+    stages._tokenized.cache_clear()
+    run = make(method="lora", steps=3, limit=3, checkpoint_every=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fault)
+        with pytest.raises(SurroundingsFault, match=advice):
+            run_one(run, execution, tmp_path)
+    assert RunDir(tmp_path, run.id).read() is None
+    steps: list[RunEvent] = []
+    record = run_one(run, execution, tmp_path, lambda event: steps.append(event) if event.kind == "step" else None)
+    assert record.status == "done" and all(score.status == "done" for score in record.scores.values())
+    assert bool(steps) == trains_again == ("train" in record.memory["phases"])  # else the peak would say nothing
+
+
+def test_a_stop_whose_checkpoint_does_not_fit_still_stops(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: RunEvent) -> None:
+        if event.kind == "step":
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(torch, "save", no_permission)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM; not permitted"):
+        run_one(make(method="lora"), execution, tmp_path, stop)

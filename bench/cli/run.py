@@ -68,7 +68,12 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if current.name in ("failed", "parked", "cancelled", "stale"):
         begin_anew(run, arguments.results, expected)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], machine, arguments.results, progress, retry=NEVER)
+        faults = work_through([run], machine, arguments.results, progress, retry=NEVER)
+    if faults and getattr(faults[0], "name", "input") == "input":
+        raise faults[0]
+    if faults:
+        print(f"{run.id}: interrupted: {faults[0]}", file=sys.stderr)
+        return 1
     record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")

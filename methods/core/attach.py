@@ -36,7 +36,7 @@ def attach(
         method: the name of a registered method, what :func:`methods.get` returned, or a spec.
         tasks: the names of the tasks for which a method with weights per task has weights.
         prepared: what :func:`methods.core.preparation.prepare` returned. Without it a part that needs training data
-            (:meth:`methods.core.spec.Part.prepare`) has other start values, which is right where weights are loaded.
+            (:meth:`methods.core.part.Part.prepare`) has other start values, which is right where weights are loaded.
 
     Raises:
         MethodError: a method is attached already, or this one does not fit the model. The model is as it was.

@@ -71,7 +71,7 @@ class Delta(FrozenSchema):
 
     @property
     def official_decay(self) -> Mapping[str, bool]:
-        """As :attr:`methods.core.spec.Part.official_decay`, of names below the delta's module."""
+        """As :attr:`methods.core.part.Part.official_decay`, of names below the delta's module."""
         return {}
 
     def check(self, d_in: int, d_out: int) -> None:

@@ -104,7 +104,7 @@ class Handle:
 
     def official_decay(self) -> dict[str, bool]:
         """Return, by name, the trained parameters of which a part states whether the official code decays them; it goes
-        by name for the others (:attr:`methods.core.spec.Part.official_decay`)."""
+        by name for the others (:attr:`methods.core.part.Part.official_decay`)."""
         return {name: self._decay[p] for name, p in self.trained().items() if p in self._decay}
 
     def count(self) -> Count:
