@@ -66,6 +66,11 @@ class Score(ExtensibleModel):
         """The reported metric in the unit that tables print; None where the metric failed."""
         return self.metrics.get(self.metric)
 
+    def summary(self, task: str) -> str:
+        """Return a line on the score of a task, whose title is given."""
+        value = self.value
+        return f"{task} {self.metric} " + (f"failed ({self.error})" if value is None else f"{value:.2f}")
+
 
 class Evaluation(ExtensibleModel):
     """A later evaluation of the kept weights of a run that had a record already, or one that failed.

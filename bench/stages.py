@@ -55,8 +55,9 @@ def prepare_machine(context: RunContext) -> Machine:
     # as many as torch chose for this process, whatever a run before them had.
     execution, default = context.execution, dev.default_threads()
     torch.set_num_threads(execution.threads or (1 if is_mini(context.run.backbone) else execution.share or default))
-    facts = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
-    facts["threads"] = torch.get_num_threads()
+    shared = f", {execution.workers} runs at a time" if execution.workers > 1 else ""
+    facts = environment() | {"device": str(device), "hardware": f"{dev.hardware_key(device)}{shared}"}
+    facts |= {"threads": torch.get_num_threads(), "workers": execution.workers}
     return Machine(device, dev.Memory(device), facts)
 
 
@@ -284,8 +285,7 @@ def score_tasks(
             if examples is not None:
                 context.folder.write_scores(task.name, examples, evaluation)
             scores[task.name] = score
-            text = f"failed ({score.error})" if score.value is None else f"{score.value:.2f}"
-            context.listener(RunEvent("score", context.run.id, f"{task.label} {task.metric} {text}"))
+            context.listener(RunEvent("score", context.run.id, score.summary(task.label)))
     return ScoredTasks(scores, time.monotonic() - begun)
 
 
