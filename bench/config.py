@@ -175,7 +175,9 @@ class Execution(FrozenModel):
     for a miniature run, and for others ``share``, a worker's part of the machine, or what torch chooses if that is 0.
     ``workers`` is the number of processes that share the device, each with a run of its own; records say it with times.
     ``micro_batch`` is the largest number of examples that go through the model at once in training, None for the whole
-    batch. ``predict`` is a further split that is predicted at the end, without scores (:mod:`bench.predict`).
+    batch. ``merge`` folds the method into the backbone's weights before a run is evaluated, where that can be done; the
+    record says whether it was. ``predict`` is a further split that is predicted at the end, without scores
+    (:mod:`bench.predict`).
     """
 
     device: str = "auto"
@@ -183,6 +185,7 @@ class Execution(FrozenModel):
     share: int = 0
     workers: int = 1
     micro_batch: Annotated[int, Field(ge=1)] | None = None
+    merge: bool = False
     data: dict[str, Path] = Field(default_factory=dict)
     predict: str | None = None
 

@@ -77,12 +77,14 @@ class Evaluation(ExtensibleModel):
 
     ``number`` names its folder below ``evaluations/``. ``split`` is the logical split, or "reported" for the split that
     each task's table reports; the scores of a repeated evaluation of that one are in the record's ``scores``.
+    ``merged`` says that the method was folded into the backbone's weights.
     """
 
     number: int
     split: str
     when: str
     version: dict[str, Any] = {}
+    merged: bool = False
     status: Literal["done", "failed"] = "done"
     scores: dict[str, Score] = {}
     cause: str | None = None

@@ -232,6 +232,19 @@ def validate(context: RunContext, model: backbones.VLModel, data: DataRoot, mach
     return mean
 
 
+def merge_method(context: RunContext, attached: AttachedModel, machine: Machine) -> None:
+    """Fold the method into the backbone's weights for an evaluation, if the execution asks for it and the method can be.
+
+    Predictions cost less then, and are the same but for rounding. The environment says whether it was done. A method
+    whose modules have diagnostics to report stays as it is.
+    """
+    if context.execution.merge:
+        handle = attached.handle
+        if merged := handle.spec.mergeable and not handle.diagnostics():
+            handle.merge()
+        machine.environment["merged"] = merged
+
+
 def evaluate_tasks(
     context: RunContext,
     model: backbones.VLModel,

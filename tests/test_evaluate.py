@@ -10,10 +10,14 @@ import torch
 
 import methods
 from bench import backbones, tasks
+from bench.config import Execution, resolve
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore
 from bench.evaluate import predict
+from bench.kept_weights import evaluate
 from bench.recipe import Recipe
+from bench.run import run_one
+from bench.run_dir import RunDir
 from methods.core import context
 
 BACKBONES = ("mini-bart", "mini-t5")
@@ -146,3 +150,39 @@ def test_a_failure_of_the_thread_that_decodes_ends_the_evaluation(watched: Any) 
     watch.decode = lambda ids: 1 / 0
     with pytest.raises(ZeroDivisionError):
         predict(attached("mini-bart", "lora"), watch.data.task, watch.data, watch, RECIPE, CPU)
+
+
+SHAPE = backbones.shape("mini-bart")
+MERGEABLE = {methods.get(n).family: n for n in methods.names() if methods.get(n).spec(SHAPE).mergeable and n != "full"}
+
+
+@pytest.mark.parametrize("method", MERGEABLE.values())
+def test_a_merged_method_decodes_the_same_tokens(method: str, tiny_root: Path) -> None:
+    torch.manual_seed(0)
+    model = backbones.build("mini-bart", feat_dim=32, n_boxes=RECIPE.n_boxes).eval()
+    handle = methods.attach(model, method)
+    with torch.no_grad():
+        for parameter in handle.trained().values():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    data, text = split(tasks.get("caption"), tiny_root, "mini-bart"), backbones.tokenizer("mini-bart")
+    wanted = predict(model, data.task, data, text, RECIPE, CPU)
+    assert not handle.diagnostics(), "merging would lose them; stages.merge_method leaves such methods as they are"
+    handle.merge()
+    assert predict(model, data.task, data, text, RECIPE, CPU) == wanted
+
+
+@pytest.mark.parametrize(("method", "merged"), [("lora", True), ("vl-pet-large", False)])
+def test_a_run_may_be_evaluated_merged_and_its_record_says_so(
+    method: str, merged: bool, tiny_root: Path, tmp_path: Path
+) -> None:
+    run = resolve("mini-bart", method, "image-text", task_names=("gqa",), settings={"steps": 3})
+    kept = {}
+    for merge in (False, True):
+        execution = Execution(device="cpu", merge=merge, data={"mini": tiny_root})
+        record = run_one(run, execution, tmp_path / str(merge))
+        folder = RunDir(tmp_path / str(merge), run.id)
+        assert record.environment.get("merged") == (merged if merge else None)
+        kept[merge] = folder.weights.read_bytes(), folder.read_predictions("gqa"), record.parameters
+    assert kept[True] == kept[False]
+    _, again = evaluate(folder.path, execution, split="validation")
+    assert again is not None and again.merged == merged

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.executor import add_executor, choose
-from bench.cli.options import add_execution, add_folders, add_grid, add_partial, add_predict, execution, show
+from bench.cli.options import add_execution, add_folders, add_grid, add_merge, add_partial, add_predict, execution, show
 from bench.cli.report import write_report
 from bench.cli.selection import selected
 from bench.errors import UsageError
@@ -28,6 +28,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
     add_execution(parser)
     add_predict(parser)
+    add_merge(parser)
     add_folders(parser)
     add_executor(parser)
     parser.add_argument(
