@@ -233,7 +233,7 @@ def validate(context: RunContext, model: backbones.VLModel, data: DataRoot, mach
 
 
 def merge_method(context: RunContext, attached: AttachedModel, machine: Machine) -> None:
-    """Fold the method into the backbone's weights for an evaluation, if the execution asks for it and the method can be.
+    """Fold the method into the backbone's weights before an evaluation, where that is asked for and can be done.
 
     Predictions cost less then, and are the same but for rounding. The environment says whether it was done. A method
     whose modules have diagnostics to report stays as it is.
