@@ -173,14 +173,19 @@ class Execution(FrozenModel):
 
     ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads; with 0 it is one
     for a miniature run, and for others ``share``, a worker's part of the machine, or what torch chooses if that is 0.
+    ``workers`` is the number of processes that share the device, each with a run of its own; records say it with times.
     ``micro_batch`` is the largest number of examples that go through the model at once in training, None for the whole
-    batch. ``predict`` is a further split that is predicted at the end, without scores (:mod:`bench.predict`).
+    batch. ``merge`` folds the method into the backbone's weights before a run is evaluated, where that can be done; the
+    record says whether it was. ``predict`` is a further split that is predicted at the end, without scores
+    (:mod:`bench.predict`).
     """
 
     device: str = "auto"
     threads: int = 0
     share: int = 0
+    workers: int = 1
     micro_batch: Annotated[int, Field(ge=1)] | None = None
+    merge: bool = False
     data: dict[str, Path] = Field(default_factory=dict)
     predict: str | None = None
 

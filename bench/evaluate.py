@@ -1,6 +1,7 @@
 """Predictions of a trained model for one task, decoded as the task prescribes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -25,7 +26,8 @@ def predict(
     """Return one prediction per example, in the order of the examples.
 
     Inputs that several examples share are decoded once: video captions have one example per reference and so the same
-    input several times (quirk VCAP-1REF).
+    input several times (quirk VCAP-1REF). A thread turns the tokens of a batch into text while the next one is
+    decoded.
 
     Args:
         model: a trained model on ``device``; it is left in eval mode.
@@ -40,21 +42,44 @@ def predict(
     first_with_input: dict[tuple[str, ...], int] = {}
     for index, example in enumerate(data.examples):
         first_with_input.setdefault((example.text, *example.visual), index)
-    indices = sorted(first_with_input.values(), key=data.length)  # similar lengths together: less padding
+    indices = _in_order(data, list(first_with_input.values()), generates=task.decode.mode == "generate", model=model)
     answers: dict[int, str] = {}
     size = recipe.eval_batch_size
-    for begin in range(0, len(indices), size):
-        batch = data.collate(indices[begin : begin + size]).to(device)
-        features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
-        with dev.autocast(device, recipe.precision):
-            if task.decode.mode == "binary":
-                decoded = backbones.decide(model, text, batch.input_ids, features, task=task.name)
-            else:
-                beams = task.decode.beams or recipe.beams
-                limits = (beams, task.decode.max_length)
-                arguments = backbones.generation_arguments(model, *limits, recipe.beam_length)
-                ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
-                decoded = [text.decode(row) for row in ids.tolist()]
-        answers.update(zip(batch.ids, decoded, strict=True))
-        on_batch(min(begin + size, len(indices)), len(indices))
+    with ThreadPoolExecutor(1, "detokenise") as background:
+        texts: list[tuple[list[int], Future[list[str]]]] = []
+        for begin in range(0, len(indices), size):
+            batch = data.collate(indices[begin : begin + size]).to(device)
+            features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
+            with dev.autocast(device, recipe.precision):
+                if task.decode.mode == "binary":
+                    decided = backbones.decide(model, text, batch.input_ids, features, task=task.name)
+                    answers.update(zip(batch.ids, decided, strict=True))
+                else:
+                    beams = task.decode.beams or recipe.beams
+                    limits = (beams, task.decode.max_length)
+                    arguments = backbones.generation_arguments(model, *limits, recipe.beam_length)
+                    ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
+                    texts.append((batch.ids, background.submit(_decode, text, ids.tolist())))
+            on_batch(min(begin + size, len(indices)), len(indices))
+    for chosen, decoded in texts:
+        answers.update(zip(chosen, decoded.result(), strict=True))
     return [answers[first_with_input[(e.text, *e.visual)]] for e in data.examples]
+
+
+def _in_order(data: TokenizedSplit, indices: list[int], *, generates: bool, model: backbones.VLModel) -> list[int]:
+    """Return examples in the order in which they are decoded: alike ones share a batch, which costs what its longest
+    text and its longest answer do.
+
+    How long an answer will be is guessed from the true one, where there is one; nothing else is done with it. A method
+    that reads padding has other results in other batches, so there only the texts count, as they always did.
+    """
+    # All best answers are encoded at this point and kept: the tokeniser, which serves one thread at a time, is then
+    # left to the thread that decodes.
+    answer_lengths = {index: data.answer_length(index) for index in indices}
+    if generates and not model.reads_padding:
+        return sorted(indices, key=lambda index: (answer_lengths[index], data.length(index)))
+    return sorted(indices, key=data.length)
+
+
+def _decode(text: Tokenizer, rows: Sequence[list[int]]) -> list[str]:
+    return [text.decode(row) for row in rows]

@@ -126,9 +126,9 @@ def _evaluate(
             record = record.model_copy(update={"imported": source})
     else:
         scores = outputs.scored.scores if outputs.scored else {}
-        evaluation = Evaluation(
-            number=number, split=split or REPORTED, when=now(), version=code_version(), scores=scores, **failure
-        )
+        merged = bool(outputs.machine and outputs.machine.environment.get("merged"))
+        facts = {"when": now(), "version": code_version(), "merged": merged, **failure}
+        evaluation = Evaluation(number=number, split=split or REPORTED, scores=scores, **facts)
         record = earlier.model_copy(update={"evaluations": [*earlier.evaluations, evaluation]})
         if split is None and not failure:
             record = _with_scores(record, evaluation)
@@ -203,6 +203,7 @@ def _run_stages(context: RunContext, outputs: StageOutputs, split: str | None, n
     model = stages.build_model(context, data, machine)
     outputs.attached = attached = stages.attach_method(context, model, machine)
     attached.handle.load(context.folder.weights)
+    stages.merge_method(context, attached, machine)
     outputs.predicted = stages.evaluate_tasks(context, model, data, machine, split=split, evaluation=number)
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine, evaluation=number)
 

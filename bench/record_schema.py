@@ -66,18 +66,25 @@ class Score(ExtensibleModel):
         """The reported metric in the unit that tables print; None where the metric failed."""
         return self.metrics.get(self.metric)
 
+    def summary(self, task: str) -> str:
+        """Return a line on the score of a task, whose title is given."""
+        value = self.value
+        return f"{task} {self.metric} " + (f"failed ({self.error})" if value is None else f"{value:.2f}")
+
 
 class Evaluation(ExtensibleModel):
     """A later evaluation of the kept weights of a run that had a record already, or one that failed.
 
     ``number`` names its folder below ``evaluations/``. ``split`` is the logical split, or "reported" for the split that
     each task's table reports; the scores of a repeated evaluation of that one are in the record's ``scores``.
+    ``merged`` says that the method was folded into the backbone's weights.
     """
 
     number: int
     split: str
     when: str
     version: dict[str, Any] = {}
+    merged: bool = False
     status: Literal["done", "failed"] = "done"
     scores: dict[str, Score] = {}
     cause: str | None = None

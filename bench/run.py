@@ -116,6 +116,7 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
     context.folder.save_weights(attached.handle.save, context.folder.weights)
     context.segment.end(context.step, "done")
 
+    stages.merge_method(context, attached, machine)
     outputs.predicted = stages.evaluate_tasks(context, model, data, machine)
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine)
     if context.execution.predict:

@@ -55,8 +55,9 @@ def prepare_machine(context: RunContext) -> Machine:
     # as many as torch chose for this process, whatever a run before them had.
     execution, default = context.execution, dev.default_threads()
     torch.set_num_threads(execution.threads or (1 if is_mini(context.run.backbone) else execution.share or default))
-    facts = environment() | {"device": str(device), "hardware": dev.hardware_key(device)}
-    facts["threads"] = torch.get_num_threads()
+    shared = f", {execution.workers} runs at a time" if execution.workers > 1 else ""
+    facts = environment() | {"device": str(device), "hardware": f"{dev.hardware_key(device)}{shared}"}
+    facts |= {"threads": torch.get_num_threads(), "workers": execution.workers}
     return Machine(device, dev.Memory(device), facts)
 
 
@@ -231,6 +232,19 @@ def validate(context: RunContext, model: backbones.VLModel, data: DataRoot, mach
     return mean
 
 
+def merge_method(context: RunContext, attached: AttachedModel, machine: Machine) -> None:
+    """Fold the method into the backbone's weights before an evaluation, where that is asked for and can be done.
+
+    Predictions cost less then, and are the same but for rounding. The environment says whether it was done. A method
+    whose modules have diagnostics to report stays as it is.
+    """
+    if context.execution.merge:
+        handle = attached.handle
+        if merged := handle.spec.mergeable and not handle.diagnostics():
+            handle.merge()
+        machine.environment["merged"] = merged
+
+
 def evaluate_tasks(
     context: RunContext,
     model: backbones.VLModel,
@@ -284,8 +298,7 @@ def score_tasks(
             if examples is not None:
                 context.folder.write_scores(task.name, examples, evaluation)
             scores[task.name] = score
-            text = f"failed ({score.error})" if score.value is None else f"{score.value:.2f}"
-            context.listener(RunEvent("score", context.run.id, f"{task.label} {task.metric} {text}"))
+            context.listener(RunEvent("score", context.run.id, score.summary(task.label)))
     return ScoredTasks(scores, time.monotonic() - begun)
 
 
@@ -302,7 +315,9 @@ def with_method(run: Run, model: backbones.VLModel, preparation: Preparation | N
     """Attach the run's method to its backbone and return the method's handle."""
     method = methods.get(run.method, **run.overrides)
     tensors = preparation.tensors if preparation else None
-    return methods.attach(model, method, tasks=tuple(task.name for task in run.task_list), prepared=tensors)
+    handle = methods.attach(model, method, tasks=tuple(task.name for task in run.task_list), prepared=tensors)
+    model.reads_padding = handle.spec.reads_padding
+    return handle
 
 
 def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:

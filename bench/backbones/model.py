@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
 from bench.backbones.answer_losses import head_losses, is_plain, labelled_states
+from bench.backbones.beam_cache import beam_cache
 from bench.backbones.family import BackboneFamily
 from bench.backbones.visual import filled_rows, pool
 from bench.losses import IGNORED
@@ -53,6 +54,8 @@ class VLModel(nn.Module):
         n_boxes: a grid of more features is max-pooled before it is projected.
         masks_padding: whether the padded frames of short videos are left out of attention. The official code attends to
             them (quirk VID-PADMASK), so it is False unless set.
+        reads_padding: whether an example's result depends on how much padding stands behind it, as with some methods.
+            It is False unless set.
         pet: the modules of the attached method (:func:`methods.attach`). One of them may encode in the place of the
             family's ``encode_joint`` (:class:`methods.core.contracts.EncoderInput`).
     """
@@ -67,6 +70,7 @@ class VLModel(nn.Module):
         self.backbone_family = family
         self.n_boxes = n_boxes
         self.masks_padding = False
+        self.reads_padding = False
 
     def encode(
         self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None
@@ -161,6 +165,8 @@ class VLModel(nn.Module):
         """
         with context.task(task):
             outputs, mask = self.encode(input_ids, vis_feats, boxes)
+            if (beams := arguments.get("num_beams", 1)) > 1:
+                arguments["past_key_values"] = beam_cache(self.lm, outputs, mask, beams)
             return self.lm.generate(encoder_outputs=outputs, attention_mask=mask, **arguments)
 
     def set_dropout(self, p: float) -> None:

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 
-from bench.cli.options import add_execution, add_settings, data_name, execution, path, word, words
+from bench.cli.options import add_execution, add_merge, add_settings, data_name, execution, path, word, words
 
 EXAMPLES = {
     "import-official": "example: python -m bench import-official BEST.pth --method vl-pet-large "
@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
         parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
         add_execution(parser)
+        add_merge(parser)
         return
     parser.add_argument("checkpoint", type=path, metavar="CKPT", help="a released checkpoint file (.pth)")
     parser.add_argument("--method", required=True, help="method, by our name or the official one")

@@ -154,6 +154,15 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    """Add the option for evaluation without the method's own modules."""
+    parser.add_argument(
+        "--merge",
+        action="store_true",
+        help="evaluate with the method folded into the backbone's weights, where that can be done (records say so)",
+    )
+
+
 def add_partial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--partial",

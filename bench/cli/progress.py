@@ -22,6 +22,7 @@ class Progress:
         self._started: dict[str, float] = {}
         self._part: dict[str, float] = {}
         self._printed: dict[str, int] = {}
+        self._lines: dict[str, str] = {}
         self._finished: set[str] = set()
         self._live: Any = None
 
@@ -63,8 +64,10 @@ class Progress:
         if self._live is not None:
             from rich.text import Text
 
+            self._lines[event.run_id] = text
+            lines = [self._count(), *self._lines.values(), self.left()]
             with suppress(OSError):
-                self._live.update(Text(f"{self._count()}  {text}  {self.left()}"))
+                self._live.update(Text(("\n" if len(self._lines) > 1 else "  ").join(lines)))
         elif event.step * 4 // event.steps > self._printed.get(event.run_id, 0) and event.step < event.steps:
             self._printed[event.run_id] = event.step * 4 // event.steps
             self._say(f"step   {text}  {self.left()}")
@@ -75,6 +78,7 @@ class Progress:
     def _on_end(self, event: RunEvent) -> None:
         if event.run_id in self._part and not event.message.startswith("interrupted"):
             del self._part[event.run_id]
+            self._lines.pop(event.run_id, None)
             self._finished.add(event.run_id)
         seconds = time.monotonic() - self._started.get(event.run_id, time.monotonic())
         self._say(f"end    {event.run_id}  {event.message}  {seconds:.0f} s  {self.left()}")

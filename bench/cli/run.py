@@ -6,6 +6,7 @@ import sys
 from bench.cli.options import (
     add_execution,
     add_folders,
+    add_merge,
     add_partial,
     add_predict,
     add_settings,
@@ -31,6 +32,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     )
     add_execution(parser)
     add_predict(parser)
+    add_merge(parser)
     add_folders(parser)
 
 

@@ -11,17 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import (
-    add_execution,
-    add_folders,
-    add_grid,
-    add_partial,
-    add_predict,
-    count,
-    execution,
-    path,
-    show,
-)
+from bench.cli.executor import add_executor, choose
+from bench.cli.options import add_execution, add_folders, add_grid, add_merge, add_partial, add_predict, execution, show
 from bench.cli.report import write_report
 from bench.cli.selection import selected
 from bench.errors import UsageError
@@ -37,17 +28,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
     add_execution(parser)
     add_predict(parser)
+    add_merge(parser)
     add_folders(parser)
-    parser.add_argument(
-        "--executor",
-        choices=("inline", "local", "slurm"),
-        default="inline",
-        help="this process, workers of this machine, or jobs of a cluster (inline)",
-    )
-    parser.add_argument(
-        "--profile", type=path, metavar="FILE", help="what a Slurm job asks for: a TOML file, or gpu, cpu, ... by name"
-    )
-    parser.add_argument("--jobs", type=count, default=2, metavar="N", help="workers of --executor local (2)")
+    add_executor(parser)
     parser.add_argument(
         "--retry",
         choices=tuple(RETRY_POLICIES),
@@ -106,6 +89,7 @@ def perform(
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
     check_inputs(work.todo, run_execution, partial=arguments.partial)
+    choose(arguments, work.todo, run_execution)
     if not keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command):
         message = "belongs to another person, so other verbs do not know this sweep by its name"
         print(f"note: {arguments.results / 'sweeps'} {message}", file=sys.stderr)
@@ -281,8 +265,6 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
             todo.remove(run)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
-            share = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
-            run_execution = run_execution.model_copy(update={"share": share})
             jobs = arguments.jobs
             run_in_workers(todo, run_execution, arguments.results, jobs=jobs, report=progress, retry=retry)
         elif submitter:
@@ -340,6 +322,8 @@ def _announcement(
         parts.append(f"{count['running']} being run by another process")
     if cells > len(states):
         parts.append(f"{cells - len(states)} unsupported")
+    if arguments.executor == "local" and todo:
+        parts.append(f"in {min(arguments.jobs, todo)} worker processes")
     return ", ".join(parts)
 
 

@@ -228,15 +228,19 @@ class TokenizedSplit:
 
         The label row of an example without answers is -100 throughout.
         """
-        if draw is None:
-            answers = [max(self.examples[i].answers, key=lambda a: a[1], default=("", 0.0)) for i in chosen]
-        else:
-            answers = [self._draw(i, f"{draw}/{i}") for i in chosen]
+        answers = [self._best(i) if draw is None else self._draw(i, f"{draw}/{i}") for i in chosen]
         batch = self._collate(list(chosen), answers)
         for row, index in enumerate(chosen):
             if not self.examples[index].answers:
                 batch.labels[row] = IGNORED
         return batch
+
+    def answer_length(self, index: int) -> int:
+        """Return the number of tokens of an example's best answer, that of an empty text where it has none."""
+        return len(self._target(self._best(index)[0]))
+
+    def _best(self, index: int) -> tuple[str, float]:
+        return max(self.examples[index].answers, key=lambda answer: answer[1], default=("", 0.0))
 
     def _draw(self, index: int, seed: str) -> tuple[str, float]:
         answers = self.examples[index].answers

@@ -1,17 +1,18 @@
 """Worker processes on this machine through Submitit's local executor, at most so many at once."""
 
+import math
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config import Execution, Run
+from bench.config import Execution, Run, is_mini
 from bench.events import Listener, RunEvent, silent
 from bench.files import explain_write_errors
 from bench.states import DEFAULT_RETRY, RetryPolicy
@@ -20,6 +21,33 @@ from bench.sweep.worker import LEFT_OPEN, REQUEUE, TERMINATED, Pack, interrupt, 
 
 POLL_SECONDS = 1.0
 TIMEOUT_MINUTES = 60 * 24 * 14  # Submitit requires a limit; a worker works through many runs
+WORTHWHILE_UPDATES = 1000  # of miniature runs, 15 to 25 s; a worker starts in about 4 s
+WORKER_BYTES = 1 << 30  # a worker with miniature runs stays below this
+
+
+def worthwhile_workers(runs: Sequence[Run], execution: Execution, updates: Callable[[Run], int]) -> int:
+    """Return how many workers a sweep should have where nobody says; 1 stands for none, everything in this process.
+
+    A miniature run leaves all cores but one idle, so there is a worker for every core, as far as memory allows, where
+    there is enough to do. Where a run could have a GPU, or is not miniature, or asks for threads, there are none.
+
+    Args:
+        runs: the runs that are to be done.
+        execution: device and threads.
+        updates: gives the number of updates of a run.
+    """
+    if execution.threads > 1 or execution.device not in ("auto", "cpu") or not all(is_mini(r.backbone) for r in runs):
+        return 1
+    if len(runs) < 2 or sum(updates(run) for run in runs) < WORTHWHILE_UPDATES or gpus(execution):
+        return 1
+    import psutil
+
+    return max(1, min(cores(), len(runs), psutil.virtual_memory().available // WORKER_BYTES))
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_in_workers(
@@ -36,19 +64,22 @@ def run_in_workers(
     Submitit's local executor starts everything that it is given at once. So it is given ``jobs`` workers, each of which
     claims runs from the same list: Python starts and imports once per worker, not once per run. Workers get the visible
     GPUs in turn. Progress is read from the results folder. A worker that is killed is replaced; its run goes on from
-    the last checkpoint, until it is parked because its processes die.
+    the last checkpoint, until it is parked because its processes die. Workers share the cores; records say how many
+    share a device, because their steps take longer.
 
     Raises:
         KeyboardInterrupt: this process was told to stop; the workers have made their checkpoints and ended.
         UsageError: the results folder cannot be written.
     """
     results = results.resolve()
-    pack = Pack(runs=tuple(runs), execution=execution, results=results, retry=retry.name)
-    pool = WorkerPool(pack, gpus(execution))
+    devices, count = gpus(execution), min(jobs, len(runs))
+    sharing = {"share": max(1, cores() // jobs), "workers": math.ceil(count / max(1, len(devices)))}
+    execution = execution.model_copy(update=sharing)
+    pool = WorkerPool(Pack(runs=tuple(runs), execution=execution, results=results, retry=retry.name), devices)
     follower = RunFollower(runs, results, report, retry)
     try:
         with signals(interrupt):
-            pool.start(min(jobs, len(runs)))
+            pool.start(count)
             left_open = False
             held_elsewhere: set[str] = set()
             while (unsettled := follower.look()) or pool.workers:

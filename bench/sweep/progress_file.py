@@ -11,6 +11,8 @@ from bench.record_schema import now
 from bench.run_dir import RunDir
 from bench.sweep.claim_files import node
 
+WRITE_SECONDS = 1.0  # between two updates at which the file is written outside of a cluster
+
 
 class ProgressFile:
     """Receives the events of a run, passes each on to ``report``, and writes the position of the run to a file."""
@@ -18,6 +20,7 @@ class ProgressFile:
     def __init__(self, run_dir: RunDir, report: Listener, job: str | None) -> None:
         self._run_dir = run_dir
         self._report = report
+        self._written = 0.0
         self._examples = 0
         self._first_step_time: float | None = None
         self._progress: dict[str, Any] = {
@@ -38,6 +41,9 @@ class ProgressFile:
             self.write()
         if event.kind == "step":
             self._step(event)
+            # Who looks on at this machine sees it within a second; a cluster's file system is spared.
+            if self._progress["job"] is None and time.monotonic() >= self._written + WRITE_SECONDS:
+                self.write()
         self._report(event)
 
     def _step(self, event: RunEvent) -> None:
@@ -57,6 +63,7 @@ class ProgressFile:
         """Write progress.json. A failure is ignored: a full disk is no reason to stop the run, and that a run was lost
         is noticed elsewhere.
         """
+        self._written = time.monotonic()
         content = self._progress | {"memory_bytes": memory(), "written": now()}
         with suppress(OSError, OwnershipLost):
             self._run_dir.write_json(self._run_dir.progress, content, durable=False)

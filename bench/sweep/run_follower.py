@@ -1,10 +1,13 @@
 """Turns what other processes write into a results folder into the events that a run reports where it is executed."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from bench import tasks
 from bench.config import Run
 from bench.events import Listener, RunEvent
+from bench.files import UnreadableFile
 from bench.run_dir import RunDir
 from bench.states import RetryPolicy, StateName
 from bench.sweep import progress_file
@@ -38,11 +41,22 @@ class RunFollower:
                 del self._runs[run.id]
             if event is None or event == self._last_events.get(run.id):
                 continue
-            if run.id not in self._last_events and event.kind != "end":
+            if run.id not in self._last_events:
                 self._report(RunEvent("start", run.id))
             self._last_events[run.id] = event
+            if event.kind == "end":
+                self._report_record(run)
             self._report(event)
         return unsettled
+
+    def _report_record(self, run: Run) -> None:
+        """Report the notes and scores that a run, executed elsewhere, could report to a file only."""
+        with suppress(UnreadableFile):
+            if record := RunDir(self._results, run.id).read():
+                for note in record.notes:
+                    self._report(RunEvent("note", run.id, f"{run.id}: {note}"))
+                for name, score in record.scores.items():
+                    self._report(RunEvent("score", run.id, score.summary(tasks.get(name).label)))
 
     def _event(self, run: Run, current: State) -> RunEvent | None:
         if current.name == "running":

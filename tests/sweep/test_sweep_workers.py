@@ -124,7 +124,8 @@ def test_progress_is_read_from_the_results_folder(tmp_path: Path) -> None:
     fake_runs.run_one(run, CPU, tmp_path)
     for _ in range(2):
         assert follow.look() == {}
-    assert [event.kind for event in events] == ["start", "phase", "step", "end"]
+    assert [event.kind for event in events] == ["start", "phase", "step", *["score"] * 4, "end"]
+    assert events[3].message == "VQAv2 accuracy 50.00"
     assert events[2] == RunEvent("step", run.id, "train", 5, 10, 0.5, 0.25)
 
 
