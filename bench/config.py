@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import methods
 from bench import backbones, suites, tasks
@@ -23,9 +23,11 @@ from bench.errors import UsageError, did_you_mean
 from bench.recipe_files import recipe_tables
 from bench.tasks import Task
 from bench.toml_files import parse_value, shortened
+from bench.validation import check_fields, validated
 from methods.core.errors import MethodError
+from methods.core.registry import ResolvedMethod
+from methods.core.shape import Shape
 
-T = TypeVar("T", bound=BaseModel)
 MINI = "mini"
 OFFICIAL = "official"  # the logical name of the published data
 NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recipe that cannot change a result
@@ -263,6 +265,31 @@ def recipe_for(backbone: str) -> str:
     return MINI if is_mini(backbone) else "paper"
 
 
+class ResolveSources:
+    """What runs are resolved from, each backbone and recipe read once: for plans, in which no file changes."""
+
+    def __init__(self) -> None:
+        self.canonical_name = cache(backbones.canonical_name)
+        self.shape = cache(backbones.shape)
+        self.tasks = cache(lambda suite, names: suites.get(suite).select(names))
+        self.tables = cache(self._read_tables)
+        self._fitting: set[tuple[str, str, Shape]] = set()
+
+    @staticmethod
+    def _read_tables(recipe: str) -> dict[str, dict[str, Any]]:
+        tables = recipe_tables(recipe)
+        for table, content in tables.items():  # also those that a stronger one hides, or that are for other runs
+            check_fields(Recipe, content, f"recipe {shortened(recipe)!r}" + (f", table {table!r}" if table else ""))
+        return tables
+
+    def check(self, method: ResolvedMethod, shape: Shape) -> None:
+        """Raise MethodError where the options of a method do not fit a backbone or each other."""
+        key = (method.name, repr(method.items), shape)
+        if key not in self._fitting:
+            method.spec(shape)
+            self._fitting.add(key)
+
+
 def resolve(
     backbone: str,
     method: str,
@@ -274,6 +301,7 @@ def resolve(
     task_names: Sequence[str] = (),
     settings: Settings | Mapping[str, Any] | None = None,
     label: str | None = None,
+    sources: ResolveSources | None = None,
 ) -> Run:
     """Build a complete Run: every recipe value is filled in, from the recipe, the suite and then the settings.
 
@@ -294,13 +322,15 @@ def resolve(
         task_names: the tasks of the suite to train, the official ones if empty.
         settings: classified settings, or ``KEY: VALUE`` pairs as a user writes them.
         label: what tables call the method.
+        sources: what the runs of a plan share; read anew by default.
 
     Raises:
         UsageError: an unknown name, key or value.
         MethodError: an option that the method does not have, or that does not fit the backbone.
     """
-    backbone = backbones.canonical_name(backbone)
-    shape = backbones.shape(backbone)
+    sources = sources or ResolveSources()
+    backbone = sources.canonical_name(backbone)
+    shape = sources.shape(backbone)
     chosen_suite = suites.get(suite)
     if not isinstance(settings, Settings):
         settings = Settings.classify(settings or {}, [method])
@@ -309,10 +339,8 @@ def resolve(
     data = data or (MINI if recipe == MINI else OFFICIAL)
     if data in (MINI, OFFICIAL):  # other roots may have features of any width
         shape = replace(shape, columns=chosen_suite.columns(miniature=data == MINI))
-    chosen.spec(shape)
-    tables = recipe_tables(recipe)
-    for table, content in tables.items():  # also those that a stronger one hides, or that are for other runs
-        check_fields(Recipe, content, f"recipe {shortened(recipe)!r}" + (f", table {table!r}" if table else ""))
+    sources.check(chosen, shape)
+    tables = sources.tables(recipe)
     keys = ("", shape.family, suite, f"{shape.family} {suite}", f"method.{chosen.name}")
     top, of_family, *stronger = (tables.get(key, {}) for key in keys)
     fields = top | of_family | chosen_suite.recipe_fields(recipe, shape.family)
@@ -329,7 +357,7 @@ def resolve(
         "method": chosen.name,
         "overrides": json.loads(json.dumps(chosen.overrides, default=str)),
         "suite": suite,
-        "tasks": chosen_suite.select(task_names),
+        "tasks": sources.tasks(suite, tuple(task_names)),
         "recipe": {"name": recipe, **fields},
         "seed": seed,
         "data": data,
@@ -355,44 +383,3 @@ def parse_setting(text: str, flag: str = "--set") -> tuple[str, Any]:
         return key.strip(), parse_value(value)
     except UsageError as fault:
         raise UsageError(f"{flag} {shortened(key.strip())}: {fault}") from None
-
-
-def validated(model: type[T], content: Any, origin: str) -> T:
-    """Validate plain data; one error line names where it came from, the field and what is wrong with it."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise _faults(model, error.errors(), origin) from None
-
-
-def check_fields(model: type[BaseModel], content: Any, origin: str) -> None:
-    """Raise like :func:`validated` for fields that are wrong; those that are missing and rules between fields are not
-    looked at."""
-    try:
-        model.model_validate(content)
-    except ValidationError as error:
-        if faults := [fault for fault in error.errors() if fault["loc"] and fault["type"] != "missing"]:
-            raise _faults(model, faults, origin) from None
-
-
-def _faults(model: type[BaseModel], faults: Sequence[Any], origin: str) -> UsageError:
-    """Return the error of pydantic's faults."""
-    lines = []
-    for fault in faults:
-        place = fault["loc"]
-        name = ".".join(str(part) for part in place)
-        message = 'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
-        if fault["type"] == "extra_forbidden":
-            message += did_you_mean(str(place[-1]), _fields(model, place))
-        lines.append(f"{name}: {message}")
-    return UsageError(f"{origin}: {shortened('; '.join(lines), 1000)}")
-
-
-def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Return the fields, as a user writes them, of the (nested) model in which ``place`` is."""
-    for part in place[:-1]:
-        if part in model.model_fields:
-            annotation = model.model_fields[str(part)].annotation
-            kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-            model = next((kind for kind in kinds if issubclass(kind, BaseModel)), model)
-    return [field.alias or name for name, field in model.model_fields.items()]

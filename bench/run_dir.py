@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.config import Run, validated
+from bench.config import Run
 from bench.errors import UsageError
 from bench.files import (
     CorruptFile,
@@ -37,6 +37,7 @@ from bench.files import (
 )
 from bench.fingerprints import Fingerprints
 from bench.record_schema import SCHEMA, Record
+from bench.validation import validated
 
 
 class ExampleScores(BaseModel):
