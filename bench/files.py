@@ -46,14 +46,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def create_once(path: Path, content: bytes) -> bool:
-    """Create a file with all its content in one step; return False where it exists already, made by whomever."""
+def create_once(path: Path, content: bytes, *, durable: bool = True) -> bool:
+    """Create a file with all its content in one step; return False where it exists already, made by whomever.
+
+    ``durable`` is that of :func:`atomic_write`.
+    """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
         return False

@@ -321,7 +321,8 @@ def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
         number = claim.number + 1 if claim else 1
         owner = this_process()
         path = folder / str(number)
-        if not create_once(path, json.dumps(asdict(owner)).encode()):
+        # Not flushed to the disk: a claim that a crash of the machine tears lapses as one does whose owner it ended.
+        if not create_once(path, json.dumps(asdict(owner)).encode(), durable=False):
             return None
         numbers = _numbers(folder)
         if numbers[-1] != number:  # this process was suspended meanwhile, and others have made later claims
