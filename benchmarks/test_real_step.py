@@ -47,8 +47,10 @@ def group(batch: Batch) -> str:
     return f"training step, {len(batch.ids)} {noun}, answers of up to {longest} tokens"
 
 
-@pytest.mark.parametrize("micro", ["batch", "quarter"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "micro"),
+    [*((method, "batch") for method in METHODS), *((method, "quarter") for method in MEMORY_BARS)],
+)
 def test_step(benchmark, size: Size, batch: Batch, method: str, micro: str, rounds: int, tmp_path: Path) -> None:
     ours = Contender(size, method, micro_batch=size.batch // 4 if micro == "quarter" else None)
     rival, rival_name = rival_of(size, method, ours, tmp_path)
