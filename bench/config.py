@@ -157,7 +157,7 @@ class Run(FrozenModel):
         exclude: Any = {"label": True, "recipe": idle, "tasks": self.tasks == suite.official_tasks}
         exclude = {key: value for key, value in exclude.items() if value}
         fields = self.model_dump(mode="json", by_alias=True, exclude=exclude, exclude_defaults=True)
-        fields |= {"method": method.name, "overrides": json.loads(json.dumps(method.overrides, default=str))}
+        fields |= {"method": method.name, "overrides": _as_json(method.overrides)}
         versions = {
             "method_version": method.version,
             "suite_version": suite.version,
@@ -265,6 +265,11 @@ def recipe_for(backbone: str) -> str:
     return MINI if is_mini(backbone) else "paper"
 
 
+def _as_json(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides as a file has them: tuples are lists."""
+    return json.loads(json.dumps(overrides, default=str)) if overrides else {}
+
+
 class ResolveSources:
     """What runs are resolved from, each backbone and recipe read once: for plans, in which no file changes."""
 
@@ -355,7 +360,7 @@ def resolve(
     run = {
         "backbone": backbone,
         "method": chosen.name,
-        "overrides": json.loads(json.dumps(chosen.overrides, default=str)),
+        "overrides": _as_json(chosen.overrides),
         "suite": suite,
         "tasks": sources.tasks(suite, tuple(task_names)),
         "recipe": {"name": recipe, **fields},

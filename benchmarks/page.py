@@ -1,10 +1,10 @@
 """The page of all figures: ``python -m benchmarks.page`` runs the benchmarks and writes docs/performance.md.
 
 It takes about 20 minutes on two cores that do nothing else. The figures are kept in figures.json in this folder, with
-machine, date and commit. ``--render`` writes the page from them again; ``--json FILE`` takes the outcome of another
-``pytest benchmarks --benchmark-only --benchmark-json FILE``. Figures of benchmarks that did not run are kept as they
-are, each with the date and commit of its own. What stands between the marks of the GPU section is not touched:
-``make bench-gpu`` writes it. docs/scaling.md, which is computed from these figures, is written as well.
+machine, date and commit. ``--render`` writes the page from them again. ``--json FILE`` takes the outcome of ``pytest
+benchmarks/SOME --benchmark-only --benchmark-json FILE``, and leaves the figures of other benchmarks as they are, with
+their own machine, date and commit. What stands between the marks of the GPU section is not touched: ``make bench-gpu``
+writes it. docs/scaling.md, which is computed from these figures, is written as well.
 """
 
 import argparse
@@ -186,7 +186,7 @@ def main() -> None:
     if not arguments.render:
         source = arguments.json
         content = json.loads(source.read_text(encoding="utf-8")) if source else measured(arguments.rounds)
-        figures = merged(read_figures() if FIGURES.exists() else [], condensed(content))
+        figures = merged(read_figures() if source and FIGURES.exists() else [], condensed(content))
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(read_figures(), gpu_section(PAGE.read_text(encoding="utf-8"))), encoding="utf-8")
     scaling.PAGE.write_text(scaling.page(read_figures()), encoding="utf-8")
