@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "performance.md"
 
 HEAD = """# Performance
 
-Written by `python -m benchmarks.page` from `benchmarks/figures.json`; `make bench` prints the same figures. To compare
+Written by `python -m benchmarks.page` from `benchmarks/figures.json`; `make bench` prints the same. To compare
 commits: `pytest benchmarks --benchmark-only --benchmark-save NAME` at one and `--benchmark-compare NAME` at the other.
 
 Seconds depend on the machine. A ratio is that of two medians: before every round of ours the rival has one, in the same
@@ -46,7 +46,8 @@ depend on their values): medians of seven rounds of five steps, timed with devic
 peak during a step minus what the model takes before it.
 """
 
-GPU_FOOT = """`make test-gpu` runs what only a GPU can show: a run that trains, evaluates and records its memory, the loss curve of
+GPU_FOOT = """\
+`make test-gpu` runs what only a GPU can show: a run that trains, evaluates and records its memory, the loss curve of
 the CPU, an interrupted run that ends with the weights of an undisturbed one, bfloat16 autocast, and peak memory at real
 size against the split that is computed from the model's tensors.
 """
@@ -55,8 +56,9 @@ size against the split that is computed from the model's tensors.
 def condensed(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what is kept of every benchmark in a file of pytest-benchmark."""
     machine, commit = content["machine_info"], content["commit_info"]
+    cpu = machine["cpu"]
     state = {
-        "machine": f"{machine['cpu']['brand_raw']}, {machine['cpu']['count']} cores, Python {machine['python_version']}",
+        "machine": f"{cpu['brand_raw']}, {cpu['count']} cores, Python {machine['python_version']}",
         "date": content["datetime"][:10],
         "commit": f"{(commit.get('id') or 'unknown')[:8]}{' and uncommitted changes' if commit.get('dirty') else ''}",
     }

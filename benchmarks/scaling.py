@@ -5,6 +5,7 @@ this machine (benchmarks/figures.json), and the published rates of other GPUs.
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -122,17 +123,22 @@ def trained_examples(run: Run) -> tuple[int, dict[str, int]]:
     return plan.steps, {name: int(passes * len(data)) for name, data in plan.data.items()}
 
 
+@cache
+def trainable(method: str) -> int:
+    """Return the number of parameters that a method trains in the runs of the published table."""
+    run = next(run for run in planned_runs() if run.method == method)
+    columns = feature_columns(run.backbone, run.suite)
+    return int(count(run.backbone, run.method, columns, run.overrides, run.tasks).trainable)
+
+
 def run_cost(run: Run, gpu: Gpu, precision: str) -> RunCost:
     """Return what a run takes on a GPU in a precision."""
     run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"precision": precision})})
     updates, examples = trained_examples(run)
     seconds = throughput.estimate(run, examples).seconds * step_factor(run.method, gpu, precision)
-    trainable = count(
-        run.backbone, run.method, feature_columns(run.backbone, run.suite), run.overrides, run.tasks
-    ).trainable
     images = sum(n * (2 if name == "nlvr" else 1) for name, n in examples.items())
     total = sum(examples.values())
-    return RunCost(updates, total, images, seconds, 4 * trainable, evaluation_seconds(run, gpu, precision))
+    return RunCost(updates, total, images, seconds, 4 * trainable(run.method), evaluation_seconds(run, gpu, precision))
 
 
 def evaluation_seconds(run: Run, gpu: Gpu, precision: str) -> float:
@@ -204,6 +210,17 @@ def page(figures: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _filled(*paragraphs: str) -> str:
+    """Return paragraphs of Markdown in lines of at most 120 characters; one that begins with "- " is an item."""
+    indents = ["  " if paragraph.startswith("- ") else "" for paragraph in paragraphs]
+    filled = [
+        textwrap.fill(p, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        for p, indent in zip(paragraphs, indents, strict=True)
+    ]
+    separators = ["\n" if indent else "\n\n" for indent in indents]
+    return "".join(text + end for text, end in zip(filled, separators, strict=True))
+
+
 def _introduction(device: str) -> str:
     return f"""# Scale on paper
 
@@ -225,20 +242,20 @@ def _peaks() -> str:
     for gpu in (A100, H100):
         factors = " | ".join(f"{step_factor('vl-pet-large', gpu, precision):.2f}" for precision in PRECISIONS)
         rows.append(f"| {gpu.name} | {factors} |")
-    return f"""## Rates
-
-Published, SXM cards, dense (NVIDIA's A100, H100 and H200 datasheets; fp32 without TF32, which torch leaves off):
-
-{chr(10).join(lines)}
-
-An update of BART-base needs {reference_operations() / 1e9:.1f} GFLOP of matrix products per example. They are taken to run at
-the peak rate, and the rest of the measured time to be bound by memory. So an update of VL-PET-large takes, in times of
-that on the {throughput.table()["machine"]["device"]}:
-
-| | fp32 | bf16 |
-| :-- | --: | --: |
-{chr(10).join(rows)}
-"""
+    table = [*lines, ""]
+    factors = ["| | fp32 | bf16 |", "| :-- | --: | --: |", *rows]
+    device = throughput.table()["machine"]["device"]
+    published = _filled(
+        "Published, SXM cards, dense (NVIDIA's A100, H100 and H200 datasheets; fp32 without TF32, which torch leaves "
+        "off):"
+    )
+    model = _filled(
+        f"An update of BART-base needs {reference_operations() / 1e9:.1f} GFLOP of matrix products per example. They "
+        "are "
+        "taken to run at the peak rate, and the rest of the measured time to be bound by memory. So an update of "
+        f"VL-PET-large takes, in times of that on the {device}:"
+    )
+    return "\n".join(["## Rates", "", published + "\n".join(table), model + "\n".join(factors), ""])
 
 
 @cache
@@ -264,15 +281,15 @@ def _table2() -> str:
                     f"| {best.per_run} | {fmean(seconds) / 3600:.1f} |"
                 )
     updates, examples = trained_examples(runs[0])
-    return f"""## Table 2
-
-`{SWEEP}`: {len(runs)} runs of {updates:,} updates on {sum(examples.values()) / 1e6:.1f} million examples each. Runs are independent.
-GPUs of a node that share a run split each batch, which is taken to divide its time (parts of 62 examples use a GPU less
-well), and exchange the gradients of what is trained at the rate of the node's links. The number of GPUs per run is that
-with the shortest time until all runs are done.
-
-{chr(10).join(lines)}
-"""
+    prose = _filled(
+        f"`{SWEEP}`: {len(runs)} runs of {updates:,} updates on {sum(examples.values()) / 1e6:.1f} million examples "
+        "each. "
+        "Runs are independent. GPUs of a node that share a run split each batch, which is taken to divide its time "
+        "(parts "
+        "of 62 examples use a GPU less well), and exchange the gradients of what is trained at the rate of the node's "
+        "links. The number of GPUs per run is that with the shortest time until all runs are done."
+    )
+    return "\n".join(["## Table 2", "", prose + "\n".join(lines), ""])
 
 
 def _bottlenecks(figures: Sequence[dict[str, Any]]) -> str:
@@ -295,21 +312,28 @@ def _bottlenecks(figures: Sequence[dict[str, Any]]) -> str:
                 f"| {gpu.name} | {precision} | {images:,.0f} | {PER_NODE * images * IMAGE_BYTES / 1e9:.1f} "
                 f"| {images / files:.1f} | {images / loader:.2f} | {exchange:.1f} | {evaluation:.2f} |"
             )
-    return f"""## Where the bottleneck moves
-
-A folder of h5 files gives {files:,.0f} images/s to one process (HDF5 has one lock), a pack {loader:,.0f} images/s to the loader of two
-cores, both from the page cache (the figures `random reads` and `batches from a pack`).
-
-{chr(10).join(lines)}
-
-- **One GPU.** Where more than one h5 process per GPU is needed, the files are the bottleneck and the GPU waits; with a
-  pack the step is, as long as the node has the cores of the last but two columns.
-- **A node of 8.** The cores of eight loaders and {IMAGES * IMAGE_BYTES / 1e9:.0f} GB of features in the page cache of the node. Read from disks
-  instead, the third column is needed: a PCIe 4.0 NVMe disk gives {NVME / 1e9:.0f} GB/s at best.
-- **64 GPUs.** {len(planned_runs())} runs keep at most {len(planned_runs())} GPUs busy on their own, so that batches have to be shared; the exchange of
-  gradients is what that costs at least. It grows with what is trained, so `full` pays most of it.
-- **Evaluation** is a lower bound: beam search is bound by the latency of small kernels, which no rate here describes.
-"""
+    features, runs = IMAGES * IMAGE_BYTES / 1e9, len(planned_runs())
+    prose = _filled(
+        f"A folder of h5 files gives {files:,.0f} images/s to one process (HDF5 has one lock), a pack {loader:,.0f} "
+        "images/s "
+        "to the loader of two cores, both from the page cache (the figures `random reads` and `loader`)."
+    )
+    notes = _filled(
+        "- **One GPU.** Where more than one h5 process per GPU is needed, the files are the bottleneck and the GPU "
+        "waits; "
+        "with a pack the step is, as long as a GPU has the cores of its loaders.",
+        f"- **A node of 8.** The cores of eight loaders, and {features:.0f} GB of features in the page cache of the "
+        "node. "
+        "Read from disks instead, the third column is needed; a PCIe 4.0 NVMe disk gives "
+        f"{NVME / 1e9:.0f} GB/s at best.",
+        f"- **64 GPUs.** {runs} runs keep at most {runs} GPUs busy on their own, so that batches have to be shared; "
+        "the "
+        "exchange of gradients is what that costs at least. It grows with what is trained, so `full` pays most of it.",
+        "- **Evaluation** is a lower bound: beam search is bound by the latency of small kernels, which no rate on "
+        "this "
+        "page describes.",
+    )
+    return "\n".join(["## Where the bottleneck moves", "", prose + "\n".join(lines), "", notes])
 
 
 def _larger(figures: Sequence[dict[str, Any]]) -> str:
@@ -321,22 +345,31 @@ def _larger(figures: Sequence[dict[str, Any]]) -> str:
     costs = _costs(H100, "bf16")
     images = fmean(cost.images / cost.step_seconds for cost in costs)
     run = planned_runs()[-1]
-    trainable = count(run.backbone, run.method, feature_columns(run.backbone, run.suite), run.overrides, run.tasks)
     reported = sum(ExampleCounts({}).count(run, t, t.report_split).examples or 0 for t in run.task_list)
-    space = disk(run, trainable.trainable, reported)["total"]
+    space = disk(run, trainable(run.method), reported)["total"]
     many = 10_000
-    return f"""## Ten times the data, 10,000 runs
-
-**Ten times the data**, the same number of epochs: every time of Table 2 is ten times as long. The pack has
-{10 * IMAGES * IMAGE_BYTES / 1e12:.1f} TB in float32 and half of it in float16, which no page cache holds: eight H100 in bf16 then read
-{PER_NODE * images * IMAGE_BYTES / 1e9:.1f} GB/s from disks, {math.ceil(PER_NODE * images * IMAGE_BYTES / NVME)} NVMe disks' worth, or half of that from float16. Reads are random and {IMAGE_BYTES / 1e3:.0f} KB
-long, which such disks do at their full rate. The loader's work per image stays the same ({1e6 * 2 / loader:,.0f} us of a core).
-
-**{many:,} runs**: planning them takes {many * planning:.1f} s, and claims, attempts and records {overhead:.0f} ms a run, {many * overhead / 6e4:.1f} min for
-one worker in sequence and {many * overhead / 1e3 / 64:.0f} s for 64. One look at their states takes {many * status:.1f} s, reading all records {many * frame:.1f} s.
-They leave {many * space / 1e9:,.0f} GB, almost all of it trained weights ({run.method}). As long as a run takes minutes, the queue is no
-bottleneck; what is, at {many:,} runs of a published size, is {many * fmean(cost.seconds(1, H100.link) for cost in costs) / 3600 / 24 / 365:.1f} years of one H100 in bf16.
-"""
+    rate, disks = PER_NODE * images * IMAGE_BYTES, math.ceil(PER_NODE * images * IMAGE_BYTES / NVME)
+    years = many * fmean(cost.seconds(1, H100.link) for cost in costs) / 3600 / 24 / 365
+    prose = _filled(
+        "**Ten times the data**, the same number of epochs: every time of Table 2 is ten times as long. The pack has "
+        f"{10 * IMAGES * IMAGE_BYTES / 1e12:.1f} TB in float32 and half of it in float16, which no page cache holds: "
+        "eight "
+        f"H100 in bf16 then read {rate / 1e9:.1f} GB/s from disks, as {disks} NVMe disks give them at best, or half "
+        "of that "
+        f"from float16. Reads are random and {IMAGE_BYTES / 1e3:.0f} KB long, near the size from which such disks "
+        "have their "
+        f"full rate. The loader's work per image stays the same ({1e6 * 2 / loader:,.0f} us of a core).",
+        f"**{many:,} runs**: planning them takes {many * planning:.1f} s, and claims, attempts and records "
+        f"{overhead:.0f} ms "
+        f"a run, {many * overhead / 6e4:.1f} min for one worker in sequence and {many * overhead / 1e3 / 64:.0f} s "
+        "for 64. "
+        f"One look at their states takes {many * status:.1f} s, reading all records {many * frame:.1f} s. They leave "
+        f"{many * space / 1e9:,.0f} GB, almost all of it trained weights ({run.method}). As long as a run takes "
+        "minutes, the "
+        f"queue is no bottleneck; what is, at {many:,} runs of a published size, is {years:.1f} years of one H100 in "
+        "bf16.",
+    )
+    return "\n".join(["## Ten times the data, 10,000 runs", "", prose.rstrip("\n"), ""])
 
 
 def main() -> None:
