@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.events import OwnershipLost
 from bench.files import create_once
 from bench.sweep import claims
-from bench.sweep.claim_files import current, this_process
+from bench.sweep.claim_files import LEASE_SECONDS, current, this_process
 from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.processes import start_ticks
 
@@ -314,7 +314,7 @@ def test_a_claim_that_a_crash_of_the_machine_tore_lapses_after_a_lease(folder: P
     clock = Clock()
     observer = ClaimObserver(clock)
     assert acquire(folder, observer) is None
-    clock.now += claims.LEASE_SECONDS + 1
+    clock.now += LEASE_SECONDS + 1
     lease = acquire(folder, observer)
     assert lease is not None
     assert lease.path.name == "2"
