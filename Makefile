@@ -32,6 +32,7 @@ test-gpu: setup
 bench-gpu: setup
 	$(BIN)/python -m benchmarks.gpu --json bench/planning/gpu.json --page docs/performance.md
 
+# Prints the figures. `python -m benchmarks.page` writes them to docs/performance.md and docs/scaling.md as well.
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 

@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 import methods
 from bench import backbones, suites, tasks
@@ -24,9 +24,11 @@ from bench.recipe import NOT_IN_ID, FrozenModel, Recipe
 from bench.recipe_files import recipe_fields, recipe_tables
 from bench.tasks import Task
 from bench.toml_files import parse_value, shortened
+from bench.validation import check_fields, validated
 from methods.core.errors import MethodError
+from methods.core.registry import ResolvedMethod
+from methods.core.shape import Shape
 
-T = TypeVar("T", bound=BaseModel)
 MINI = "mini"
 OFFICIAL = "official"  # the logical name of the published data
 OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which methods have values of their own
@@ -96,7 +98,7 @@ class Run(FrozenModel):
         exclude: Any = {"label": True, "recipe": idle, "tasks": self.tasks == suite.official_tasks}
         exclude = {key: value for key, value in exclude.items() if value}
         fields = self.model_dump(mode="json", by_alias=True, exclude=exclude, exclude_defaults=True)
-        fields |= {"method": method.name, "overrides": json.loads(json.dumps(method.overrides, default=str))}
+        fields |= {"method": method.name, "overrides": _as_json(method.overrides)}
         versions = {
             "method_version": method.version,
             "suite_version": suite.version,
@@ -209,6 +211,35 @@ def recipe_for(backbone: str) -> str:
     return MINI if is_mini(backbone) else "paper"
 
 
+def _as_json(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides as a file has them: tuples are lists."""
+    return json.loads(json.dumps(overrides, default=str)) if overrides else {}
+
+
+class ResolveSources:
+    """What runs are resolved from, each backbone and recipe read once: for plans, in which no file changes."""
+
+    def __init__(self) -> None:
+        self.canonical_name = cache(backbones.canonical_name)
+        self.shape = cache(backbones.shape)
+        self.tasks = cache(lambda suite, names: suites.get(suite).select(names))
+        self.check_recipe = cache(self._check_recipe)
+        self.fields = cache(lambda recipe, suite, *keys: recipe_fields(recipe, suites.get(suite), *keys))
+        self._fitting: set[tuple[str, str, Shape]] = set()
+
+    @staticmethod
+    def _check_recipe(recipe: str) -> None:
+        for table, content in recipe_tables(recipe).items():  # also those that others hide, or that are for other runs
+            check_fields(Recipe, content, f"recipe {shortened(recipe)!r}" + (f", table {table!r}" if table else ""))
+
+    def check(self, method: ResolvedMethod, shape: Shape) -> None:
+        """Raise MethodError where the options of a method do not fit a backbone or each other."""
+        key = (method.name, repr(method.items), shape)
+        if key not in self._fitting:
+            method.spec(shape)
+            self._fitting.add(key)
+
+
 def resolve(
     backbone: str,
     method: str,
@@ -220,6 +251,7 @@ def resolve(
     task_names: Sequence[str] = (),
     settings: Settings | Mapping[str, Any] | None = None,
     label: str | None = None,
+    sources: ResolveSources | None = None,
 ) -> Run:
     """Build a complete Run: every recipe value is filled in, from the recipe, the suite and then the settings.
 
@@ -241,13 +273,15 @@ def resolve(
         task_names: the tasks of the suite to train, the official ones if empty.
         settings: classified settings, or ``KEY: VALUE`` pairs as a user writes them.
         label: what tables call the method.
+        sources: what the runs of a plan share; read anew by default.
 
     Raises:
         UsageError: an unknown name, key or value.
         MethodError: an option that the method does not have, or that does not fit the backbone.
     """
-    backbone = backbones.canonical_name(backbone)
-    shape = backbones.shape(backbone)
+    sources = sources or ResolveSources()
+    backbone = sources.canonical_name(backbone)
+    shape = sources.shape(backbone)
     chosen_suite = suites.get(suite)
     if not isinstance(settings, Settings):
         settings = Settings.classify(settings or {}, [method])
@@ -256,10 +290,9 @@ def resolve(
     data = data or (MINI if recipe == MINI else OFFICIAL)
     if data in (MINI, OFFICIAL):  # other roots may have features of any width
         shape = replace(shape, columns=chosen_suite.columns(miniature=data == MINI))
-    chosen.spec(shape)
-    for table, content in recipe_tables(recipe).items():  # also those that others hide, or that are for other runs
-        check_fields(Recipe, content, f"recipe {shortened(recipe)!r}" + (f", table {table!r}" if table else ""))
-    fields = recipe_fields(recipe, chosen_suite, shape.family, chosen.name)
+    sources.check(chosen, shape)
+    sources.check_recipe(recipe)
+    fields = dict(sources.fields(recipe, suite, shape.family, chosen.name))
     if "epochs" in settings.recipe:
         fields.pop("steps", None)
     fields |= settings.recipe
@@ -269,9 +302,9 @@ def resolve(
     run = {
         "backbone": backbone,
         "method": chosen.name,
-        "overrides": json.loads(json.dumps(chosen.overrides, default=str)),
+        "overrides": _as_json(chosen.overrides),
         "suite": suite,
-        "tasks": chosen_suite.select(task_names),
+        "tasks": sources.tasks(suite, tuple(task_names)),
         "recipe": {"name": recipe, **fields},
         "seed": seed,
         "data": data,
@@ -297,44 +330,3 @@ def parse_setting(text: str, flag: str = "--set") -> tuple[str, Any]:
         return key.strip(), parse_value(value)
     except UsageError as fault:
         raise UsageError(f"{flag} {shortened(key.strip())}: {fault}") from None
-
-
-def validated(model: type[T], content: Any, origin: str) -> T:
-    """Validate plain data; one error line names where it came from, the field and what is wrong with it."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise _faults(model, error.errors(), origin) from None
-
-
-def check_fields(model: type[BaseModel], content: Any, origin: str) -> None:
-    """Raise like :func:`validated` for fields that are wrong; those that are missing and rules between fields are not
-    looked at."""
-    try:
-        model.model_validate(content)
-    except ValidationError as error:
-        if faults := [fault for fault in error.errors() if fault["loc"] and fault["type"] != "missing"]:
-            raise _faults(model, faults, origin) from None
-
-
-def _faults(model: type[BaseModel], faults: Sequence[Any], origin: str) -> UsageError:
-    """Return the error of pydantic's faults."""
-    lines = []
-    for fault in faults:
-        place = fault["loc"]
-        name = ".".join(str(part) for part in place)
-        message = 'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
-        if fault["type"] == "extra_forbidden":
-            message += did_you_mean(str(place[-1]), _fields(model, place))
-        lines.append(f"{name}: {message}")
-    return UsageError(f"{origin}: {shortened('; '.join(lines), 1000)}")
-
-
-def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Return the fields, as a user writes them, of the (nested) model in which ``place`` is."""
-    for part in place[:-1]:
-        if part in model.model_fields:
-            annotation = model.model_fields[str(part)].annotation
-            kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-            model = next((kind for kind in kinds if issubclass(kind, BaseModel)), model)
-    return [field.alias or name for name, field in model.model_fields.items()]

@@ -64,14 +64,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def create_once(path: Path, content: bytes) -> bool:
-    """Create a file with all its content in one step; return False where it exists already, made by whomever."""
+def create_once(path: Path, content: bytes, *, durable: bool = True) -> bool:
+    """Create a file with all its content in one step; return False where it exists already, made by whomever.
+
+    ``durable`` is that of :func:`atomic_write`.
+    """
     draft = draft_of(path)
     try:
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         try:
             os.link(draft, path)
         except FileExistsError:

@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.config import Run, validated
+from bench.config import Run
 from bench.errors import UsageError
 from bench.events import RunHold
 from bench.files import (
@@ -41,6 +41,7 @@ from bench.files import (
 from bench.fingerprints import Fingerprints
 from bench.guarded_folder import GuardedFolder
 from bench.record_schema import SCHEMA, Record
+from bench.validation import validated
 from bench.weights_file import check_weights
 
 

@@ -1,8 +1,8 @@
 """Captions with five beams: ours against plain ``generate`` of the same model over the same examples, unsorted.
 
-Weights are random, so a hook ends each answer after 8 to 20 tokens, as captions do; the true answers, by which batches
-are made of similar ones, have up to two tokens more or less. The two take turns, plain first, and their tokens are
-equal. Compare the ratio; seconds depend on the machine.
+Weights are random, so a hook ends each answer after 8 to 20 tokens, as captions do; the true answers, by which
+batches are made of similar ones, have up to two tokens more or less. The two take turns, and their tokens are equal.
+Compare the ratio; seconds depend on the machine.
 """
 
 import random

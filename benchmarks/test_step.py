@@ -27,7 +27,7 @@ def root() -> Path:
 
 @pytest.mark.benchmark(group="training step, mini-bart, VQA batch of 32")
 @pytest.mark.parametrize("method", methods.names())
-def test_training_step(benchmark, root: Path, method: str) -> None:
+def test_training_step(benchmark, root: Path, method: str, rounds: int) -> None:
     run = resolve("mini-bart", method, "image-text", settings={"batch_size": 32})
     task = tasks.get("vqa")
     data = TokenizedSplit(
@@ -44,7 +44,7 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
         optimiser.zero_grad(set_to_none=True)
 
     benchmark.extra_info["trainable"] = count.trainable
-    benchmark.pedantic(step, rounds=20, warmup_rounds=3)
+    benchmark.pedantic(step, rounds=rounds, warmup_rounds=2)
 
 
 BART_BASE = [(50465, 768), *[(768, 768), (768,)] * 72, *[(3072, 768), (768, 3072), (3072,), (768,)] * 12]

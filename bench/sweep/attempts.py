@@ -142,4 +142,6 @@ def _path(run_dir: RunDir, number: int) -> Path:
 
 
 def _write(run_dir: RunDir, attempt: Attempt) -> None:
-    run_dir.write_json(_path(run_dir, attempt.number), attempt.model_dump(mode="json"))
+    # Not flushed to the disk, which takes longer than all the rest of an attempt: read() copes with what a crash of the
+    # machine leaves, and the outcome stands in the record, which is flushed.
+    run_dir.write_json(_path(run_dir, attempt.number), attempt.model_dump(mode="json"), durable=False)

@@ -218,7 +218,8 @@ def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
         drafts = _drafts(folder, owner)
         drafts.mkdir()
         try:
-            claimed = create_once(path, json.dumps(asdict(owner)).encode())
+            # Not flushed: a claim that a crash of the machine tears lapses like one whose owner the crash ended.
+            claimed = create_once(path, json.dumps(asdict(owner)).encode(), durable=False)
         except OSError:
             shutil.rmtree(drafts, ignore_errors=True)
             raise

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import methods
 from bench import backbones, suites, tasks
-from bench.config import Recipe, Run, Settings, classify_key, recipe_for, resolve
+from bench.config import Recipe, ResolveSources, Run, Settings, classify_key, recipe_for, resolve
 from bench.errors import UsageError, unknown
 from bench.recipe_files import recipe_names, recipe_table
 from bench.suites import Suite
@@ -88,6 +89,8 @@ def _expanded(sweep: Sweep) -> list[Cell]:
                         cells[key] = replace(before, point=cell.point)
     if not cells:
         raise UsageError(f"sweep {sweep.name!r} selects nothing: no backbone, suite or seed, or no suite has the tasks")
+    if not sweep.only and not sweep.but:
+        return list(cells.values())
     stays = stay([_named(cell) for cell in cells.values()], sweep.only, sweep.but)
     if not any(stays):
         raise UsageError(f"sweep {sweep.name!r}: its filters leave no cell")
@@ -163,6 +166,8 @@ class _Layers:
 
     def __init__(self, sweep: Sweep, variants: Sequence[Variant]) -> None:
         self.sweep = sweep
+        self.sources = ResolveSources()
+        self.merged = cache(self._merged)
         if sweep.recipe:
             recipe_table(sweep.recipe)
         for name in sweep.suites:
@@ -188,7 +193,7 @@ class _Layers:
             raise unknown("name in [per]", key, [*suites.names(), *recipe_names(), *self.method_names])
         return self.method_names
 
-    def merged(self, suite: str, recipe: str, method: str) -> Settings:
+    def _merged(self, suite: str, recipe: str, method: str) -> Settings:
         """Return the settings of a method, before those of a variant."""
         settings = self._set
         for key in (suite, recipe, method):
@@ -365,6 +370,7 @@ class _Base:
                 task_names=places.get("tasks", self.tasks),
                 settings=base | settings,
                 label=label,
+                sources=self.layers.sources,
             )
         except MethodError as reason:
             return None, str(reason)

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from bench.config import FrozenModel, validated
+from bench.config import FrozenModel
 from bench.shipped_files import shipped
 from bench.toml_files import expand_home, read_toml
+from bench.validation import validated
 
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]  # a line break would end the #SBATCH line
 Line = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # a NUL ends what the system reads of a script

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from bench.config import FrozenModel, Run, validated
+from bench.config import FrozenModel, Run
 from bench.errors import UsageError, unknown
 from bench.toml_files import expand_home, read_toml, shortened
+from bench.validation import validated
 
 BENCH = Path(__file__).resolve().parents[1]
 SWEEPS = BENCH / "sweeps"

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
-from bench.config import FrozenModel, validated
+from bench.config import FrozenModel
 from bench.errors import UsageError
 from bench.files import create_once, explain_write_errors, write_bytes
 from bench.sweep.spec import Sweep
+from bench.validation import validated
 
 LARGEST_FILE = 50_000_000  # bytes
 

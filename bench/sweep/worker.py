@@ -11,10 +11,11 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.config import Execution, FrozenModel, Run, validated
+from bench.config import Execution, FrozenModel, Run
 from bench.errors import UsageError
 from bench.files import write_json
 from bench.states import RETRY_POLICIES, RetryName
+from bench.validation import validated
 
 REQUEUE = 75  # exit code of a worker that made its checkpoint and wants to go on (EX_TEMPFAIL of sysexits.h)
 TERMINATED = 128 + signal.SIGTERM

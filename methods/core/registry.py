@@ -94,6 +94,7 @@ class RegisteredMethod:
     listed: bool
     about: str
     types: Mapping[str, Any] = field(repr=False)
+    _adapters: dict[str, TypeAdapter[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __reduce__(self) -> Any:  # another process looks it up in its own registry
         return _entry, (self.name,)
@@ -110,9 +111,14 @@ class RegisteredMethod:
         if isinstance(value, int | float) and abs(value) > LARGEST:
             raise MethodError(f"method {self.name!r}: {key}: expected at most {LARGEST:,} (given: {str(value)[:40]})")
         try:
-            return TypeAdapter(self.types[key]).validate_python(value)
+            return self._adapter(key).validate_python(value)
         except ValidationError as error:
             raise MethodError(f"method {self.name!r}: {reasons(error, key)}") from error
+
+    def _adapter(self, key: str) -> TypeAdapter[Any]:
+        if key not in self._adapters:  # built when it is needed first: it takes as long as a hundred checks
+            self._adapters[key] = TypeAdapter(self.types[key])
+        return self._adapters[key]
 
     def is_default(self, key: str, value: Any) -> bool:
         """Return whether the override ``key=value`` changes nothing on any backbone."""

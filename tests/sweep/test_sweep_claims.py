@@ -185,10 +185,10 @@ def test_one_who_was_asleep_while_others_took_over_does_not_get_the_run(
     """It judged claim 1 dead; before it can create claim 2, others have got as far as claim 3."""
     held_by(folder, pid=2**22 - 1)
 
-    def slowly(path: Path, content: bytes) -> bool:
+    def slowly(path: Path, content: bytes, *, durable: bool) -> bool:
         (folder / "1").unlink()
         held_by(folder, number=3)
-        return create_once(path, content)
+        return create_once(path, content, durable=durable)
 
     monkeypatch.setattr(claims, "create_once", slowly)
     assert acquire(folder, ClaimObserver()) is None
@@ -305,3 +305,16 @@ def test_a_step_of_the_file_system_s_clock_costs_no_living_owner_its_run(
         os.utime(path, (beat, beat))
         claim = current(folder)
         assert claim is not None and observer.verdict(claim) == "alive"
+
+
+def test_a_claim_that_a_crash_of_the_machine_tore_lapses_after_a_lease(folder: Path) -> None:
+    """The file of a claim is not flushed to the disk, so that it may be empty afterwards."""
+    folder.mkdir(parents=True)
+    (folder / "1").write_bytes(b"")
+    clock = Clock()
+    observer = ClaimObserver(clock)
+    assert acquire(folder, observer) is None
+    clock.now += claims.LEASE_SECONDS + 1
+    lease = acquire(folder, observer)
+    assert lease is not None
+    assert lease.path.name == "2"
