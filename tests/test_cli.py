@@ -117,6 +117,25 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert "no annotations of image-text" in rows[0]["note"]
 
 
+@pytest.mark.parametrize("verb", ["sweep", "status"])
+def test_verbs_of_a_grid_take_a_recipe(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["--dry-run"] if verb == "sweep" else []
+    words = ["--methods", "lora", "--suites", "image-text", "--recipe", "fair", "--data", "mini", "--format", "json"]
+    assert main([verb, *words, *more]) == 0
+    assert resolve("mini-bart", "lora", "image-text", recipe="fair", data="mini").id in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_named_before_data_are_read(
+    place: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.data.check.check_for_runs", lambda *rest: pytest.fail("the data were read"))
+    assert main(["sweep", *place, "--device", "cuda:99"]) == 2
+    assert "--device cuda:99" in capsys.readouterr().err
+
+
 def test_ablations_are_listed_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()

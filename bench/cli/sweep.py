@@ -87,6 +87,7 @@ def perform(
     ``after_report`` is called whenever the report has been written.
     """
     from bench import backbones
+    from bench.sweep.execute import require_device
     from bench.sweep.expand import expand
     from bench.sweep.started import keep
 
@@ -105,6 +106,8 @@ def perform(
             after_report()
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
+    if work.todo and not submitter:
+        require_device(run_execution)
     check_inputs(work.todo, run_execution, partial=arguments.partial)
     if not keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command):
         message = "belongs to another person, so other verbs do not know this sweep by its name"
@@ -186,10 +189,12 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
     given = [word for word in arguments.argv if word != "--collect"]
     if arguments.spec and Path(arguments.spec).is_file():
         given = [str(Path(word).resolve()) if word == arguments.spec else word for word in given]
+    recipe = Path(arguments.recipe or "")
     absolute = [
         *("--results", str(arguments.results.resolve())),
         *("--reports", str(arguments.reports.resolve())),
         *("--profile", str(profile_path(arguments.profile).resolve())),
+        *(("--recipe", str(recipe.resolve())) if recipe.is_file() else ()),
         *(word for name, path in run_execution.data.items() for word in ("--data", f"{name}={path}")),
     ]
     if given[-len(absolute) :] == absolute:  # a collecting job submits again
@@ -255,7 +260,7 @@ class PendingWork:
 
 def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespace, submitter: Any) -> None:
     from bench.cli.progress import Progress
-    from bench.sweep.execute import begin_anew, require_device, work_through
+    from bench.sweep.execute import begin_anew, work_through
     from bench.sweep.local_workers import run_in_workers
 
     retry, todo = _retry(arguments), work.todo
@@ -271,8 +276,6 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
         _name_unpredicted([run for run in work.runs if run not in todo], run_execution.predict, arguments)
     if not todo:
         return
-    if arguments.executor != "slurm":
-        require_device(run_execution)
     for run in work.anew:
         try:
             begin_anew(run, arguments.results, work.expected)
@@ -283,8 +286,7 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
         if arguments.executor == "local":
             share = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
             run_execution = run_execution.model_copy(update={"share": share})
-            jobs = arguments.jobs
-            run_in_workers(todo, run_execution, arguments.results, jobs=jobs, report=progress, retry=retry)
+            run_in_workers(todo, run_execution, arguments.results, jobs=arguments.jobs, report=progress, retry=retry)
         elif submitter:
             _execute_on_slurm(submitter, todo, progress)
         else:
@@ -381,10 +383,9 @@ def dry_run(cells: list[Any], arguments: argparse.Namespace, run_execution: Any,
     """Print the plan with its price, and the script that Slurm would get."""
     from bench.cli.pricing import priced, summary
 
-    retry, retry_failed = _retry(arguments), arguments.retry_failed
-    keep_stale = arguments.stale == "keep"
+    retry, keep_stale = _retry(arguments), arguments.stale == "keep"
     rows = priced(
-        cells, arguments.results, run_execution, retry=retry, retry_failed=retry_failed, keep_stale=keep_stale
+        cells, arguments.results, run_execution, retry=retry, retry_failed=arguments.retry_failed, keep_stale=keep_stale
     )
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))

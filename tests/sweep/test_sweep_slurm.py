@@ -205,6 +205,8 @@ def test_the_collecting_job_submits_what_has_died_or_writes_the_report(
     (slurm / "sinfo.says").write_text("main up\n")
     (tmp_path / "profile.toml").write_text("partition = 'main'\ntime_minutes = 60\n")
     words = ["sweep", "--methods", "lora", "--suites", "image-text", "--executor", "slurm", "--profile", "profile.toml"]
+    (tmp_path / "mine.toml").write_text('base = "mini"\n')
+    words += ["--recipe", "mine.toml", "--data", f"mini={tmp_path}"]
     run, results = make(), tmp_path / "results"
     tried(results, run, None if died else "interrupted", "" if died else "SIGTERM")
     assert main([*words, "--collect"]) == 0
@@ -215,7 +217,8 @@ def test_the_collecting_job_submits_what_has_died_or_writes_the_report(
     line = next(line for line in submission_scripts(results)[1].splitlines() if "--collect" in line)
     collect = shlex.split(line)[shlex.split(line).index("bench") + 1 :]
     absolute = ["--results", str(results), "--reports", str(tmp_path / "reports")]
-    absolute += ["--profile", str(tmp_path / "profile.toml")]
+    absolute += ["--profile", str(tmp_path / "profile.toml"), "--recipe", str(tmp_path / "mine.toml")]
+    absolute += ["--data", f"mini={tmp_path}"]
     assert collect == [*words, *absolute, "--collect"]
     tried(results, run, "interrupted", "SIGTERM")
     assert main(collect) == 0
