@@ -1,6 +1,5 @@
 """Submission to Slurm and what is said of it, without a Slurm: scripts, requests, arrays, answers that are played."""
 
-import json
 import os
 import shlex
 from dataclasses import replace
@@ -178,10 +177,11 @@ def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
     assert [list(submission.jobs.values()) for submission in slurm_client.submissions(tmp_path)][1] == [{runs[0].id: 1}]
 
 
-def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path) -> None:
+@pytest.mark.parametrize("content", ['{"name": 3', "[" * 100_000], ids=["torn", "nested"])
+def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path, content: str) -> None:
     submitter(tmp_path).submit([make()])
     (slurm_client.submissions_folder(tmp_path) / "torn").mkdir()
-    (slurm_client.submissions_folder(tmp_path) / "torn" / "submission.json").write_text(json.dumps({"name": 3})[:-1])
+    (slurm_client.submissions_folder(tmp_path) / "torn" / "submission.json").write_text(content)
     assert list(slurm_client.submitted_jobs(tmp_path)) == [make().id]
 
 
