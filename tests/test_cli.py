@@ -136,6 +136,16 @@ def test_a_device_that_is_not_there_is_named_before_data_are_read(
     assert "--device cuda:99" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["sweep", "run"])
+def test_a_lease_that_is_none_is_bad_input(
+    verb: str, place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "inf")
+    words = place if verb == "sweep" else ["--method", "lora", *place[4:]]
+    assert main([verb, *words]) == 2
+    assert "VLPET_BENCH_LEASE_SECONDS" in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
 def test_ablations_are_listed_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()

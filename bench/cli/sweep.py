@@ -131,7 +131,9 @@ def check_inputs(runs: Sequence[Any], run_execution: Any, *, partial: bool) -> N
     from bench import backbones
     from bench.cli.data import show_progress
     from bench.data.check import check_for_runs
+    from bench.sweep.claim_files import lease_seconds
 
+    lease_seconds()
     lacks = check_for_runs(runs, run_execution, show_progress)
     if lacks and not partial:
         raise UsageError(
@@ -189,12 +191,11 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
     given = [word for word in arguments.argv if word != "--collect"]
     if arguments.spec and Path(arguments.spec).is_file():
         given = [str(Path(word).resolve()) if word == arguments.spec else word for word in given]
-    recipe = Path(arguments.recipe or "")
     absolute = [
         *("--results", str(arguments.results.resolve())),
         *("--reports", str(arguments.reports.resolve())),
         *("--profile", str(profile_path(arguments.profile).resolve())),
-        *(("--recipe", str(recipe.resolve())) if recipe.is_file() else ()),
+        *(("--recipe", str(Path(arguments.recipe).resolve())) if Path(arguments.recipe or "").is_file() else ()),
         *(word for name, path in run_execution.data.items() for word in ("--data", f"{name}={path}")),
     ]
     if given[-len(absolute) :] == absolute:  # a collecting job submits again

@@ -160,7 +160,9 @@ def test_nothing_is_read_again_until_something_changes(root: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"[" * 100_000, b'{"vqa/train": 5}', b'{"vqa/train": {"signature": 1}}', b"\xff"]
+    "content",
+    [b"", b"[]", b"[" * 100_000, b'{"vqa/train": 5}', b'{"vqa/train": {"signature": 1}}', b"\xff"],
+    ids=["empty", "list", "nested", "number", "part", "no text"],
 )
 def test_a_cache_that_is_broken_is_an_empty_one(content: bytes, root: Path, tmp_path: Path) -> None:
     examine(root)
