@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,14 @@ def test_a_lease_that_is_none_is_bad_input(
     words = place if verb == "sweep" else ["--method", "lora", *place[4:]]
     assert main([verb, *words]) == 2
     assert "VLPET_BENCH_LEASE_SECONDS" in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warnings.formatwarning", warnings.formatwarning)
+    assert main(["--version"]) == 0
+    assert (
+        warnings.formatwarning("a plug-in is broken", UserWarning, "plugins.py", 44) == "warning: a plug-in is broken\n"
+    )
 
 
 def test_ablations_are_listed_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
