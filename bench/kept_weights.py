@@ -1,6 +1,5 @@
 """The trained weights that a run directory keeps: the model with them, and their evaluation without training."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from bench.device import matrix_products
 from bench.environment import code_version
 from bench.errors import UsageError, unknown
 from bench.events import Listener, RunEvent, silent
-from bench.files import explain_write_errors
+from bench.files import explain_write_errors, parse_json
 from bench.fingerprints import Expectations, Fingerprints, differences, of_record, stored, summary
 from bench.predict import WrittenPredictions, tasks_with, write_split
 from bench.record_schema import Evaluation, Record, Score, classify, now
@@ -122,7 +121,7 @@ def _evaluate(
     if earlier is None or number is None:
         record, evaluation = make_record(context, outputs, **(failure or {"status": "done"})), None
         if folder.imported.exists():
-            source = json.loads(folder.imported.read_text(encoding="utf-8"))
+            source = parse_json(folder.imported.read_bytes())
             record = record.model_copy(update={"imported": source})
     else:
         scores = outputs.scored.scores if outputs.scored else {}

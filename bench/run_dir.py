@@ -232,6 +232,8 @@ class RunDir(GuardedFolder):
         """
         try:
             content = parse_json(read_bytes(self.record))
+            if not isinstance(content, dict):
+                raise ValueError("is no JSON object")
             content["schema_"] = content.pop("schema", SCHEMA)
             record = Record.model_validate(content)
         except FileNotFoundError:

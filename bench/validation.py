@@ -36,6 +36,7 @@ def _faults(model: type[BaseModel], faults: Sequence[Any], origin: str) -> Usage
         place = fault["loc"]
         name = ".".join(str(part) for part in place)
         message = 'Input should be a list, for example ["a", "b"]' if fault["type"] == "tuple_type" else fault["msg"]
+        message = message.removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message += did_you_mean(str(place[-1]), _fields(model, place))
         lines.append(f"{name}: {message}")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,43 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     rows = json.loads(capsys.readouterr().out)
     assert [row["state"] for row in rows] == ["blocked", "blocked", "unsupported", "unsupported"]
     assert "no annotations of image-text" in rows[0]["note"]
+
+
+@pytest.mark.parametrize("verb", ["sweep", "status"])
+def test_verbs_of_a_grid_take_a_recipe(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["--dry-run"] if verb == "sweep" else []
+    words = ["--methods", "lora", "--suites", "image-text", "--recipe", "fair", "--data", "mini", "--format", "json"]
+    assert main([verb, *words, *more]) == 0
+    assert resolve("mini-bart", "lora", "image-text", recipe="fair", data="mini").id in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_named_before_data_are_read(
+    place: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.data.check.check_for_runs", lambda *rest: pytest.fail("the data were read"))
+    assert main(["sweep", *place, "--device", "cuda:99"]) == 2
+    assert "--device cuda:99" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["sweep", "run"])
+def test_a_lease_that_is_none_is_bad_input(
+    verb: str, place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLPET_BENCH_LEASE_SECONDS", "inf")
+    words = place if verb == "sweep" else ["--method", "lora", *place[4:]]
+    assert main([verb, *words]) == 2
+    assert "VLPET_BENCH_LEASE_SECONDS" in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warnings.formatwarning", warnings.formatwarning)
+    assert main(["--version"]) == 0
+    assert (
+        warnings.formatwarning("a plug-in is broken", UserWarning, "plugins.py", 44) == "warning: a plug-in is broken\n"
+    )
 
 
 def test_ablations_are_listed_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,6 +108,13 @@ def test_a_torn_record_is_corrupt(folder: RunDir, part: float) -> None:
         folder.record.write_bytes(content)
 
 
+@pytest.mark.parametrize("content", ["[]", "5", "null", '"x"'])
+def test_a_record_that_is_no_object_is_corrupt(folder: RunDir, content: str) -> None:
+    folder.record.write_text(content)
+    with pytest.raises(CorruptFile, match="is no JSON object"):
+        folder.read()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"status": "splendid"}, {"run": {}}, {"id": "another"}, {"scores": {"vqa": 3}}, {"cause": "bad luck"}],

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.backbones.mini import CHECKPOINTS
 from bench.errors import UsageError, unknown
+from bench.files import parse_json
 from methods.core.shape import Shape
 
 #: versions of the backbone families whose meaning has changed (how tokens are joined, which tokens are added), by name;
@@ -296,7 +297,7 @@ def published_name(name: str) -> str:
 
     try:
         sizes = replace(shape(name), vocab=0)
-        origin = str(json.loads((Path(name) / "config.json").read_text(encoding="utf-8")).get("_name_or_path", ""))
+        origin = str(parse_json((Path(name) / "config.json").read_bytes()).get("_name_or_path", ""))
     except (UsageError, MethodError, OSError, ValueError):
         return name
     for candidate in (os.path.basename(name.rstrip("/")), origin.rpartition("/")[2]):

@@ -52,19 +52,33 @@ def load_pretrained(name: str, load: Callable[[str, bool], T]) -> T:
     source = str(checkpoint_folder(name)) if is_folder else name
     try:
         return load(source, True)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:
+        if not _is_about_files(error):
+            raise
         if is_folder:
             raise UsageError(
                 f"backbone {name!r}: {source} cannot be read ({_first_line(error)}){_hint(error)}"
             ) from error
+    if name.startswith(("/", ".", "~")):
+        raise UsageError(f"backbone {name!r}: no such folder")
     _require_network(name)
     try:
         return load(source, False)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:
+        if not _is_about_files(error):
+            raise
         raise UsageError(
             f"backbone {name!r} can be read neither as a local folder nor from the hub ({_first_line(error)})"
             f"{_hint(error) or '; give the path of a folder written by save_pretrained (config, weights, tokeniser)'}"
         ) from error
+
+
+def _is_about_files(error: Exception) -> bool:
+    """Return whether an error of a ``from_pretrained`` is that of a parser, each of which has errors of its own.
+
+    Others say that there is too little memory, or that weights do not fit.
+    """
+    return isinstance(error, RecursionError) or not isinstance(error, RuntimeError | MemoryError)
 
 
 def _require_network(name: str) -> None:
@@ -85,7 +99,8 @@ def _require_network(name: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    line = lines[0] if lines else ""
+    return f"{type(error).__name__} {line}".strip() if isinstance(error, LookupError) or not line else line
 
 
 def _hint(error: BaseException) -> str:
@@ -152,15 +167,21 @@ def read_weights(name: str, family: BackboneFamily) -> Any:
     """Return the language model of a checkpoint in float32 on the CPU, with every weight read from it.
 
     Raises:
-        UsageError: weights are missing, left over or of another shape; the message names them. What a family's
-            published checkpoints leave out (``family.optional_weights``) may be missing.
+        UsageError: weights are missing, left over, of another shape, NaN or infinite; the message names them. What a
+            family's published checkpoints leave out (``family.optional_weights``) may be missing.
     """
     import torch
+    from transformers.utils import logging
 
     def load(source: str, local_only: bool) -> tuple[Any, dict[str, Any]]:
-        return family.model_class.from_pretrained(
-            source, dtype=torch.float32, local_files_only=local_only, output_loading_info=True
-        )
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # what is missing is said below, in one line
+        try:
+            return family.model_class.from_pretrained(
+                source, dtype=torch.float32, local_files_only=local_only, output_loading_info=True
+            )
+        finally:
+            logging.set_verbosity(verbosity)
 
     try:
         lm, report = load_pretrained(name, load)
@@ -171,6 +192,7 @@ def read_weights(name: str, family: BackboneFamily) -> Any:
         *summarise_names("missing", sorted(missing)),
         *summarise_names("left over", sorted(report["unexpected_keys"])),
         *summarise_names("of another shape", sorted(str(key) for key in report["mismatched_keys"])),
+        *summarise_names("not finite", [key for key, weight in lm.named_parameters() if not weight.isfinite().all()]),
     ]
     if faults:
         raise UsageError(

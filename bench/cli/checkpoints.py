@@ -1,7 +1,6 @@
 """``import-official`` and ``evaluate``: run directories of released checkpoints, and the scores of kept weights."""
 
 import argparse
-import json
 import shlex
 import sys
 
@@ -48,6 +47,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from bench.config import parse_setting
+    from bench.files import parse_json
     from bench.official.importing import import_checkpoint
     from bench.run_dir import RunDir
 
@@ -62,7 +62,7 @@ def _import(arguments: argparse.Namespace) -> int:
         recipe=arguments.recipe,
         settings=dict(parse_setting(item) for item in arguments.settings),
     )
-    if prefix := json.loads(RunDir.at(arguments.out).imported.read_bytes()).get("prefix"):
+    if prefix := parse_json(RunDir.at(arguments.out).imported.read_bytes()).get("prefix"):
         print(f"the names in {arguments.checkpoint} begin with {prefix!r}, as those of distributed training do")
     read = ", ".join(f"{key}={value}" for key, value in sorted(run.overrides.items()))
     print(f"{run.method} with {read or 'its defaults'}")

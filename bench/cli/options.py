@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config import Execution, parse_setting
+from bench.config import MINI, Execution, parse_setting
 from bench.errors import UsageError
 from bench.sweep.axes import terms
 from bench.sweep.spec import MAX_CELLS, check_file_name
@@ -101,6 +101,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", type=words, metavar="A,B", help="tasks of the suites (the official ones)")
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
     parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
+    add_recipe(parser)
     add_settings(parser)
     axes = parser.add_argument_group("ablation: differences of cells to their base")
     axes.add_argument(
@@ -118,6 +119,10 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-cells", type=count, metavar="N", help=f"the most cells that the plan may have ({MAX_CELLS:,})"
     )
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", type=word, help="recipe: paper, fair, mini, or a TOML file (the backbone's)")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -192,9 +197,11 @@ def execution(arguments: argparse.Namespace) -> Execution:
 
 
 def parse_roots(items: Sequence[str]) -> dict[str, Path]:
-    """Parse ``NAME=PATH`` flags into the folders of data roots by name."""
+    """Parse ``NAME=PATH`` flags into the folders of data roots by name; ``mini`` alone is the one that is generated."""
     roots = {}
     for item in items:
+        if item == MINI:
+            continue
         name, _, folder = item.partition("=")
         if not folder.strip() or "\0" in folder:
             wanted = "expected NAME=PATH, for example --data official=/data/datasets"

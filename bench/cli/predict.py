@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.cli.options import add_execution, add_folders, add_format, execution, path, show, words
+from bench.cli.options import add_execution, add_folders, add_format, execution, path, show, word, words
 
 EXAMPLES = {
     "predict": "example: python -m bench predict lora-mini-bart-video-text-s1 --split test\n"
@@ -13,8 +13,8 @@ EXAMPLES = {
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's id, or the beginning of it, or its directory")
-    parser.add_argument("--split", required=True, metavar="S", help="test, validation, test-dev, test-std, ...")
+    parser.add_argument("run", type=word, metavar="RUN", help="a run's id, or the beginning of it, or its directory")
+    parser.add_argument("--split", type=word, required=True, metavar="S", help="test, validation, test-dev, ...")
     parser.add_argument("--task", type=words, default=(), metavar="A,B", help="only these tasks (all with the split)")
     parser.add_argument(
         "--export", type=path, metavar="DIR", help="folder of the files for official tools (predicted/S/ of the run)"

@@ -9,10 +9,10 @@ from bench.cli.options import (
     add_merge,
     add_partial,
     add_predict,
+    add_recipe,
     add_settings,
     data_name,
     execution,
-    word,
 )
 
 EXAMPLES = {"run": "example: python -m bench run --method vl-pet-large --suite image-text --set steps=100"}
@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--method", required=True, help="method")
     parser.add_argument("--suite", default="image-text", help="suite (image-text)")
     parser.add_argument("--seed", type=int, default=1, help="seed (1)")
-    parser.add_argument("--recipe", type=word, help="recipe: paper, fair, mini, or a TOML file (the backbone's)")
+    add_recipe(parser)
     add_settings(parser)
     add_partial(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")

@@ -65,7 +65,9 @@ def _of_file(arguments: argparse.Namespace) -> Sweep:
 
 def _started(arguments: argparse.Namespace, plans: list[StartedSweep]) -> Sweep:
     if not plans:
-        raise unknown("sweep", shortened(arguments.spec), [*_built_in(), *started_names(arguments.results)])
+        raise unknown(
+            "sweep", shortened(arguments.spec), dict.fromkeys([*_built_in(), *started_names(arguments.results)])
+        )
     plan = plans[-1]
     flags = _flags(plan.sweep, arguments)
     if flags and arguments.spec in _built_in():
@@ -112,6 +114,7 @@ def _flags(sweep: Sweep, arguments: argparse.Namespace) -> dict[str, Any]:
         "add": arguments.add,
         "only": tuple(arguments.only) if arguments.only else None,
         "but": tuple(arguments.but) if arguments.but else None,
+        "recipe": arguments.recipe,
         "data": data_name(arguments.data),
         "max_cells": arguments.max_cells,
     }

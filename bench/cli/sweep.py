@@ -70,6 +70,7 @@ def perform(
     ``after_report`` is called whenever the report has been written.
     """
     from bench import backbones
+    from bench.sweep.execute import require_device
     from bench.sweep.expand import expand
     from bench.sweep.started import keep
 
@@ -88,6 +89,8 @@ def perform(
             after_report()
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
+    if work.todo and not submitter:
+        require_device(run_execution)
     check_inputs(work.todo, run_execution, partial=arguments.partial)
     choose(arguments, work.todo, run_execution)
     if not keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command):
@@ -112,7 +115,9 @@ def check_inputs(runs: Sequence[Any], run_execution: Any, *, partial: bool) -> N
     from bench import backbones
     from bench.cli.data import show_progress
     from bench.data.check import check_for_runs
+    from bench.sweep.claim_files import lease_seconds
 
+    lease_seconds()
     lacks = check_for_runs(runs, run_execution, show_progress)
     if lacks and not partial:
         raise UsageError(
@@ -174,6 +179,7 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
         *("--results", str(arguments.results.resolve())),
         *("--reports", str(arguments.reports.resolve())),
         *("--profile", str(profile_path(arguments.profile).resolve())),
+        *(("--recipe", str(Path(arguments.recipe).resolve())) if Path(arguments.recipe or "").is_file() else ()),
         *(word for name, path in run_execution.data.items() for word in ("--data", f"{name}={path}")),
     ]
     if given[-len(absolute) :] == absolute:  # a collecting job submits again
@@ -239,7 +245,7 @@ class PendingWork:
 
 def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespace, submitter: Any) -> None:
     from bench.cli.progress import Progress
-    from bench.sweep.execute import begin_anew, require_device, work_through
+    from bench.sweep.execute import begin_anew, work_through
     from bench.sweep.local_workers import run_in_workers
 
     retry, todo = _retry(arguments), work.todo
@@ -255,8 +261,6 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
         _name_unpredicted([run for run in work.runs if run not in todo], run_execution.predict, arguments)
     if not todo:
         return
-    if arguments.executor != "slurm":
-        require_device(run_execution)
     for run in work.anew:
         try:
             begin_anew(run, arguments.results, work.expected)
@@ -265,8 +269,7 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
             todo.remove(run)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
-            jobs = arguments.jobs
-            run_in_workers(todo, run_execution, arguments.results, jobs=jobs, report=progress, retry=retry)
+            run_in_workers(todo, run_execution, arguments.results, jobs=arguments.jobs, report=progress, retry=retry)
         elif submitter:
             _execute_on_slurm(submitter, todo, progress)
         else:
@@ -365,10 +368,9 @@ def dry_run(cells: list[Any], arguments: argparse.Namespace, run_execution: Any,
     """Print the plan with its price, and the script that Slurm would get."""
     from bench.cli.pricing import priced, summary
 
-    retry, retry_failed = _retry(arguments), arguments.retry_failed
-    keep_stale = arguments.stale == "keep"
+    retry, keep_stale = _retry(arguments), arguments.stale == "keep"
     rows = priced(
-        cells, arguments.results, run_execution, retry=retry, retry_failed=retry_failed, keep_stale=keep_stale
+        cells, arguments.results, run_execution, retry=retry, retry_failed=arguments.retry_failed, keep_stale=keep_stale
     )
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))

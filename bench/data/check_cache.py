@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import inspect
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import Any
 
 from bench.data.feature_inspection import Listing, signature
 from bench.data.roots import cache_folder
-from bench.files import write_json
+from bench.files import parse_json, write_json
 from bench.suites import Suite
 from bench.tasks import Task
 
@@ -34,7 +33,7 @@ class CheckCache:
         self._entries: dict[str, Any] = {}
         self._changed = False
         with suppress(OSError, ValueError):
-            content = json.loads(self._path.read_bytes())
+            content = parse_json(self._path.read_bytes())
             self._entries = content if isinstance(content, dict) else {}
 
     def get(self, task: Task, split: str, listing: Callable[[str], Listing]) -> dict[str, Any] | None:

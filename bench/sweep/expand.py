@@ -116,10 +116,12 @@ def base_values(sweep: Sweep, names: Iterable[str] = ()) -> list[Mapping[str, An
 
 
 def _check_labels(layers: "_Layers") -> None:
-    """Refuse variants that a table could not tell from another variant, or from a method of the sweep."""
+    """Refuse variants that a table could not tell from another variant or method, or that have the name of one."""
     by_label: dict[str, tuple[str, Settings]] = {name: (name, Settings()) for name in layers.on_axis}
     for variant, settings in layers.variants:
         content = (methods.get(variant.method).name, settings)
+        if variant.label in methods.names() and variant.label != content[0]:
+            raise UsageError(f"variant: label {variant.label!r}: is the name of another method than {content[0]!r}")
         if by_label.setdefault(variant.label or content[0], content) != content:
             other = "method of the sweep" if not variant.label or variant.label in layers.sweep.methods else "variant"
             label = variant.label or content[0]

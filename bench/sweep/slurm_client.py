@@ -1,6 +1,5 @@
 """What was submitted to Slurm, and what Slurm answers about it; where it is down or absent there is no answer."""
 
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.files import write_json
+from bench.files import parse_json, write_json
 from bench.record_schema import ExtensibleModel
 from bench.sweep.slurm_reasons import describe, explain
 
@@ -118,7 +117,7 @@ def submissions(results: Path) -> list[SlurmSubmission]:
     readable = []
     for path in submissions_folder(results).glob("*/submission.json"):
         try:
-            readable.append(SlurmSubmission.model_validate(json.loads(path.read_bytes())))
+            readable.append(SlurmSubmission.model_validate(parse_json(path.read_bytes())))
         except (OSError, ValueError):
             continue
     return sorted(readable, key=lambda submission: submission.number)

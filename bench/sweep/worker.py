@@ -4,7 +4,6 @@ A worker is told to stop by a signal: it makes a checkpoint and ends with an exi
 started again.
 """
 
-import json
 import os
 import shlex
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from bench.config import Execution, FrozenModel, Run
 from bench.errors import UsageError
-from bench.files import write_json
+from bench.files import parse_json, write_json
 from bench.states import RETRY_POLICIES, RetryName
 from bench.validation import validated
 
@@ -48,7 +47,7 @@ class Pack(FrozenModel):
             UsageError: there is no such file, or it is not a pack.
         """
         try:
-            content = json.loads(path.read_bytes())
+            content = parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
             raise UsageError(f"--pack {path}: cannot be read ({error})") from None
         return validated(cls, content, str(path))

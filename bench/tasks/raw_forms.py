@@ -4,12 +4,12 @@ The official code reads what VL-T5 and LXMERT made of them. A raw file in its pl
 the command that converts it (:mod:`bench.data.convert`).
 """
 
-import json
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from bench.errors import UsageError
+from bench.files import parse_json
 
 BEGINNING = 20_000  # bytes by which a form is recognised
 GQA_ITEM = re.compile(r'\s*\{\s*"\d+"\s*:\s*\{')
@@ -28,7 +28,7 @@ def raw_form(file: Path) -> str:
             text = stream.read(BEGINNING).decode("utf-8", errors="replace").lstrip("\ufeff")
         if GQA_ITEM.match(text) and '"imageId"' in text and '"question"' in text:
             return "gqa"
-        record = json.loads(text.lstrip().partition("\n")[0])
+        record = parse_json(text.lstrip().partition("\n")[0])
         if isinstance(record, dict) and {"sentence", "identifier"} <= record.keys():
             return "nlvr2"
     return ""

@@ -11,6 +11,8 @@ Init = Literal["backbone", "normal", "torch", "kaiming", "zeros"]
 code on this backbone (:mod:`methods.core.start_values`), ``normal`` N(0, 0.02²), ``torch`` torch's default, ``kaiming``
 Kaiming-uniform, or ``zeros``."""
 
+LONGEST_VALUE = 200  # characters of a value in a message
+
 
 class FrozenSchema(BaseModel):
     """Frozen data without unknown fields; values that are not allowed raise MethodError with the reason.
@@ -45,11 +47,16 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
 def reasons(error: ValidationError, name: str) -> str:
     """Return one line with everything that pydantic found wrong with the object or option called ``name``."""
     faults = []
     for item in error.errors():
         path = ".".join([name, *(str(key) for key in item["loc"])])
-        given = "" if item["type"] == "value_error" else f" (given: {item['input']!r})"
+        given = "" if item["type"] == "value_error" else f" (given: {_short(item['input'])})"
         faults.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{given}")
     return "; ".join(faults)

@@ -91,13 +91,35 @@ def test_a_tokeniser_of_another_model_is_refused(checkpoint: Path, fields: dict[
         (lambda w: {f"wrapper.{key}": value for key, value in w.items()}, r"\d+ missing: .*\d+ left over: wrapper\."),
         (lambda w: {k: v for k, v in w.items() if ".0." not in k}, r"\d+ missing: "),
         (lambda w: w | {"head.weight": torch.zeros(3)}, r"1 left over: head.weight"),
+        (lambda w: {k: v / 0 for k, v in w.items()}, r"\d+ not finite: "),
     ],
-    ids=["prefix", "missing", "left over"],
+    ids=["prefix", "missing", "left over", "not finite"],
 )
 def test_weights_that_do_not_match_are_named(checkpoint: Path, change: Any, message: str) -> None:
     change_weights(checkpoint, change)
     with pytest.raises(UsageError, match=message):
         build(checkpoint)
+
+
+@families
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"[" * 100_000, b"\xff"], ids=["empty", "{}", "[]", "nested", "\xff"]
+)
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+def test_a_file_that_is_none_of_its_kind_is_refused(checkpoint: Path, file: str, content: bytes) -> None:
+    (checkpoint / file).write_bytes(content)
+    try:
+        backbones.tokenizer(str(checkpoint))
+        build(checkpoint)
+    except UsageError as fault:
+        assert str(checkpoint) in str(fault)
+    else:
+        assert (file, content) == ("tokenizer_config.json", b"{}")  # tokenizer.json says the same
+
+
+def test_a_folder_that_is_not_there_is_no_name_of_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        build(tmp_path / "bart-base")
 
 
 @families

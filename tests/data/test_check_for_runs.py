@@ -159,7 +159,11 @@ def test_nothing_is_read_again_until_something_changes(root: Path, monkeypatch: 
     assert set(read) == {"vqa", "gqa", "nlvr", "caption"}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"vqa/train": 5}', b'{"vqa/train": {"signature": 1}}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"[" * 100_000, b'{"vqa/train": 5}', b'{"vqa/train": {"signature": 1}}', b"\xff"],
+    ids=["empty", "list", "nested", "number", "part", "no text"],
+)
 def test_a_cache_that_is_broken_is_an_empty_one(content: bytes, root: Path, tmp_path: Path) -> None:
     examine(root)
     (path,) = (tmp_path / "cache/checks").iterdir()

@@ -1,6 +1,5 @@
 """Submission to Slurm and what is said of it, without a Slurm: scripts, requests, arrays, answers that are played."""
 
-import json
 import os
 import shlex
 from dataclasses import replace
@@ -178,10 +177,11 @@ def test_a_sweep_that_looks_on_ends_when_nothing_is_left_to_wait_for(
     assert [list(submission.jobs.values()) for submission in slurm_client.submissions(tmp_path)][1] == [{runs[0].id: 1}]
 
 
-def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path) -> None:
+@pytest.mark.parametrize("content", ['{"name": 3', "[" * 100_000], ids=["torn", "nested"])
+def test_broken_notes_of_submissions_are_passed_over(tmp_path: Path, slurm: Path, content: str) -> None:
     submitter(tmp_path).submit([make()])
     (slurm_client.submissions_folder(tmp_path) / "torn").mkdir()
-    (slurm_client.submissions_folder(tmp_path) / "torn" / "submission.json").write_text(json.dumps({"name": 3})[:-1])
+    (slurm_client.submissions_folder(tmp_path) / "torn" / "submission.json").write_text(content)
     assert list(slurm_client.submitted_jobs(tmp_path)) == [make().id]
 
 
@@ -205,6 +205,8 @@ def test_the_collecting_job_submits_what_has_died_or_writes_the_report(
     (slurm / "sinfo.says").write_text("main up\n")
     (tmp_path / "profile.toml").write_text("partition = 'main'\ntime_minutes = 60\n")
     words = ["sweep", "--methods", "lora", "--suites", "image-text", "--executor", "slurm", "--profile", "profile.toml"]
+    (tmp_path / "mine.toml").write_text('base = "mini"\n')
+    words += ["--recipe", "mine.toml", "--data", f"mini={tmp_path}"]
     run, results = make(), tmp_path / "results"
     tried(results, run, None if died else "interrupted", "" if died else "SIGTERM")
     assert main([*words, "--collect"]) == 0
@@ -215,7 +217,8 @@ def test_the_collecting_job_submits_what_has_died_or_writes_the_report(
     line = next(line for line in submission_scripts(results)[1].splitlines() if "--collect" in line)
     collect = shlex.split(line)[shlex.split(line).index("bench") + 1 :]
     absolute = ["--results", str(results), "--reports", str(tmp_path / "reports")]
-    absolute += ["--profile", str(tmp_path / "profile.toml")]
+    absolute += ["--profile", str(tmp_path / "profile.toml"), "--recipe", str(tmp_path / "mine.toml")]
+    absolute += ["--data", f"mini={tmp_path}"]
     assert collect == [*words, *absolute, "--collect"]
     tried(results, run, "interrupted", "SIGTERM")
     assert main(collect) == 0

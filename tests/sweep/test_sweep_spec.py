@@ -145,6 +145,7 @@ def test_settings_of_the_command_line_are_stronger_than_the_file_but_not_than_a_
         ({"methods": ("lora",), "per": {"lroa": {"steps": 1}}}, "'lora'"),
         ({"methods": ("lora",), "per": {"lora": {"heads": 1}}}, "'heads'"),
         ({"variant": (Variant(label="x", method="full", set={"rank": 3}),)}, "'rank'"),
+        ({"variant": (Variant(label="vl-pet-large", method="lora"),)}, "name of another method than 'lora'"),
     ],
 )
 def test_a_wrong_sweep_is_one_clear_error(wrong: dict[str, Any], hint: str) -> None:

@@ -208,7 +208,7 @@ TABLES = ("vqa/trainval_label2ans.json", "GQA/trainval_ans2label.json")
 
 
 @pytest.mark.parametrize("kind", INSTEAD)
-@pytest.mark.parametrize("file", ["vqa", "caption", "tvqa", "yc2", "human", *TABLES])
+@pytest.mark.parametrize("file", ["vqa", "gqa", "nlvr", "caption", "tvqa", "yc2", "human", *TABLES])
 def test_what_is_no_annotation_file_is_named(kind: str, file: str, root: Path) -> None:
     make, message = INSTEAD[kind]
     path = root / FILES.get(file, file)
