@@ -120,6 +120,20 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a sweep otherwise than its file does."""
+    parser.add_argument(
+        "--name", type=_sweep_name, metavar="NAME", help="what the sweep and its report are called (its file's name)"
+    )
+
+
+def _sweep_name(text: str) -> str:
+    try:
+        return check_file_name(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",

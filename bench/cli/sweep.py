@@ -15,6 +15,7 @@ from bench.cli.options import (
     add_execution,
     add_folders,
     add_grid,
+    add_name,
     add_partial,
     add_predict,
     count,
@@ -35,6 +36,7 @@ EXAMPLES = {
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
+    add_name(parser)
     add_execution(parser)
     add_predict(parser)
     add_folders(parser)
@@ -80,11 +82,14 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 
 def perform(
-    sweep: Any, run_execution: Any, arguments: argparse.Namespace, after_report: Callable[[], None] = lambda: None
+    sweep: Any,
+    run_execution: Any,
+    arguments: argparse.Namespace,
+    after_report: Callable[[Path], None] = lambda folder: None,
 ) -> int:
     """Execute what is not done of a sweep and report it, or show the plan; return the exit code.
 
-    ``after_report`` is called whenever the report has been written.
+    ``after_report`` is called with the folder of the report whenever that has been written.
     """
     from bench import backbones
     from bench.sweep.expand import expand
@@ -101,8 +106,7 @@ def perform(
     if arguments.collect:
         if not _resubmit_lost(cells, submitter):
             _warn_of_stale(cells, arguments, run_execution)
-            write_report(sweep, cells, arguments, announce=True)
-            after_report()
+            after_report(write_report(sweep, cells, arguments, announce=True))
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
     check_inputs(work.todo, run_execution, partial=arguments.partial)
@@ -110,8 +114,7 @@ def perform(
         message = "belongs to another person, so other verbs do not know this sweep by its name"
         print(f"note: {arguments.results / 'sweeps'} {message}", file=sys.stderr)
     _execute(work, run_execution, arguments, submitter)
-    write_report(sweep, cells, arguments, announce=True)
-    after_report()
+    after_report(write_report(sweep, cells, arguments, announce=True))
     lines = problems(cells, arguments.results)
     if lines and not arguments.quiet:
         print("\n".join(["not done:", *lines]), file=sys.stderr)
