@@ -198,8 +198,10 @@ def _indexed(results: Path, tuning: bool) -> list[Record]:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Let the collector rest in the block: it looks at every object again and again while ten thousand records are read,
-    and none of them is garbage."""
+    """Let the collector rest in the block.
+
+    It would look at every object again and again while ten thousand records are read, and none of them is garbage.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

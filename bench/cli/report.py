@@ -42,8 +42,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 
 def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *, announce: bool) -> Path:
-    """Write the report of planned cells and return its folder; with ``announce`` also print its main table and the paths
-    of its files.
+    """Write the report of planned cells and return its folder; ``announce`` prints its main table and its paths, too.
 
     Raises:
         UsageError: the folder for reports cannot be written.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.options import (
+    absolute_methods,
     add_execution,
     add_folders,
     add_grid,
@@ -186,7 +187,7 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
     """
     from bench.sweep.profile import profile_path
 
-    given = [word for word in arguments.argv if word != "--collect"]
+    given = [absolute_methods(word) for word in arguments.argv if word != "--collect"]
     if arguments.spec and Path(arguments.spec).is_file():
         given = [str(Path(word).resolve()) if word == arguments.spec else word for word in given]
     absolute = [
@@ -286,8 +287,7 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
         if arguments.executor == "local":
             share = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
             run_execution = run_execution.model_copy(update={"share": share})
-            jobs = arguments.jobs
-            run_in_workers(todo, run_execution, arguments.results, jobs=jobs, report=progress, retry=retry)
+            run_in_workers(todo, run_execution, arguments.results, jobs=arguments.jobs, report=progress, retry=retry)
         elif submitter:
             _execute_on_slurm(submitter, todo, progress)
         else:
@@ -384,8 +384,7 @@ def dry_run(cells: list[Any], arguments: argparse.Namespace, run_execution: Any,
     """Print the plan with its price, and the script that Slurm would get."""
     from bench.cli.pricing import priced, summary
 
-    retry, retry_failed = _retry(arguments), arguments.retry_failed
-    keep_stale = arguments.stale == "keep"
+    retry, retry_failed, keep_stale = _retry(arguments), arguments.retry_failed, arguments.stale == "keep"
     rows = priced(
         cells, arguments.results, run_execution, retry=retry, retry_failed=retry_failed, keep_stale=keep_stale
     )
