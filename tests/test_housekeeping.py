@@ -291,6 +291,17 @@ def test_a_file_that_is_no_method_is_one_line_and_leaves_nothing(text: str, tmp_
     assert methods.names() == before
 
 
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_a_device_that_is_not_there_is_an_error_before_anything_runs(
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.cli.sweep.check_inputs", lambda *inputs, partial: pytest.fail("data were read"))
+    words = ["sweep", "--methods", "lora", "--device", "cuda:77", "--executor", executor]
+    assert main([*words, "--results", str(tmp_path / "r"), "--reports", str(tmp_path / "p")]) == 2
+    assert capsys.readouterr().err.startswith("error: --device cuda:77: torch sees")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_completes_every_verb(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0

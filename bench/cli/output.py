@@ -74,7 +74,7 @@ def messages(log_file: Path | None, verbose: bool, command: str) -> Iterator[Non
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        sys.stderr = stream  # type: ignore[assignment]
+        sys.stderr = stream
     try:
         yield
     finally:

@@ -37,10 +37,12 @@ class ReportFolder:
         for number in count(1):
             path = reports / (name if number == 1 else f"{name}@{number}")
             if (files := _claimed(path, sweep)) is not None:
-                break
-        if number > 1:
-            print(f"note: {reports / name} has the report of another plan; this one is in {path}", file=sys.stderr)
-        return cls(path, sweep, files)
+                if number > 1:
+                    print(
+                        f"note: {reports / name} has the report of another plan; this one is in {path}", file=sys.stderr
+                    )
+                return cls(path, sweep, files)
+        raise AssertionError("the folders of a name have no end")
 
     def finish(self, paths: list[Path]) -> None:
         """Remove what the last report wrote and this one has not, and write down what is there now."""

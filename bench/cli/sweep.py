@@ -73,9 +73,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         help="as the last job of a Slurm sweep does: submit again what has died, or else write the report",
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"
-    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="printed at the end (table)")
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
@@ -93,6 +91,7 @@ def perform(
     ``after_report`` is called with the folder of the report whenever that has been written.
     """
     from bench import backbones
+    from bench.sweep.execute import require_device
     from bench.sweep.expand import expand
     from bench.sweep.started import keep
 
@@ -110,6 +109,8 @@ def perform(
             after_report(write_report(sweep, cells, arguments, announce=True))
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
+    if work.todo and arguments.executor != "slurm":
+        require_device(run_execution)
     check_inputs(work.todo, run_execution, partial=arguments.partial)
     if not keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command):
         message = "belongs to another person, so other verbs do not know this sweep by its name"
@@ -259,7 +260,7 @@ class PendingWork:
 
 def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespace, submitter: Any) -> None:
     from bench.cli.progress import Progress
-    from bench.sweep.execute import begin_anew, require_device, work_through
+    from bench.sweep.execute import begin_anew, work_through
     from bench.sweep.local_workers import run_in_workers
 
     retry, todo = _retry(arguments), work.todo
@@ -275,8 +276,6 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
         _name_unpredicted([run for run in work.runs if run not in todo], run_execution.predict, arguments)
     if not todo:
         return
-    if arguments.executor != "slurm":
-        require_device(run_execution)
     for run in work.anew:
         try:
             begin_anew(run, arguments.results, work.expected)

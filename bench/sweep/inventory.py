@@ -125,7 +125,7 @@ def inventory(results: Path) -> list[dict[str, Any]]:
     left = dict.fromkeys(sizes)
     for planned in planned_sweeps(results):
         runs = {cell.run_id: cell.run for cell in planned.cells if cell.run}
-        states = Counter(state(results, run, observer).name for run in runs.values())
+        states: Counter[str] = Counter(state(results, run, observer).name for run in runs.values())
         if unsupported := sum(cell.run is None for cell in planned.cells):
             states["unsupported"] = unsupported
         row = _row(planned.key, description(planned.plan.sweep) if planned.plan else "", states)

@@ -12,9 +12,9 @@ from bench.errors import UsageError
 from bench.files import explain_write_errors, one_line, read_bytes
 from bench.records import run_names
 from bench.run_dir import RunDir
-from bench.sweep.claim_files import current
 from bench.sweep.claims import ClaimObserver
 from bench.sweep.leftovers import MERGED
+from bench.sweep.run_state import directory_state
 from bench.sweep.started import keep, started_names, started_sweeps
 
 LEFT = {"claim", "progress.json"}  # of a run directory: they are about processes of the machine that it is from
@@ -35,7 +35,7 @@ class MergedRun:
 def merge(results: Path, source: Path) -> list[MergedRun]:
     """Copy what is new of the runs and plans of a results folder; nothing that is there is changed.
 
-    A run that is in both is the same where the records are equal. Else it is a conflict, and stays as it is here. A run
+    A run that is in both is the same where the records are equal. Else it is a conflict, and stays as it is. A run
     that somebody works on there, or that cannot be read, is left out.
 
     Raises:
@@ -60,16 +60,17 @@ def merge(results: Path, source: Path) -> list[MergedRun]:
 
 
 def _merged(results: Path, source: Path, name: str, observer: ClaimObserver) -> MergedRun:
-    there, here = RunDir(source, name), RunDir(results, name)
+    there, target = RunDir(source, name), RunDir(results, name)
     try:
-        claim = current(there.claim)
-        if claim is not None and claim.held and observer.verdict(claim) != "dead":
+        now = directory_state(there, observer=observer)
+        if now.name == "running":
             return MergedRun(name, source, "left out", "a process works on it there; merge again when it has ended")
+        if now.name in ("unreadable", "corrupt"):
+            return MergedRun(name, source, "left out", now.note)
         there.read_run()
-        there.read()
-        if os.path.lexists(here.path):
-            return _compared(there, here, source)
-        _copy(there, here, results)
+        if os.path.lexists(target.path):
+            return _compared(there, target, source)
+        _copy(there, target, results)
     except UsageError as fault:
         return MergedRun(name, source, "left out", one_line(fault))
     except FileExistsError:
@@ -79,15 +80,15 @@ def _merged(results: Path, source: Path, name: str, observer: ClaimObserver) -> 
     return MergedRun(name, source, "copied")
 
 
-def _compared(there: RunDir, here: RunDir, source: Path) -> MergedRun:
-    mine, theirs = (_record(folder) for folder in (here, there))
+def _compared(there: RunDir, target: RunDir, source: Path) -> MergedRun:
+    mine, theirs = (_record(folder) for folder in (target, there))
     if mine == theirs:
-        return MergedRun(here.id, source, "same")
+        return MergedRun(target.id, source, "same")
     if theirs is None:
-        return MergedRun(here.id, source, "same", "it has ended here only")
+        return MergedRun(target.id, source, "same", "it has ended here only")
     why = "it has not ended here" if mine is None else "the records differ"
-    remedy = f"`python -m bench rm {here.id}`, and merge again, to have the other"
-    return MergedRun(here.id, source, "conflict", f"{why}; {remedy}")
+    remedy = f"`python -m bench rm {target.id}`, and merge again, to have the other"
+    return MergedRun(target.id, source, "conflict", f"{why}; {remedy}")
 
 
 def _record(folder: RunDir) -> bytes | None:
@@ -97,7 +98,7 @@ def _record(folder: RunDir) -> bytes | None:
         return None
 
 
-def _copy(there: RunDir, here: RunDir, results: Path) -> None:
+def _copy(there: RunDir, target: RunDir, results: Path) -> None:
     """Copy a run directory; it appears with all its files or not at all, and takes nobody's place.
 
     Raises:
@@ -110,7 +111,7 @@ def _copy(there: RunDir, here: RunDir, results: Path) -> None:
             if item.name not in LEFT and not item.name.startswith(".") and not item.is_symlink():
                 _copy_item(item, draft / item.name)
         (draft / "claim").mkdir()  # makes the folder one that cannot take the place of another, nor another its place
-        draft.rename(here.path)
+        draft.rename(target.path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -17,9 +17,9 @@ def remove_run(results: Path, run_dir: RunDir) -> None:
     Raises:
         UsageError: it is no run, somebody works on it or may do so on another host, or it cannot be removed.
     """
-    if not run_dir.run.exists() and not run_dir.record.exists():
-        raise UsageError(f"{run_dir.path}: is no run, it has no run.json; remove it by hand")
     with explain_write_errors(run_dir.path):
+        if not run_dir.run.exists() and not run_dir.record.exists():
+            raise UsageError(f"{run_dir.path}: is no run, it has no run.json; remove it by hand")
         if run_dir.path.is_symlink():
             run_dir.path.unlink()
             return
