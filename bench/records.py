@@ -1,16 +1,20 @@
 """All records of a results folder: as a list, and as the tidy frame that reports read."""
 
+import gc
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import methods
 from bench.errors import UsageError, near_matches
 from bench.files import UnreadableFile
-from bench.fingerprints import Expectations, differences, labels, of_record
+from bench.fingerprints import Expectations, Fingerprints, differences, labels, of_record
+from bench.recipe import Recipe
 from bench.record_schema import Record
 from bench.run_dir import RunDir
 from methods.core.errors import MethodError
@@ -45,10 +49,14 @@ COLUMNS = [
 
 def load_records(results: Path) -> tuple[list[Record], list[str]]:
     """Return every readable record below a results folder, and one line for each that is corrupt."""
+    return _read_all(results, lambda name: RunDir(results, name).read())
+
+
+def _read_all(results: Path, read: Callable[[str], Record | None]) -> tuple[list[Record], list[str]]:
     records, faults = [], []
     for name in run_names(results):
         try:
-            record = RunDir(results, name).read()
+            record = read(name)
         except UnreadableFile as fault:
             faults.append(str(fault))
             continue
@@ -65,11 +73,19 @@ def run_names(results: Path) -> list[str]:
     """
     folder = results / "runs"
     try:
-        return sorted(name for name in os.listdir(folder) if os.path.isdir(folder / name))
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if _is_folder(entry))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read ({error.strerror or error})") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def require_results(results: Path) -> None:
@@ -91,48 +107,144 @@ def family(method: str) -> str:
 
 
 def load_results(
-    path: str | Path = "results",
-    tuning: bool = False,
-    expected: Expectations | None = None,
+    results: str | Path = "results",
+    sweep: str | None = None,
     *,
-    missing_ok: bool = False,
+    limited: bool = False,
+    stale: bool = False,
+    tryouts: bool = False,
 ) -> "pd.DataFrame":
-    """Return the tidy frame: one row per run and task, with the task's main metric in the unit that tables print.
+    """Return the results that may be compared, as a tidy frame: one row per run and task.
+
+    Every row has the task's main metric in the unit that tables print. Backbones, data roots and tasks stand in columns
+    of their own; within them a label means one configuration, so that the mean over its rows is a mean over seeds.
+
+    What would be mixed up with that is left out, and one warning says how much of what:
+
+    - ``limited``: runs on a part of their examples or of the published data;
+    - ``stale``: runs of other data, weights or methods than those that are there now;
+    - ``tryouts``: runs whose settings are not those of their recipe and show in no label (:mod:`bench.tryouts`).
+
+    Each of them stays with its flag.
+
+    Args:
+        results: the results folder.
+        sweep: only the runs of this sweep, as it was started last, or as its file has it; these are no try-outs.
+        limited: keep limited runs.
+        stale: keep stale runs.
+        tryouts: keep try-outs.
+
+    Runs that tune are never among them. A failed run has a row per task with no score; a task whose metric failed has
+    no score either and status "failed". A corrupt record, and one of a suite that is not registered here, are left out
+    with a warning.
+
+    Raises:
+        UsageError: there is no such folder, or no such sweep.
+    """
+    from bench.tryouts import planned_runs, tryouts_among
+
+    results = Path(results)
+    require_results(results)
+    wanted = planned_runs(results, sweep) if sweep is not None else None
+    records = [record for record in _indexed(results, tuning=False) if wanted is None or record.id in wanted]
+    frame = _frame(records, Expectations({}))
+    reasons: list[tuple[str, set[str]]] = []
+    if not tryouts and wanted is None:
+        ids = tryouts_among(results, {record.id: record.run for record in records})
+        reasons.append(("try-outs, with settings that no label shows (tryouts=True or sweep=NAME keeps them)", ids))
+    if not limited:
+        reasons.append(("limited (limited=True)", {record.id for record in records if record.limited}))
+    if not stale:
+        reasons.append(("stale (stale=True)", set(frame.loc[frame["stale"].astype(bool), "run_id"])))
+    parts, dropped = [], set[str]()
+    for why, ids in reasons:
+        if number := len(ids - dropped):
+            parts.append(f"{number} {why}")
+        dropped |= ids
+    if parts:
+        warnings.warn(f"{results}: runs left out: {'; '.join(parts)}", stacklevel=2)
+    return frame[~frame["run_id"].isin(dropped)].reset_index(drop=True)
+
+
+def load_frame(
+    results: Path, tuning: bool = False, expected: Expectations | None = None, *, missing_ok: bool = False
+) -> "pd.DataFrame":
+    """Return the tidy frame of all records, those included that :func:`load_results` leaves out.
 
     Runs that tune are left out; with ``tuning`` they are all that is left. Rows with another ``fingerprint`` are of
     runs on other data, weights or methods and have no common mean; with ``expected``, ``stale`` says whether these have
     changed since.
 
-    A failed run has a row per task with no score; a task whose metric failed has no score either and status "failed". A
-    corrupt record, and one of a suite that is not registered here, are left out with a warning.
-
     Raises:
         UsageError: there is no such folder, unless ``missing_ok``: before the first run that is no mistake.
     """
-    import warnings
+    if not missing_ok:
+        require_results(results)
+    return _frame(_indexed(results, tuning), expected)
 
+
+def _indexed(results: Path, tuning: bool) -> list[Record]:
+    """Return what a frame needs of the records of the runs that tune, or of the others; those that cannot be read are
+    left out with a warning."""
+    from bench.record_index import RecordIndex
+
+    with _no_garbage_collection():
+        index = RecordIndex(results)
+        records, faults = _read_all(results, index.read)
+        index.save()
+    _warn_of(faults)
+    return [record for record in records if (record.run.recipe.evaluate == "tuning") == tuning]
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Let the collector rest in the block.
+
+    It would look at every object again and again while ten thousand records are read, and none of them is garbage.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _frame(records: list[Record], expected: Expectations | None) -> "pd.DataFrame":
     import pandas as pd
 
-    if not missing_ok:
-        require_results(Path(path))
-    records, faults = load_records(Path(path))
     names = labels(records)
+    current: dict[str, Fingerprints] = {}
+    faults: list[str] = []
     rows: list[dict[str, Any]] = []
     for record in records:
-        if (record.run.recipe.evaluate == "tuning") != tuning:
-            continue
+        made_of = {"fingerprint": names[record.id], "stale": bool(expected and _changes(record, expected, current))}
         try:
-            rows += [row | _made_of(record, names, expected) for row in _rows(record)]
+            rows += [row | made_of for row in _rows(record)]
         except UsageError as fault:
             faults.append(f"{record.id}: {fault}")
-    for fault_line in faults:
-        warnings.warn(f"record left out: {fault_line}", stacklevel=2)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    _warn_of(faults)
+    return pd.DataFrame({column: [row[column] for row in rows] for column in COLUMNS}, columns=COLUMNS)
 
 
-def _made_of(record: Record, names: Mapping[str, str], expected: Expectations | None) -> dict[str, Any]:
-    current = expected.of(record.run) if expected else {}
-    return {"fingerprint": names[record.id], "stale": bool(differences(of_record(record), current))}
+def _warn_of(faults: list[str]) -> None:
+    for line in faults:
+        warnings.warn(f"record left out: {line}", stacklevel=4)
+
+
+def _changes(record: Record, expected: Expectations, current: dict[str, Fingerprints]) -> list[str]:
+    """Return what has changed since a run; ``current`` keeps the fingerprints that runs would have now."""
+    run = record.run
+    key = json.dumps([run.backbone, run.method, run.overrides, run.suite, run.data], sort_keys=True, default=str)
+    if key not in current:
+        current[key] = expected.of(run)
+    return differences(of_record(record), current[key])
+
+
+@cache
+def _settings(recipe: Recipe) -> str:
+    return json.dumps(recipe.model_dump(by_alias=True, exclude={"eval_batch_size", "checkpoint_every"}))
 
 
 def _rows(record: Record) -> Iterator[dict[str, Any]]:
@@ -161,7 +273,7 @@ def _rows(record: Record) -> Iterator[dict[str, Any]]:
         "lr": run.recipe.lr,
         "data": run.data,
         "overrides": json.dumps(run.overrides),
-        "settings": json.dumps(run.recipe.model_dump(by_alias=True, exclude={"eval_batch_size", "checkpoint_every"})),
+        "settings": _settings(run.recipe),
         "finished": record.finished,
     }
     for task in run.task_list:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import bench
 from bench import backbones
+from bench.records import load_frame
 from bench.sweep.expand import expand
 from bench.sweep.spec import ABLATIONS, load, names
 
@@ -41,7 +41,7 @@ def test_ids_of_all_built_in_sweeps_are_those_of_an_earlier_version(monkeypatch:
 
 def test_an_earlier_results_folder_gives_the_same_frame() -> None:
     wanted = pd.read_csv(FIXTURES / "old_results.csv", keep_default_na=False, na_values=[""])  # "nan" is a cause
-    frame = bench.load_results(FIXTURES / "old_results")[list(wanted.columns)].reset_index(drop=True)
+    frame = load_frame(FIXTURES / "old_results")[list(wanted.columns)].reset_index(drop=True)
     pd.testing.assert_frame_equal(frame, wanted, check_dtype=False)
 
 
@@ -55,4 +55,4 @@ def test_an_earlier_results_folder_counts_as_done(tmp_path: Path, capsys: pytest
     states = {row["run"]: row["state"] for row in json.loads(capsys.readouterr().out)["runs"]}
     assert set(states.values()) == {"done"}
     assert main(["report", "default", *flags, *folders]) == 0
-    assert "247.50" in (tmp_path / "reports" / "default" / "results.md").read_text()
+    assert "247.50" in next((tmp_path / "reports").glob("*/results.md")).read_text()

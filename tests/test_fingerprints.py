@@ -14,7 +14,7 @@ from bench.config import Execution, resolve
 from bench.data.roots import locate
 from bench.events import RunEvent
 from bench.fingerprints import Expectations, differences, file_digest, labels
-from bench.records import load_results
+from bench.records import load_frame
 from bench.run import run_one
 from bench.run_dir import RunDir
 from bench.sweep.run_state import state
@@ -104,7 +104,7 @@ def test_a_score_of_other_data_is_named_and_done_again_or_kept_by_choice(
     other = tmp_path / "b"
     assert main(["data", "mini", str(other), "--seed", "3"]) == 0
     assert main(sweep(tmp_path, root)) == 0
-    before = (load_results(tmp_path / "results"))["run_id"].tolist()
+    before = (load_frame(tmp_path / "results"))["run_id"].tolist()
     capsys.readouterr()
     assert main(sweep(tmp_path, other, "--dry-run", "--format", "json")) == 0
     (planned,) = json.loads(capsys.readouterr().out)
@@ -114,7 +114,7 @@ def test_a_score_of_other_data_is_named_and_done_again_or_kept_by_choice(
     assert main(sweep(tmp_path, other, "--stale", choice, "--seeds", "1,2")) == 0
     told = capsys.readouterr()
     assert f"{before[0]} is stale, it is {'done again' if choice == 'redo' else 'left as it is'}: data " in told.err
-    frame = load_results(tmp_path / "results", expected=Expectations({"mini": other})).set_index("run_id")
+    frame = load_frame(tmp_path / "results", expected=Expectations({"mini": other})).set_index("run_id")
     assert frame["stale"].tolist() == [choice == "keep", False]
     assert frame["fingerprint"].nunique() == (2 if choice == "keep" else 1)
     assert (tmp_path / "results" / "runs" / before[0] / "attempt-1" / "record.json").exists() == (choice == "redo")

@@ -15,7 +15,7 @@ from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
 from bench.files import CorruptFile, read_json_lines, write_json
 from bench.record_schema import Record
-from bench.records import load_records, load_results
+from bench.records import load_frame, load_records, load_results
 from bench.run_dir import RunDir
 from bench.sweep import attempts, claim_files, claims, progress_file
 from bench.sweep.execute import work_through
@@ -214,4 +214,4 @@ def test_a_results_folder_that_is_not_there_is_named_with_its_near_matches(tmp_p
     (tmp_path / "results").mkdir()
     with pytest.raises(UsageError, match="reslts: no such results folder; did you mean 'results'"):
         load_results(tmp_path / "reslts")
-    assert len(load_results(tmp_path / "results")) == len(load_results(tmp_path / "none", missing_ok=True)) == 0
+    assert len(load_results(tmp_path / "results")) == len(load_frame(tmp_path / "none", missing_ok=True)) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import INTERNAL_VERBS, VERBS, Parser
+from bench.cli import INTERNAL_VERBS, VERBS, Parser, add_verb
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -50,7 +50,7 @@ def test_the_example_method_works_as_printed(repo: Path, tmp_path: Path) -> None
 def parser(verb: str) -> Parser:
     module = import_module(f"bench.cli.{(VERBS | INTERNAL_VERBS)[verb][0]}")
     made = Parser(prog=verb, allow_abbrev=False)
-    module.add(made, verb)
+    add_verb(made, verb, module)
     return made
 
 

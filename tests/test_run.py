@@ -101,7 +101,7 @@ def test_a_broken_metric_loses_no_other_score(
         "yc2c": "failed",
     }
     assert "no Java" in (record.scores["tvc"].error or "")
-    frame = records.load_results(tmp_path).set_index("task")
+    frame = records.load_frame(tmp_path).set_index("task")
     assert frame.loc["tvqa", "status"] == "done"
     assert frame.loc["tvc", "status"] == "failed"
 
@@ -331,15 +331,15 @@ def test_a_run_that_tunes_reads_no_reported_split_and_is_in_no_table(
     assert set(reading) == {"train"}
     uninterrupted, kept = len(gqa.read(execution.data["mini"], "train")), record.data["counts"]["gqa"]
     assert record.scores["gqa"].n == uninterrupted - kept > 0
-    assert records.load_results(tmp_path).empty
-    assert len(records.load_results(tmp_path, tuning=True)) == 1
+    assert records.load_frame(tmp_path).empty
+    assert len(records.load_frame(tmp_path, tuning=True)) == 1
 
 
 def test_a_limited_run_is_marked(execution: Execution, tmp_path: Path) -> None:
     record = run_one(make(steps=1, limit=3), execution, tmp_path)
     assert record.limited
     assert record.data["counts"] == {"tvqa": 3, "how2qa": 3, "tvc": 3, "yc2c": 3}
-    assert bool(records.load_results(tmp_path)["limited"].all())
+    assert bool(records.load_frame(tmp_path)["limited"].all())
 
 
 def test_the_checkpoint_of_another_seed_is_put_aside(execution: Execution, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import argparse
 import os
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bench.errors import UsageError, did_you_mean
 from methods.core.errors import MethodError
@@ -32,6 +33,11 @@ VERBS = {
     "cancel": ("jobs", "stop runs, with a checkpoint, wherever they are"),
     "retry": ("jobs", "let failed, parked or cancelled runs be tried again"),
     "score": ("score", "score kept predictions, or a file of anybody's, without training"),
+    "list": ("inventory", "list the sweeps of a results folder: what they are, state, size, date"),
+    "du": ("inventory", "show the room that runs take, and for what"),
+    "rm": ("remove", "remove runs, or a sweep with its runs; asks before, and refuses what somebody works on"),
+    "merge": ("merge", "copy the runs and sweeps of other results folders; nothing is overwritten"),
+    "export": ("export", "write a finished run's weights for others, or all results as one table"),
     "clean": ("clean", "list what killed processes have left in the run directories; --yes removes it"),
     "import-official": ("checkpoints", "make a run directory of a released checkpoint of the official code"),
     "evaluate": ("checkpoints", "predict and score with the kept weights of a run directory, without training"),
@@ -41,6 +47,7 @@ VERBS = {
     "backbones": ("listing", "list the backbones"),
     "data": ("data", "check a data root, or write the miniature one"),
     "mini": ("mini", "pretrain the miniature backbones on text"),
+    "completion": ("completion", "print a script with which a shell completes verbs and options"),
     "doctor": ("doctor", "show versions, device, Java and folders; --real tries everything that a real run needs"),
 }
 #: Verbs that the suite itself calls, in worker processes; the overview does not list them.
@@ -99,6 +106,8 @@ def _run(words: list[str]) -> int:
 
             print(f"vlpet-bench {__version__}")
             return 0
+        from bench.cli import output
+
         verb, rest = words[0], words[1:]
         verbs = VERBS | INTERNAL_VERBS
         if verb not in verbs:
@@ -112,19 +121,46 @@ def _run(words: list[str]) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        module.add(parser, verb)
+        add_verb(parser, verb, module)
         arguments = parser.parse_all(rest)
         arguments.argv = words
         arguments.command = shlex.join(["python", "-m", "bench", *words])
-        return module.call(arguments, verb)
+        with output.messages(arguments.log_file, arguments.verbose, arguments.command):
+            return _call(module, arguments, verb)
     except (UsageError, MethodError) as fault:
-        print(f"error: {_one_line(fault)}", file=sys.stderr)
-        return 2
+        return _bad_input(fault)
+
+
+def add_verb(parser: argparse.ArgumentParser, verb: str, module: Any) -> None:
+    """Add the options of a verb, which a module of this package implements, to a parser."""
+    from bench.cli import output
+
+    module.add(parser, verb)
+    output.add(parser)
+
+
+def _call(module: Any, arguments: argparse.Namespace, verb: str) -> int:
+    try:
+        return int(module.call(arguments, verb))
+    except (UsageError, MethodError) as fault:
+        if arguments.verbose:
+            traceback.print_exc()
+        return _bad_input(fault)
     except KeyboardInterrupt:
-        command = shlex.join(["python", "-m", "bench", *words])
-        hint = f"; everything done so far is kept. Go on with: {command}" if words[0] in RESUMABLE else ""
+        hint = f"; everything done so far is kept. Go on with: {arguments.command}" if verb in RESUMABLE else ""
         print(f"interrupted{hint}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
+    except Exception:
+        if arguments.log_file:
+            traceback.print_exc()  # while messages go to the file
+        raise
+
+
+def _bad_input(fault: Exception) -> int:
+    print(f"error: {_one_line(fault)}", file=sys.stderr)
+    return 2
 
 
 def _one_line(fault: Exception) -> str:

@@ -20,7 +20,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.records import require_results, run_names
     from bench.run_dir import RunDir
     from bench.sweep.claims import ClaimObserver
-    from bench.sweep.leftovers import find_leftovers, remove_leftovers
+    from bench.sweep.leftovers import find_leftovers, interrupted_copies, remove_copies, remove_leftovers
 
     require_results(arguments.results)
     observer, listed, refused = ClaimObserver(), [], 0
@@ -35,6 +35,14 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
             refused += 1
         else:
             listed += leftovers
+    try:
+        copies = interrupted_copies(arguments.results)
+        if arguments.yes:
+            remove_copies(copies)
+        listed += copies
+    except OSError as fault:
+        print(f"{arguments.results}: {fault}", file=sys.stderr)
+        refused += 1
     if listed or arguments.format != "table":
         rows = [{"file": str(item.path), "bytes": item.size, "why": item.reason} for item in listed]
         show(rows, arguments.format)

@@ -33,6 +33,25 @@ def words(text: str) -> tuple[str, ...]:
     return names
 
 
+def method_names(text: str) -> tuple[str, ...]:
+    """Parse ``a,b,./my_method.py``: a file is imported, and stands for the methods that it registers."""
+    from methods.core.errors import MethodError
+    from methods.core.registry import add_file
+
+    names: list[str] = []
+    for name in words(text):
+        try:
+            names += add_file(str(expand_home(name))) if name.endswith(".py") else [name]
+        except (MethodError, UsageError) as fault:
+            raise argparse.ArgumentTypeError(str(fault)) from None
+    return tuple(dict.fromkeys(names))
+
+
+def absolute_methods(text: str) -> str:
+    """Return ``a,b,./my_method.py`` with the absolute paths of its files."""
+    return ",".join(str(Path(n).resolve()) if n.endswith(".py") and Path(n).is_file() else n for n in text.split(","))
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """Parse ``1,2,5`` or ``1..3``."""
     values: list[int] = []
@@ -83,10 +102,14 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(fault)) from None
 
 
-def add_folders(parser: argparse.ArgumentParser) -> None:
+def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=path, default=Path("results"), metavar="DIR", help="results folder (./results)"
     )
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    add_results(parser)
     parser.add_argument(
         "--reports", type=path, default=Path("reports"), metavar="DIR", help="reports folder (./reports)"
     )
@@ -96,7 +119,9 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "spec", nargs="?", default="default", help="a built-in sweep or ablation, or a TOML file (default)"
     )
-    parser.add_argument("--methods", type=words, metavar="A,B", help="methods, or all")
+    parser.add_argument(
+        "--methods", type=method_names, metavar="A,B", help="methods, or all; my_method.py is what the file registers"
+    )
     parser.add_argument("--suites", type=words, metavar="A,B", help="suites, such as image-text,video-text")
     parser.add_argument("--tasks", type=words, metavar="A,B", help="tasks of the suites (the official ones)")
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
@@ -123,6 +148,20 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", type=word, help="recipe: paper, fair, mini, or a TOML file (the backbone's)")
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a sweep otherwise than its file does."""
+    parser.add_argument(
+        "--name", type=_sweep_name, metavar="NAME", help="what the sweep and its report are called (its file's name)"
+    )
+
+
+def _sweep_name(text: str) -> str:
+    try:
+        return check_file_name(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -34,7 +34,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.cli.report import plan
     from bench.example_scores import example_scores, missing_hint
     from bench.planning.counts import ExampleCounts
-    from bench.records import load_results
+    from bench.records import load_frame
     from bench.report.power import MOST, power_plans
     from bench.report.run_entries import join
     from bench.sweep.cost_model import CostModel
@@ -53,7 +53,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     figures = []
     if arguments.format != "csv":
         figures = plan_figures(cells, cost_model.counts, cost_model, show_progress)
-    frame = load_results(arguments.results, missing_ok=True)
+    frame = load_frame(arguments.results, missing_ok=True)
     rows_of_plan = plan(cells, arguments.results)
     examples = example_scores(arguments.results, (cell["run_id"] for cell in rows_of_plan)) if sweep.is_ablation else {}
     if sweep.is_ablation and (hint := missing_hint(arguments.results, (cell["run_id"] for cell in rows_of_plan))):

@@ -1,11 +1,13 @@
 """Progress of a sweep: a live line on a terminal, one line per event in a log."""
 
+import logging
 import sys
 import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
+from bench.cli.output import LOG
 from bench.events import RunEvent
 
 TRAINING_PART = 0.85  # of a run's time; the rest is set-up and evaluation. Only the estimate of the time left uses it.
@@ -107,5 +109,6 @@ class Progress:
         with suppress(OSError):  # whoever reads along may have gone; the runs go on
             if self._live is not None:
                 self._live.console.print(line, markup=False, highlight=False)
+                logging.getLogger(LOG).info(line)
             else:
                 print(line, file=self._stream, flush=True)

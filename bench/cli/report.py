@@ -4,9 +4,11 @@ import argparse
 import json
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, given_roots
+from bench.cli.options import add_execution, add_folders, add_grid, add_name, given_roots
+from bench.cli.report_folder import ReportFolder
 from bench.cli.selection import planned
 
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
@@ -19,6 +21,7 @@ SAME_RESULT = (
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
+    add_name(parser)
     add_execution(parser)
     add_folders(parser)
     parser.add_argument("--paper", action="store_true", help="compare with the published numbers where they exist")
@@ -38,8 +41,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     return 0
 
 
-def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *, announce: bool) -> None:
-    """Write the report of planned cells; with ``announce`` also print its main table and the paths of its files.
+def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *, announce: bool) -> Path:
+    """Write the report of planned cells and return its folder; ``announce`` prints its main table and its paths, too.
 
     Raises:
         UsageError: the folder for reports cannot be written.
@@ -49,13 +52,13 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     from bench.example_scores import example_scores, missing_hint
     from bench.files import explain_write_errors
     from bench.fingerprints import Expectations
-    from bench.records import load_results
+    from bench.records import load_frame
 
     left_out = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tuning = sweep.given.get("evaluate") == "tuning"
-        frame = load_results(arguments.results, tuning, Expectations(given_roots(arguments)), missing_ok=True)
+        frame = load_frame(arguments.results, tuning, Expectations(given_roots(arguments)), missing_ok=True)
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
         left_out.append(str(warning.message))
@@ -70,14 +73,14 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
     if hardware := sorted(set(frame["hardware"].dropna())):
         versions |= {"hardware of the runs": "; ".join(hardware), "the same result": SAME_RESULT}
-    folder = arguments.reports / sweep.name
     faults: list[str] = []
-    with explain_write_errors(folder, "--reports"):
+    with explain_write_errors(arguments.reports, "--reports"):
+        place = ReportFolder.claim(arguments.reports, sweep)
         paths = report.write(
             sweep.name,
             frame,
             planned,
-            folder,
+            place.path,
             curves,
             command=arguments.command,
             environment=versions,
@@ -86,14 +89,15 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
             left_out=[*left_out, *unreadable],
             on_fault=faults.append,
         )
+        place.finish(paths)
     for line in faults:
         print(f"warning: {line}", file=sys.stderr)
     if not announce:
-        return
+        return place.path
     if arguments.format == "json":
         content = {"cells": planned, "paths": [str(p) for p in paths], "left_out": [*left_out, *unreadable, *faults]}
         print(json.dumps(content, indent=1))
-        return
+        return place.path
     print(report.table_text(frame, planned, examples))
     print("wrote")
     for path in paths:
@@ -102,6 +106,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     for line in faults:
         print(f"  ({line})")
     print(f"  {arguments.results / 'runs'}/ (one folder per run)")
+    return place.path
 
 
 def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:
@@ -194,13 +199,13 @@ def _curves(results: Any, run_ids: list[str]) -> tuple[dict[str, Any], list[str]
 
 def _print_comparison_with_paper(cells: list[Any], arguments: argparse.Namespace) -> None:
     from bench import backbones
-    from bench.records import load_results
+    from bench.records import load_frame
     from bench.report.paper_comparison import compare_with_paper
     from bench.shipped_files import shipped
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be read has been said before
-        frame = load_results(arguments.results)
+        frame = load_frame(arguments.results)
     comparison = compare_with_paper(
         frame[frame["run_id"].isin([cell.run_id for cell in cells])],
         shipped("paper"),

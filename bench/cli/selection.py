@@ -10,6 +10,7 @@ from bench.cli.options import axis, data_name
 from bench.config import parse_setting
 from bench.errors import UsageError, unknown
 from bench.sweep import spec
+from bench.sweep.report_names import report_name
 from bench.sweep.spec import Sweep
 from bench.sweep.started import StartedSweep, started_names, started_sweeps
 from bench.toml_files import shortened
@@ -87,7 +88,11 @@ def _name_others(plans: Sequence[StartedSweep], chosen: StartedSweep) -> None:
 
 
 def _with_flags(sweep: Sweep, arguments: argparse.Namespace) -> Sweep:
-    return spec.changed(sweep, **_flags(sweep, arguments))
+    """Return a sweep with the flags of the command line; its report is called after them, or as --name says."""
+    changed = spec.changed(sweep, **_flags(sweep, arguments))
+    if name := getattr(arguments, "name", None):
+        return changed.model_copy(update={"name": name, "folder": None})
+    return changed.model_copy(update={"folder": report_name(sweep, changed)})
 
 
 def _flags(sweep: Sweep, arguments: argparse.Namespace) -> dict[str, Any]:

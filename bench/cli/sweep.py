@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.executor import add_executor, choose
-from bench.cli.options import add_execution, add_folders, add_grid, add_merge, add_partial, add_predict, execution, show
+from bench.cli.options import (
+    absolute_methods,
+    add_execution,
+    add_folders,
+    add_grid,
+    add_merge,
+    add_name,
+    add_partial,
+    add_predict,
+    execution,
+    show,
+)
 from bench.cli.report import write_report
 from bench.cli.selection import selected
 from bench.errors import UsageError
@@ -26,6 +37,7 @@ EXAMPLES = {
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_grid(parser)
+    add_name(parser)
     add_execution(parser)
     add_predict(parser)
     add_merge(parser)
@@ -53,9 +65,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         help="as the last job of a Slurm sweep does: submit again what has died, or else write the report",
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="what is printed at the end (table)"
-    )
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="printed at the end (table)")
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
@@ -63,11 +73,14 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
 
 
 def perform(
-    sweep: Any, run_execution: Any, arguments: argparse.Namespace, after_report: Callable[[], None] = lambda: None
+    sweep: Any,
+    run_execution: Any,
+    arguments: argparse.Namespace,
+    after_report: Callable[[Path], None] = lambda folder: None,
 ) -> int:
     """Execute what is not done of a sweep and report it, or show the plan; return the exit code.
 
-    ``after_report`` is called whenever the report has been written.
+    ``after_report`` is called with the folder of the report whenever that has been written.
     """
     from bench import backbones
     from bench.sweep.execute import require_device
@@ -85,8 +98,7 @@ def perform(
     if arguments.collect:
         if not _resubmit_lost(cells, submitter):
             _warn_of_stale(cells, arguments, run_execution)
-            write_report(sweep, cells, arguments, announce=True)
-            after_report()
+            after_report(write_report(sweep, cells, arguments, announce=True))
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
     if work.todo and not submitter:
@@ -97,8 +109,7 @@ def perform(
         message = "belongs to another person, so other verbs do not know this sweep by its name"
         print(f"note: {arguments.results / 'sweeps'} {message}", file=sys.stderr)
     _execute(work, run_execution, arguments, submitter)
-    write_report(sweep, cells, arguments, announce=True)
-    after_report()
+    after_report(write_report(sweep, cells, arguments, announce=True))
     lines = problems(cells, arguments.results)
     if lines and not arguments.quiet:
         print("\n".join(["not done:", *lines]), file=sys.stderr)
@@ -172,7 +183,7 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
     """
     from bench.sweep.profile import profile_path
 
-    given = [word for word in arguments.argv if word != "--collect"]
+    given = [absolute_methods(word) for word in arguments.argv if word != "--collect"]
     if arguments.spec and Path(arguments.spec).is_file():
         given = [str(Path(word).resolve()) if word == arguments.spec else word for word in given]
     absolute = [

@@ -40,14 +40,14 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
-    from bench.records import load_results
+    from bench.records import load_frame
     from bench.report.tuning import ledger
     from bench.sweep.expand import base_values
     from bench.sweep.spec import MAX_CELLS
     from bench.sweep.tuning_space import configurations, in_default, space, tuned
 
     if arguments.ledger:
-        rows: list[dict[Any, Any]] = ledger(load_results(arguments.results, True, missing_ok=True)).to_dict("records")
+        rows: list[dict[Any, Any]] = ledger(load_frame(arguments.results, True, missing_ok=True)).to_dict("records")
         show(rows, arguments.format)
         return 0
     if arguments.select != "validation":
@@ -68,7 +68,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
         print(f"note: {message}, which is tried once: such methods have fewer trials", file=sys.stderr)
     search = tuned(sweep, points)
     return sweep_verb.perform(
-        search, execution(arguments), arguments, after_report=lambda: _write_best(search, arguments)
+        search, execution(arguments), arguments, after_report=lambda folder: _write_best(search, arguments, folder)
     )
 
 
@@ -82,10 +82,10 @@ def _seed(text: str) -> int:
     return number
 
 
-def _write_best(search: Any, arguments: argparse.Namespace) -> None:
+def _write_best(search: Any, arguments: argparse.Namespace, folder: Path) -> None:
     """Write a sweep of each method with the best of its configurations, to be run on what tables report."""
     from bench.cli.report import plan
-    from bench.records import load_results
+    from bench.records import load_frame
     from bench.report.run_entries import join
     from bench.report.tuning import tuned_methods
     from bench.sweep.expand import expand
@@ -93,7 +93,7 @@ def _write_best(search: Any, arguments: argparse.Namespace) -> None:
     cells = expand(search)
     points = {cell.label: dict(cell.point) for cell in cells if cell.label != cell.base}
     for methods in tuned_methods(
-        join(load_results(arguments.results, True, missing_ok=True), plan(cells, arguments.results))
+        join(load_frame(arguments.results, True, missing_ok=True), plan(cells, arguments.results))
     ):
         first = methods[0].entries[0]
         lines = [
@@ -108,7 +108,7 @@ def _write_best(search: Any, arguments: argparse.Namespace) -> None:
             lines.append(f"method = {json.dumps(method.entries[0].method)}")
             settings = {k: v for k, v in search.given.items() if k != "evaluate"} | points.get(method.best, {})
             lines += [f"set.{json.dumps(key)} = {json.dumps(value)}" for key, value in settings.items()]
-        path = Path(arguments.reports) / search.name / f"best-{first.backbone.split('/')[-1]}-{first.suite}.toml"
+        path = folder / f"best-{first.backbone.split('/')[-1]}-{first.suite}.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if arguments.format == "table":
             print(f"  {path} (run it with: python -m bench sweep {shlex.quote(str(path))})")

@@ -1,5 +1,8 @@
 """What processes that were killed have left in a run directory, and its removal."""
 
+import os
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +10,9 @@ from bench.files import is_draft
 from bench.run_dir import RunDir
 from bench.sweep.claim_files import current
 from bench.sweep.claims import DRAFTS, ClaimObserver, claimed
+
+REMOVED, MERGED = ".removed-", ".merging-"  # begin the names, in a results folder, of runs on their way out or in
+IDLE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,29 @@ def remove_leftovers(run_dir: RunDir, leftovers: list[Leftover]) -> None:
     with claimed(run_dir):  # whoever claims a run removes the drafts in the folder of claims
         for leftover in leftovers:
             run_dir.remove(leftover.path)
+
+
+def interrupted_copies(results: Path) -> list[Leftover]:
+    """Return the run directories that ``rm`` and ``merge`` were removing or copying when they were killed.
+
+    One that has changed within the last hour may be another process's at work, and is none.
+
+    Raises:
+        OSError: this process may not look into the results folder.
+    """
+    names = sorted(name for name in os.listdir(results) if name.startswith((REMOVED, MERGED)))
+    idle = [results / name for name in names if time.time() - (results / name).lstat().st_mtime > IDLE_SECONDS]
+    return [Leftover(path, 0, "directory of a run that was being removed or copied") for path in idle]
+
+
+def remove_copies(copies: list[Leftover]) -> None:
+    """Remove what :func:`interrupted_copies` has listed.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for copied in copies:
+        shutil.rmtree(copied.path)
 
 
 def _claim_drafts(run_dir: RunDir) -> list[Path]:

@@ -41,7 +41,16 @@ def state(
     An ``observer`` that has looked before can tell a dead owner on another host from a living one; a new one takes
     every owner on another host for living, and notes for how long nothing was heard of it.
     """
-    run_dir = RunDir(results, run.id)
+    return directory_state(RunDir(results, run.id), run, observer, expected)
+
+
+def directory_state(
+    run_dir: RunDir,
+    run: Run | None = None,
+    observer: ClaimObserver | None = None,
+    expected: Expectations | None = None,
+) -> State:
+    """Return the state of a run by its directory, as :func:`state` does; without ``run`` no run is stale."""
     stored = stored_state(run_dir, run, expected)
     if stored.name in ("done", "unreadable"):
         return stored

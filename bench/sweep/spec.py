@@ -83,7 +83,8 @@ class Sweep(FrozenModel):
     computed from the base's settings (``"=2*rank"``). ``zip`` lists axes that advance together; ``only``
     and ``except`` are filters (:func:`bench.sweep.axes.stay`); ``deltas`` adds to the built-in ones. ``plot`` is how
     the differences to the base are drawn, by default what the axes suggest. ``max_cells`` bounds the plan: one with
-    more cells is an error.
+    more cells is an error. ``folder``, which flags of the command line give, is what the folder of the report is called
+    where it is not the name (:func:`bench.sweep.report_names.report_name`).
     """
 
     name: FileName
@@ -109,6 +110,7 @@ class Sweep(FrozenModel):
     deltas: Mapping[Word, NamedDelta] = Field(default_factory=dict)
     plot: Plot | None = None
     max_cells: Annotated[int, Field(ge=1, strict=True)] = MAX_CELLS
+    folder: FileName | None = None
 
     _origin: str = PrivateAttr("")
 
@@ -172,8 +174,9 @@ def load(wanted: str) -> Sweep:
             raise unknown("sweep", shortened(wanted), [*names(), *names(ABLATIONS)])
         path = (SWEEPS if wanted in names() else ABLATIONS) / f"{wanted}.toml"
         content = read_toml(path, "sweep file")
-    if "given" in content:
-        raise UsageError(f"{shortened(path)}: given: is what the command line sets; write [set] in a file")
+    for key, remedy in (("given", "write [set] in a file"), ("folder", "give the sweep another name")):
+        if key in content:
+            raise UsageError(f"{shortened(path)}: {key}: is what the command line sets; {remedy}")
     sweep = validated(Sweep, {"name": path.stem, **content}, shortened(path))
     if is_file_name(wanted):
         sweep._origin = shortened(path)

@@ -6,7 +6,6 @@ two processes that start different plans at once get different entries.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -57,11 +56,14 @@ class StartedSweep(FrozenModel):
         return {name: Path(path) for name, path in self.data.items()}
 
 
-def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, command: str) -> str | None:
+def keep(
+    results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, command: str, *, started: str | None = None
+) -> str | None:
     """Keep the plan of a sweep that is being started; return what its entry is called.
 
     A plan that another person has started, and that this one may not write, keeps its date. Where this person may not
-    add a plan to the folder of another, there is no entry, and None is returned.
+    add a plan to the folder of another, there is no entry, and None is returned. With ``started``, the date of a plan
+    that was started elsewhere, the same plan keeps its date, too.
 
     Raises:
         UsageError: the results folder cannot be written.
@@ -72,7 +74,7 @@ def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, 
         "data": {name: str(path) for name, path in sorted(roots.items())},
         "executor": executor,
         "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "started": started or datetime.now(UTC).isoformat(timespec="microseconds"),
     }
     content = (json.dumps(plan, indent=1) + "\n").encode("ascii")
     folder = _folder(results)
@@ -88,7 +90,8 @@ def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, 
                 kept = _read(path, key)
                 if kept.sweep.content() == plan["sweep"] and dict(kept.data) == plan["data"]:
                     with suppress(PermissionError):
-                        write_bytes(path, content)
+                        if started is None:
+                            write_bytes(path, content)
                     return key
     raise AssertionError("the entries of a name have no end")
 
@@ -104,18 +107,19 @@ def started_sweeps(results: Path, name: str) -> list[StartedSweep]:
         return [_read(path, name)] if re.fullmatch(r"[^/\\\0]+@[0-9]+", name) and path.is_file() else []
     if not name or "/" in name or "\0" in name:
         return []
-    plans = []
-    for key, path in _entries(results, name):
-        if not os.path.lexists(path):
-            break
-        plans.append(_read(path, key))
-    return sorted(plans, key=lambda plan: plan.started)
+    keys = [path.stem for path in _files(results) if path.stem.partition("@")[0] == name]
+    return sorted((_read(_folder(results) / f"{key}.json", key) for key in keys), key=lambda plan: plan.started)
 
 
 def started_names(results: Path) -> list[str]:
     """Return the names of all sweeps that were started."""
+    return sorted({path.stem.partition("@")[0] for path in _files(results)})
+
+
+def _files(results: Path) -> list[Path]:
+    """Return the files of all entries, those included that cannot be read."""
     with suppress(OSError):
-        return sorted({entry.stem.partition("@")[0] for entry in _folder(results).glob("[!.]*.json")})
+        return sorted(_folder(results).glob("[!.]*.json"))
     return []
 
 

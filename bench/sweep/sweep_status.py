@@ -15,7 +15,7 @@ from bench.states import STATES, UNTIL_PARKED
 from bench.sweep import attempts, progress_file, slurm_client
 from bench.sweep.claim_files import current
 from bench.sweep.claims import ClaimObserver
-from bench.sweep.run_state import State, state, stored_state
+from bench.sweep.run_state import State, directory_state, state, stored_state
 from bench.sweep.slurm_client import QueuedJob, SubmittedJob
 from bench.sweep.slurm_reasons import describe, explain
 
@@ -53,8 +53,16 @@ class SweepObserver:
     system, is dead if Slurm does not run its job any more; otherwise nobody knows, and the row says so.
     """
 
-    def __init__(self, cells: Sequence[Any], results: Path, expected: Expectations | None = None) -> None:
+    def __init__(
+        self,
+        cells: Sequence[Any],
+        results: Path,
+        expected: Expectations | None = None,
+        further: Sequence[str] = (),
+    ) -> None:
+        """Look at cells, and at ``further`` run directories that no cell is known of."""
         self._cells = cells
+        self._further = further
         self._results = results
         self._expected = expected
         self._observer = ClaimObserver()
@@ -74,8 +82,7 @@ class SweepObserver:
         listed = {job for submitted_job in submitted.values() for job in submitted_job.submission.jobs}
         rows = []
         for cell in self._cells:
-            row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported", **dict.fromkeys(PROGRESS_COLUMNS)}
-            row |= {"job": None, "attempts": 0, "note": cell.reason, "log": None}
+            row = _row(cell.run_id, cell.reason)
             if cell.run:
                 run_dir, now = RunDir(self._results, cell.run_id), states[cell.run_id]
                 if now.name == "running" and now.note and queue is not None:  # silent for longer than its lease
@@ -87,6 +94,9 @@ class SweepObserver:
             if job := submitted.get(cell.run_id):
                 row |= _queue_columns(row["state"], job, queue)
             rows.append(row)
+        for name in self._further:
+            run_dir = RunDir(self._results, name)
+            rows.append(_row(name) | self._run_columns(run_dir, directory_state(run_dir, observer=self._observer)))
         message = "Slurm does not answer here: what is queued is what was submitted" if queue is None else ""
         return SweepStatus(rows, dict(Counter(row["state"] for row in rows)), self._seconds_left(rows), message)
 
@@ -136,6 +146,11 @@ class SweepObserver:
         if not running or any(seconds is None for seconds in estimates):
             return None
         return sum(seconds for seconds in estimates if seconds is not None) / len(running)
+
+
+def _row(run: str, note: str = "") -> dict[str, Any]:
+    row: dict[str, Any] = {"run": run, "state": "unsupported", **dict.fromkeys(PROGRESS_COLUMNS)}
+    return row | {"job": None, "attempts": 0, "note": note, "log": None}
 
 
 def _queue_columns(name: str, submitted: SubmittedJob, queue: dict[str, QueuedJob] | None) -> dict[str, Any]:

@@ -196,4 +196,5 @@ def tuned(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> Sweep:
     axes = {key: tuple(point[key] for point in points) for key in points[0]}
     given = {**sweep.given, "evaluate": "tuning"}
     steps = (tuple(axes),) if len(axes) > 1 else ()
-    return changed(sweep, name=f"{sweep.name}-tuning", axes=axes, steps=steps, given=given)
+    folder = sweep.folder and f"{sweep.folder}-tuning"
+    return changed(sweep, name=f"{sweep.name}-tuning", folder=folder, axes=axes, steps=steps, given=given)

@@ -2,12 +2,16 @@
 
 The function's keyword arguments, with their annotations and defaults, *are* the options that a user may override. To
 add methods, put one file (or a folder with an ``__init__.py``) into ``methods/``, or name a module of your own in an
-entry point of the group ``vlpet_bench.methods``; nothing else has to be told about them.
+entry point of the group ``vlpet_bench.methods``, or give the command line a file; nothing else has to change.
 """
 
+import hashlib
+import importlib.util
 import inspect
 import math
+import os
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +28,7 @@ from methods.core.shape import Shape
 from methods.core.spec import Projector, Spec, reasons
 
 ENTRY_POINTS = "vlpet_bench.methods"
+FILES = "VLPET_BENCH_METHODS"  # environment variable: further files that register methods, separated as in PATH
 FAMILIES = Path(__file__).resolve().parents[1]  # the folder whose modules are families of methods
 WIDTH = 768  # the width at which the papers quote their ranks
 SMALLEST = 4  # a rank that scaling does not go below: what heads and Kronecker products divide
@@ -196,6 +201,7 @@ class NameTaken(MethodError):
 
 _entries: dict[str, RegisteredMethod] = {}
 _aliases: dict[str, str] = {}
+_names_of_files: dict[str, tuple[str, ...]] = {}
 
 
 def method(
@@ -309,6 +315,54 @@ def _by_width(annotation: Any) -> bool:
     return any(isinstance(mark, _ByWidth) for mark in getattr(annotation, "__metadata__", ()))
 
 
+def add_file(path: str) -> tuple[str, ...]:
+    """Import a Python file that registers methods, once, and return their names.
+
+    Processes that this one starts import it as well: the environment variable FILES names it.
+
+    Raises:
+        MethodError: the file cannot be imported, or registers no method.
+    """
+    _discover()
+    real = os.path.realpath(path)
+    names_of_file = _of_file(real)
+    others = [file for file in os.environ.get(FILES, "").split(os.pathsep) if file and file != real]
+    os.environ[FILES] = os.pathsep.join([*others, real])
+    return names_of_file
+
+
+def _of_file(path: str) -> tuple[str, ...]:
+    if path in _names_of_files:
+        return _names_of_files[path]
+    if not os.path.isfile(path):
+        raise MethodError(f"{path}: no such file of methods")
+    entries, aliases = set(_entries), set(_aliases)
+    name = f"vlpet_bench_methods_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    source = importlib.util.spec_from_file_location(name, path)
+    assert source is not None and source.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(source)
+    try:
+        source.loader.exec_module(module)
+        names_of_file = tuple(name for name in _entries if name not in entries)
+        if not names_of_file:
+            raise MethodError("it registers no method; decorate a function with @methods.method(NAME)")
+    except (Exception, SystemExit) as error:
+        _forget(entries, aliases)
+        del sys.modules[name]
+        reason = str(error) if isinstance(error, MethodError) else f"{type(error).__name__}: {error}"
+        raise MethodError(f"{path}: cannot be used as a file of methods: {reason}") from error
+    _names_of_files[path] = names_of_file
+    return names_of_file
+
+
+def _forget(entries: set[str], aliases: set[str]) -> None:
+    """Take back what was registered beyond these names: half a plug-in is none."""
+    for name in set(_entries) - entries:
+        del _entries[name]
+    for alias in set(_aliases) - aliases:
+        del _aliases[alias]
+
+
 @cache
 def _discover() -> None:
     for module in pkgutil.iter_modules([str(FAMILIES)]):
@@ -319,12 +373,10 @@ def _discover() -> None:
         try:
             point.load()
         except (Exception, SystemExit) as error:
-            # What it has registered before it failed goes, too: half a plug-in is none.
-            for name in set(_entries) - entries:
-                del _entries[name]
-            for alias in set(_aliases) - aliases:
-                del _aliases[alias]
+            _forget(entries, aliases)
             if isinstance(error, NameTaken):
                 raise
             distribution = f" of {point.dist.name}" if point.dist else ""
             warnings.warn(f"entry point {point.value!r}{distribution} is left out: {error}", stacklevel=3)
+    for path in filter(None, os.environ.get(FILES, "").split(os.pathsep)):
+        _of_file(os.path.realpath(path))

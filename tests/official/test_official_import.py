@@ -15,7 +15,7 @@ from bench.cli import main
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore, feat_dim
 from bench.evaluate import predict
-from bench.records import load_results
+from bench.records import load_frame
 from bench.run_dir import RunDir
 
 MORE = {"bart": {"max_position_embeddings": 200}, "t5": {}}
@@ -111,7 +111,7 @@ def test_an_imported_run_is_evaluated(made, tmp_path, tiny_root, feats, capsys):
     assert [row["prediction"] for row in folder.read_predictions(PREDICTED)] == wanted
     assert len(set(wanted)) > 1
 
-    frame = load_results(tmp_path / "results")
+    frame = load_frame(tmp_path / "results")
     assert set(frame["backbone"]) == {str(backbone)}
     assert set(frame["label"]) == {f"{run.method} (official)"}
     assert frame["score"].notna().all()

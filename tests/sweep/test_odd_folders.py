@@ -62,6 +62,10 @@ VERBS = {
     "retry": ["retry", *GRID, "--failed"],
     "cancel": ["cancel", *GRID],
     "clean": ["clean", "--yes"],
+    "list": ["list"],
+    "du": ["du"],
+    "status of all": ["status", "--all"],
+    "export": ["export", "--format", "csv", "--out", "all.csv"],
 }
 
 
@@ -84,21 +88,39 @@ def results(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("oddity", ODDITIES)
-def test_every_verb_goes_on(oddity: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.filterwarnings("ignore:record left out")
+def test_every_verb_goes_on(
+    oddity: str, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     ODDITIES[oddity](RunDir(results, ODD.id))
     kept = state(results, ODD).name == "done"
+    monkeypatch.chdir(tmp_path)
     for verb, words in VERBS.items():
         code = main([*words, "--results", str(results)])
         captured = capsys.readouterr()
         about_it = verb in ("show it", "logs")
         assert code in ((0, 1, 2) if about_it else (0, 1)), (verb, captured.err)
-        if verb == "status":
+        if verb in ("status", "status of all"):
             assert f"{RUNS[1].id}  done" in captured.out
     record = RunDir(results, RUNS[1].id).record.read_bytes()
     assert work_through(RUNS, Execution(), results, retry=NEVER) is not None
     assert [state(results, run).name for run in RUNS[1:]] == ["done", "done"]
     assert RunDir(results, RUNS[1].id).record.read_bytes() == record
     assert not kept or state(results, ODD).name == "done"
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+def test_what_is_merged_or_removed_beside_it_is_all_there(
+    oddity: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ODDITIES[oddity](RunDir(results, ODD.id))
+    other = tmp_path / "other"
+    assert main(["merge", str(results), "--results", str(other)]) in (0, 1)
+    assert state(other, RUNS[1]).name == "done"
+    assert main(["rm", RUNS[1].id, ODD.id, "--yes", "--results", str(results)]) in (0, 1, 2)
+    assert main(["rm", RUNS[1].id, "--yes", "--results", str(results)]) in (0, 2)
+    assert not RunDir(results, RUNS[1].id).path.exists()
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:record left out")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import time
 from dataclasses import asdict, replace
@@ -132,6 +133,38 @@ def test_watch_ends_when_everything_is_settled(tmp_path: Path, capsys: pytest.Ca
         fake_runs.run_one(run, Execution(), tmp_path)
     assert main(["watch", *WORDS, "--results", str(tmp_path)]) == 0
     assert "8 runs: 8 done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_watch_fits_the_terminal(width: int, no_color: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run stays to be told from the others, by the ends of its name; COLUMNS and NO_COLOR are obeyed."""
+    from rich.console import Console
+
+    from bench.cli.status import _table
+    from bench.sweep.sweep_status import SweepStatus
+
+    row = {"state": "running", "step": 123, "steps": 700, "epoch": 1.5, "eta_seconds": 7500.0, "node": "node-0123"}
+    row |= {"samples_per_second": 321.0, "memory_bytes": 7 << 30, "job": "123456_78", "log": None}
+    row |= {"note": "training on a long way to go", "attempts": 1}
+    ids = [f"compacter+vl-pet-large-mini-bart-image-text-s{seed}-12345678" for seed in range(1, 9)]
+    status = SweepStatus([{"run": run, **row} for run in ids], {"running": 8}, 7500.0)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console = Console(force_terminal=True)
+    assert console.width == width
+    with console.capture() as capture:
+        console.print(_table(status, 40, console.width))
+    drawn = capture.get()
+    assert ("\x1b[36m" in drawn) != bool(no_color)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in drawn.splitlines()]
+    assert max(map(len, lines)) <= width
+    if width >= 80:
+        assert all(f"{run[:9]}" in line and run[-10:] in line for run, line in zip(ids, lines[1:], strict=False))
+        assert "running" in lines[1] and "123/700" in lines[1] and "2 h 05 min" in lines[1]
+    if width == 200:
+        assert ids[0] in lines[1] and row["note"] in lines[1] and "7.0 GiB" in lines[1]
 
 
 def test_logs_show_attempts_and_outputs(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from bench.cli import main
 from bench.config import resolve
 from bench.data import held_out
 from bench.errors import UsageError
-from bench.records import load_results
+from bench.records import load_frame, load_results
 from bench.sweep.expand import base_values, expand
 from bench.sweep.spec import Sweep
 from bench.sweep.tuning_space import configurations, space, tuned
@@ -126,7 +126,7 @@ def test_from_search_to_ledger_and_best_settings(
     told = capsys.readouterr().out
     assert "Best of 4" in told and "best-mini-bart-image-text.toml" in told
     assert load_results(tmp_path / "r").empty  # no table of results has them
-    assert set(load_results(tmp_path / "r", tuning=True)["method"]) == {"lora", "ia3"}
+    assert set(load_frame(tmp_path / "r", tuning=True)["method"]) == {"lora", "ia3"}
     assert main(["tune", "--ledger", "--format", "json", *folders]) == 0
     assert capsys.readouterr().out.count('"configurations": 4') == 2
     best = next((tmp_path / "p").rglob("best-*.toml"))
@@ -134,7 +134,7 @@ def test_from_search_to_ledger_and_best_settings(
     assert [variant["label"] for variant in variants] == ["lora (tuned)", "ia3 (tuned)"]
     assert main(["sweep", str(best), "--dry-run", *folders]) == 0
     assert "ia3 (tuned)" in capsys.readouterr().out
-    assert (tmp_path / "p" / "default-tuning" / "plots" / "best-of-k-mini-bart-image-text.png").exists()
+    assert list((tmp_path / "p").glob("lora-vs-ia3-image-text-*-tuning/plots/best-of-k-mini-bart-image-text.png"))
 
 
 @pytest.mark.parametrize("split", ["test", "testdev", "report"])

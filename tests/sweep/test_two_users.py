@@ -181,6 +181,17 @@ def test_a_folder_that_may_not_be_looked_into_is_unreadable_and_not_corrupt(resu
     assert again.returncode == 1 and "Traceback" not in again.stderr
     status = bench(second, 0o002, *STATUS, "--results", str(results))
     assert "unreadable" in status.stdout and f"ask its owner {first}" in status.stdout + again.stderr
+    for words in (["list"], ["du"], ["status", "--all"]):
+        seen = bench(second, 0o002, *words, "--results", str(results))
+        assert seen.returncode == 0 and "Traceback" not in seen.stderr, seen.stderr
+        assert "ermission" in seen.stdout or "unreadable" in seen.stdout
+    kept = bench(second, 0o002, "rm", closed.id, "--yes", "--results", str(results))
+    assert kept.returncode == 1 and closed.path.exists() and "Traceback" not in kept.stderr
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        merged = bench(second, 0o002, "merge", str(results), "--results", f"{folder}/merged")
+        assert merged.returncode == 1 and f"ask its owner {first}" in merged.stdout, merged
+        assert (Path(folder) / "merged" / "runs" / RUNS[1].id / "record.json").exists()
     closed.path.chmod(0o2775)
     closed.record.chmod(0o600)
     assert f"ask its owner {first}" in bench(second, 0o002, "show", RUNS[0].id, "--results", str(results)).stdout
