@@ -9,6 +9,7 @@ from bench import device as dev
 from bench.backbones.tokenization import Tokenizer
 from bench.config import Recipe
 from bench.data.batches import TokenizedSplit
+from bench.parallel import ALONE, Group
 from bench.tasks import Task
 
 
@@ -21,8 +22,9 @@ def predict(
     recipe: Recipe,
     device: torch.device,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
+    group: Group = ALONE,
 ) -> list[str]:
-    """Return one prediction per example, in the order of the examples.
+    """Return one prediction per example, in the order of the examples; in all processes but the first, nothing.
 
     Inputs that several examples share are decoded once: video captions have one example per reference and so the same
     input several times (quirk VCAP-1REF).
@@ -35,6 +37,7 @@ def predict(
         recipe: batch size, beams and how they are ranked, precision, and whether features are zeroed.
         device: where the batches go.
         on_batch: called after every batch with the number of decoded inputs and of all; it may raise to stop.
+        group: the processes that deal out the batches, which are those of a single process.
     """
     model.eval()
     first_with_input: dict[tuple[str, ...], int] = {}
@@ -43,18 +46,34 @@ def predict(
     indices = sorted(first_with_input.values(), key=data.length)  # similar lengths together: less padding
     answers: dict[int, str] = {}
     size = recipe.eval_batch_size
-    for begin in range(0, len(indices), size):
-        batch = data.collate(indices[begin : begin + size]).to(device)
-        features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
-        with dev.autocast(device, recipe.precision):
-            if task.decode.mode == "binary":
-                decoded = backbones.decide(model, text, batch.input_ids, features, task=task.name)
-            else:
-                beams = task.decode.beams or recipe.beams
-                limits = (beams, task.decode.max_length)
-                arguments = backbones.generation_arguments(model, *limits, recipe.beam_length)
-                ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
-                decoded = [text.decode(row) for row in ids.tolist()]
-        answers.update(zip(batch.ids, decoded, strict=True))
-        on_batch(min(begin + size, len(indices)), len(indices))
-    return [answers[first_with_input[(e.text, *e.visual)]] for e in data.examples]
+    for begin in range(0, len(indices), size * group.size):  # as many batches as there are processes
+        end, mine = begin + size * group.size, begin + size * group.rank
+        if chosen := indices[mine : mine + size]:
+            answers |= _answers(model, task, data, chosen, text, recipe, device)
+        on_batch(min(end, len(indices)), len(indices))
+    answers = {index: answer for part in group.gather(answers) for index, answer in part.items()}
+    return [answers[first_with_input[(e.text, *e.visual)]] for e in data.examples] if group.leads else []
+
+
+def _answers(
+    model: backbones.VLModel,
+    task: Task,
+    data: TokenizedSplit,
+    chosen: list[int],
+    text: Tokenizer,
+    recipe: Recipe,
+    device: torch.device,
+) -> dict[int, str]:
+    """Return the predictions of a batch of examples by their index."""
+    batch = data.collate(chosen).to(device)
+    features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
+    with dev.autocast(device, recipe.precision):
+        if task.decode.mode == "binary":
+            decoded = backbones.decide(model, text, batch.input_ids, features, task=task.name)
+        else:
+            beams = task.decode.beams or recipe.beams
+            limits = (beams, task.decode.max_length)
+            arguments = backbones.generation_arguments(model, *limits, recipe.beam_length)
+            ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
+            decoded = [text.decode(row) for row in ids.tolist()]
+    return dict(zip(batch.ids, decoded, strict=True))
