@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHUNK_BYTES = 64 << 20  # of float32 logits that exist at one time
+CHUNK_BYTES = 16 << 20  # of float32 logits that exist at one time
 
 
 def is_plain(head: nn.Module) -> bool:

@@ -14,8 +14,9 @@ from methods.core.errors import MethodError
 from methods.core.handle import Handle
 from methods.core.placement import Placement
 from methods.core.preparation import of_part
+from methods.core.recompute import remember_origin
 from methods.core.registry import ResolvedMethod, get
-from methods.core.sites import Sites, feature_linear
+from methods.core.sites import Sites, feature_linear, is_norm
 from methods.core.spec import Part, Projector, Spec
 from methods.core.start_values import layer_factory
 
@@ -52,6 +53,8 @@ def attach(
         raise MethodError("this method acts on the joint input of a vision-language wrapper (bench.backbones.build)")
     make = layer_factory(sites.shape.family, reference=next(lm.parameters()), tasks=tasks)
     placement = Placement(model, sites, make)
+    for norm in filter(is_norm, lm.modules()):
+        placement.after_forward(norm, remember_origin)  # before hooks of parts, which may change what a norm returns
     decay: dict[nn.Parameter, bool] = {}
     for index, part in enumerate(spec.parts):
         placement.prepared = of_part(prepared, index) if prepared is not None and part.training_examples else None

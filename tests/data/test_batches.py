@@ -56,7 +56,7 @@ def prepared(*examples: Example, task: tasks.Task = VQA, prefix: bool = False) -
 def asking(words: int, rest: str, task: tasks.Task, truncation: str = "keep-question", **limits: int) -> str:
     """What is left of a source with a transcript of so many words of one letter, and what was counted."""
     spoken = " ".join("abcdefghij"[i % 10] for i in range(words))
-    example = Example("1", f"<{spoken}>{rest}", ("1",), (), None, (1, 1 + len(spoken)))
+    example = Example("1", f"<{spoken}>{rest}", ("1",), transcript=(1, 1 + len(spoken)))
     text = Letters()
     text.positions = limits.get("positions")
     task = dataclasses.replace(task, source_limit=limits.get("limit"))
