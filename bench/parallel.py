@@ -301,8 +301,8 @@ def join() -> ProcessGroup:
     missing = [name for name in VARIABLES if not os.environ.get(name)]
     if missing:
         raise UsageError(
-            f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, but {', '.join(missing)} not set; start several processes by "
-            "torchrun, or unset WORLD_SIZE"
+            f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, but {', '.join(missing)} not set; start "
+            "processes by torchrun, or unset WORLD_SIZE"
         )
     try:
         rank, size, local_rank = (int(os.environ[name]) for name in VARIABLES[:3])

@@ -15,6 +15,12 @@ def are_several() -> bool:
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
+def check_executor(name: str) -> None:
+    """Raise UsageError where this is one of several processes and the executor starts processes of its own."""
+    if are_several() and name != "inline":
+        raise UsageError(f"--executor {name}: starts processes of its own; processes of torchrun go with inline")
+
+
 def perform_together(words: Sequence[str], perform: Callable[[], int]) -> int:
     """Perform a verb in the first process while the others follow it through its runs; return the exit code.
 

@@ -22,7 +22,7 @@ from bench.cli.options import (
     path,
     show,
 )
-from bench.cli.processes import are_several
+from bench.cli.processes import check_executor
 from bench.cli.report import write_report
 from bench.cli.selection import selected
 from bench.errors import UsageError
@@ -93,8 +93,7 @@ def perform(
 
     if arguments.collect and arguments.executor != "slurm":
         raise UsageError("--collect belongs to --executor slurm; `python -m bench report` writes a report")
-    if arguments.executor != "inline" and are_several():
-        raise UsageError(f"--executor {arguments.executor}: starts processes of its own; torchrun goes with inline")
+    check_executor(arguments.executor)
     cells = expand(sweep)
     for backbone in dict.fromkeys(cell.backbone for cell in cells):
         backbones.require_weights(backbone)
