@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from bench import device as dev
 from bench.files import atomic_write, one_line, require_regular_file
 from bench.fingerprints import Fingerprints, differences, summary
+from bench.parallel import ALONE, Group
 
 NO_FILE = (errno.EINVAL, errno.ELOOP)  # of the error for something else in the place of a file
 KEYS = {"run", "fingerprints", "step", "examples", "step_seconds", "tensors", "optimizer", "rng"}
+OF_OTHERS = "rng_of_others"  # a further field: the random states of all processes of a run but the first, by rank
 
 
 class Unusable(Exception):
@@ -42,6 +44,9 @@ class Checkpoint:
         fingerprints: of what the run is made of; a checkpoint with others is not gone on from.
         reject: called with the reason where the file cannot be used; it puts the file aside.
         writing: opens the file for writing so that it appears complete or not at all.
+        group: the processes of the run; the first reads and writes the file for all of them.
+        seed: of the run, for the random numbers of processes that the file has none for.
+        note: receives what a reader of the scores should know.
     """
 
     path: Path
@@ -49,9 +54,15 @@ class Checkpoint:
     fingerprints: Fingerprints
     reject: Callable[[str], None]
     writing: Callable[[Path], AbstractContextManager[IO[bytes]]] = atomic_write
+    group: Group = ALONE
+    seed: int = 0
+    note: Callable[[str], None] = lambda text: None
 
     def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: TrainingProgress) -> None:
         """Write the tensors that training changes, the optimiser, the random states and the progress."""
+        random_states = self.group.gather(dev.rng_state())
+        if not self.group.leads:
+            return
         state = {
             "run": self.run,
             "fingerprints": self.fingerprints,
@@ -60,8 +71,10 @@ class Checkpoint:
             "step_seconds": torch.tensor(progress.step_seconds, dtype=torch.float64),
             "tensors": {name: tensor.detach().cpu() for name, tensor in changing_tensors(model).items()},
             "optimizer": optimiser.state_dict(),
-            "rng": dev.rng_state(),
+            "rng": random_states[0],
         }
+        if random_states[1:]:
+            state[OF_OTHERS] = random_states[1:]
         with self.writing(self.path) as file:
             try:
                 torch.save(state, file)
@@ -74,7 +87,7 @@ class Checkpoint:
         """Load the file into model, optimiser and random generators.
 
         Nothing is changed before all of the file has been verified. A file that is not the checkpoint of this training
-        is given to ``reject``.
+        is given to ``reject``. Another number of processes may go on from it, and draws other numbers for dropout.
 
         Args:
             model, optimiser: as they are at the start of the training.
@@ -83,6 +96,26 @@ class Checkpoint:
         Returns:
             The progress in the file, or None where there is none or it cannot be used.
         """
+        state = self.group.share(lambda: self._usable_state(model, optimiser, steps))
+        if state is None:
+            return None
+        current = changing_tensors(model)
+        with torch.no_grad():
+            for name, tensor in state["tensors"].items():
+                current[name].copy_(tensor)
+        optimiser.load_state_dict(state["optimizer"])
+        random_states = [state["rng"], *state.get(OF_OTHERS, ())]
+        if self.group.rank < len(random_states):
+            dev.set_rng_state(random_states[self.group.rank])
+        else:
+            self.group.seed_dropout(self.seed, state["step"])
+        if len(random_states) != self.group.size:
+            numbers = f"by {self.group.size} processes after {len(random_states)}"
+            self.note(f"continued at step {state['step']} {numbers}, with other random numbers for dropout")
+        return TrainingProgress(state["step"], state["examples"], state["step_seconds"].tolist())
+
+    def _usable_state(self, model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> dict[str, Any] | None:
+        """Return the content of the file, verified; None where there is none, or none that can be used."""
         if not (self.path.exists() or self.path.is_symlink()):
             return None
         try:
@@ -91,13 +124,7 @@ class Checkpoint:
         except Unusable as fault:
             self.reject(str(fault))
             return None
-        current = changing_tensors(model)
-        with torch.no_grad():
-            for name, tensor in state["tensors"].items():
-                current[name].copy_(tensor)
-        optimiser.load_state_dict(state["optimizer"])
-        dev.set_rng_state(state["rng"])
-        return TrainingProgress(state["step"], state["examples"], state["step_seconds"].tolist())
+        return state
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -111,8 +138,8 @@ class Checkpoint:
             raise Unusable(f"cannot be read ({type(error).__name__}: {one_line(error)[:120]})") from error
         if not isinstance(state, dict):
             raise Unusable(f"holds {type(state).__name__}, expected the fields of a checkpoint")
-        if state.keys() != KEYS:
-            different = ", ".join(sorted(map(str, state.keys() ^ KEYS)))
+        if different_keys := (state.keys() - {OF_OTHERS}) ^ KEYS:
+            different = ", ".join(sorted(map(str, different_keys)))
             raise Unusable(f"its fields are not those of a checkpoint of this version: {different}")
         return state
 
@@ -133,7 +160,11 @@ class Checkpoint:
             raise Unusable(f"has no {step} times of updates")
         _verify_tensors("tensor", state["tensors"], changing_tensors(model))
         _verify_optimizer(state["optimizer"], optimiser)
-        _verify_random_state(state["rng"])
+        others = state.get(OF_OTHERS, [])
+        if not isinstance(others, list):
+            raise Unusable("has no states of the random generators")
+        for random_state in (state["rng"], *others):
+            _verify_random_state(random_state)
 
 
 def changing_tensors(model: nn.Module) -> dict[str, Tensor]:

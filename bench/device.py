@@ -9,7 +9,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -27,7 +27,7 @@ MEMORY_DEFINITION = (
     "phase; device_used: total minus free memory of the whole device at the end of the phase, other processes "
     "included; "
     "host_rss: resident memory of this process, sampled every 50 ms. The train phase includes validation where the "
-    "recipe asks for it. null: this device has no such figure."
+    "recipe asks for it. Of several processes: the highest. null: this device has no such figure."
 )
 
 
@@ -162,8 +162,13 @@ class Memory:
                     now["reserved"] = torch.cuda.max_memory_reserved(self.device)
                     now["device_used"] = total - free
                 now["host_rss"] = rss.peak()
-                before = self.phases.get(name, {})
-                self.phases[name] = {k: _higher(before.get(k), v) for k, v in now.items()}
+                self.include({name: now})
+
+    def include(self, phases: Mapping[str, Mapping[str, int | None]]) -> None:
+        """Keep the higher ones of these peaks and the present ones."""
+        for name, peaks in phases.items():
+            before = self.phases.get(name, {})
+            self.phases[name] = {kind: _higher(before.get(kind), peak) for kind, peak in peaks.items()}
 
 
 def _higher(a: int | None, b: int | None) -> int | None:

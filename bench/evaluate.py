@@ -10,6 +10,7 @@ from bench import device as dev
 from bench.backbones.tokenization import Tokenizer
 from bench.config import Recipe
 from bench.data.batches import TokenizedSplit
+from bench.parallel import ALONE, Group
 from bench.tasks import Task
 
 
@@ -22,8 +23,9 @@ def predict(
     recipe: Recipe,
     device: torch.device,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
+    group: Group = ALONE,
 ) -> list[str]:
-    """Return one prediction per example, in the order of the examples.
+    """Return one prediction per example, in the order of the examples; in all processes but the first, nothing.
 
     Inputs that several examples share are decoded once: video captions have one example per reference and so the same
     input several times (quirk VCAP-1REF). A thread turns the tokens of a batch into text while the next one is
@@ -37,6 +39,7 @@ def predict(
         recipe: batch size, beams and how they are ranked, precision, and whether features are zeroed.
         device: where the batches go.
         on_batch: called after every batch with the number of decoded inputs and of all; it may raise to stop.
+        group: the processes that deal out the batches, which are those of a single process.
     """
     model.eval()
     first_with_input: dict[tuple[str, ...], int] = {}
@@ -47,23 +50,26 @@ def predict(
     size = recipe.eval_batch_size
     with ThreadPoolExecutor(1, "detokenise") as background:
         texts: list[tuple[list[int], Future[list[str]]]] = []
-        for begin in range(0, len(indices), size):
-            batch = data.collate(indices[begin : begin + size]).to(device)
-            features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
-            with dev.autocast(device, recipe.precision):
-                if task.decode.mode == "binary":
-                    decided = backbones.decide(model, text, batch.input_ids, features, task=task.name)
-                    answers.update(zip(batch.ids, decided, strict=True))
-                else:
-                    beams = task.decode.beams or recipe.beams
-                    limits = (beams, task.decode.max_length)
-                    arguments = backbones.generation_arguments(model, *limits, recipe.beam_length)
-                    ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
-                    texts.append((batch.ids, background.submit(_decode, text, ids.tolist())))
-            on_batch(min(begin + size, len(indices)), len(indices))
-    for chosen, decoded in texts:
-        answers.update(zip(chosen, decoded.result(), strict=True))
-    return [answers[first_with_input[(e.text, *e.visual)]] for e in data.examples]
+        for begin in range(0, len(indices), size * group.size):  # as many batches as there are processes
+            mine = begin + size * group.rank
+            if chosen := indices[mine : mine + size]:
+                batch = data.collate(chosen).to(device)
+                features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
+                with dev.autocast(device, recipe.precision):
+                    if task.decode.mode == "binary":
+                        decided = backbones.decide(model, text, batch.input_ids, features, task=task.name)
+                        answers.update(zip(batch.ids, decided, strict=True))
+                    else:
+                        beams = task.decode.beams or recipe.beams
+                        limits = (beams, task.decode.max_length)
+                        arguments = backbones.generation_arguments(model, *limits, recipe.beam_length)
+                        ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
+                        texts.append((batch.ids, background.submit(_decode, text, ids.tolist())))
+            on_batch(min(begin + size * group.size, len(indices)), len(indices))
+    for examples, decoded in texts:
+        answers.update(zip(examples, decoded.result(), strict=True))
+    answers = {index: answer for part in group.gather(answers) for index, answer in part.items()}
+    return [answers[first_with_input[(e.text, *e.visual)]] for e in data.examples] if group.leads else []
 
 
 def _in_order(data: TokenizedSplit, indices: list[int], *, generates: bool, model: backbones.VLModel) -> list[int]:

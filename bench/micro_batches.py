@@ -38,7 +38,8 @@ class MicroBatches:
         device: torch.device,
         penalties: Sequence[Penalty] = (),
     ) -> Tensor:
-        """Add the gradients of a batch to the parameters and return its loss, detached.
+        """Add the gradients of a batch to the parameters and return its loss, detached; of a process's share of a batch
+        they are what the share adds to those of the batch.
 
         Where memory does not suffice, the gradients are made again with parts of half the size and the same random
         numbers.
@@ -94,11 +95,12 @@ class MicroBatches:
         device: torch.device,
         penalties: Sequence[Penalty],
     ) -> Tensor:
-        total = losses.normalizer(kind, batch.labels)
+        examples, labels = batch.totals or (len(batch.ids), None)
+        total = losses.normalizer(kind, batch.labels) if labels is None else labels if kind == "tokens" else examples
         parts = batch.split(self.size or len(batch.ids), trim=self.trim)
         loss = torch.zeros((), device=device)
-        for part in parts:
-            share = len(part.ids) / len(batch.ids)
+        for part in parts if batch.ids else ():
+            share = len(part.ids) / examples
             part_loss = batch_loss(model, part.to(device), kind, recipe, device, penalties, total=total, share=share)
             part_loss.backward()
             loss += part_loss.detach()

@@ -138,6 +138,8 @@ def write_split(
     folder, written = context.folder.predicted(split), []
     for task, examples in tokenized.items():
         predictions = stages.predict_task(context, model, task, examples, machine)
+        if not context.group.leads:
+            continue
         contents = [(OWN, folder / f"{task.name}.jsonl.gz")]
         if form := task.file_format:
             contents.append((form, (export or folder) / f"{task.name}_{split}_predictions{form.suffix}"))
@@ -154,7 +156,8 @@ def write_split_after_training(
 ) -> None:
     """Predict a split with the model of a run that is about to be recorded; a failure becomes a note in its record."""
     try:
-        written = write_split(context, model, data, machine, split)
+        with context.group.together():
+            written = write_split(context, model, data, machine, split)
     except Exception as error:  # the scores that the run has are not lost for it
         context.note(f"split {split} was not predicted: {type(error).__name__}: {error}")
         return

@@ -48,7 +48,7 @@ def run_one(
     try:
         context.folder.begin(run)
         listener(RunEvent("start", run.id))
-        record = _record(context)
+        record = _record(context, results)
         context.folder.finish(record)
     except OwnershipLost:
         raise  # before KeyboardInterrupt, which it is: nothing may be written, not even the segment
@@ -67,7 +67,7 @@ def run_one(
     return record
 
 
-def _record(context: RunContext) -> Record:
+def _record(context: RunContext, results: Path) -> Record:
     """Run the stages and return the record of their end: done, or failed where the run itself is to blame.
 
     Raises:
@@ -76,7 +76,9 @@ def _record(context: RunContext) -> Record:
     outputs = StageOutputs()
     try:
         with context.stopped_by_signals(), matrix_products(context.run.recipe.precision):
-            _run_stages(context, outputs)
+            context.group.send((context.run, context.execution, results))
+            with context.group.together():
+                run_stages(context, outputs)
         return make_record(context, outputs, status="done")
     except Exception as error:
         context.hold.verify()  # what goes wrong in a run that was lost says nothing
@@ -92,16 +94,19 @@ def _end_segment(context: RunContext, reason: str) -> None:
         context.segment.end(context.step, reason)
 
 
-def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
-    """Run all stages in order; each output is stored as soon as it is there, for the record of a later failure."""
+def run_stages(context: RunContext, outputs: StageOutputs) -> None:
+    """Run all stages in order, in all processes of the run; each output is stored as soon as it is there, for the
+    record of a later failure."""
     outputs.machine = machine = stages.prepare_machine(context)
     outputs.data = data = stages.prepare_data(context)
     outputs.fingerprints = stages.take_fingerprints(context, data)
     outputs.training_sets = stages.read_training_sets(context, data)
 
     model = stages.build_model(context, data, machine)
-    outputs.preparation = prepare_method(
-        context, model, outputs.training_sets, outputs.fingerprints, machine.device, machine.memory
+    outputs.preparation = context.group.share(
+        lambda: prepare_method(
+            context, model, outputs.training_sets, outputs.fingerprints, machine.device, machine.memory
+        )
     )
     outputs.attached = attached = stages.attach_method(context, model, machine, outputs.preparation)
 
@@ -118,6 +123,7 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
 
     stages.merge_method(context, attached, machine)
     outputs.predicted = stages.evaluate_tasks(context, model, data, machine)
+    stages.collect(context, machine, parts)
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine)
     if context.execution.predict:
         predict.write_split_after_training(context, model, data, machine, context.execution.predict)

@@ -10,6 +10,7 @@ from bench.config import Execution, Run
 from bench.environment import environment
 from bench.events import Listener, RunEvent, RunHold, silent
 from bench.files import read_json_lines
+from bench.parallel import current
 from bench.record_schema import now
 from bench.run_dir import RunDir
 
@@ -22,6 +23,7 @@ class RunContext:
     Attributes:
         run, execution, folder, listener, hold: what is run, where, into which directory, who receives the events, and
             the claim on the directory.
+        group: the processes that share the work of the run.
         phase, step: where it is, for the record of a failure.
         begun: seconds of ``time.monotonic`` at the start.
         segment: the piece of training that this process does.
@@ -41,6 +43,7 @@ class RunContext:
         self.folder = folder
         self.listener = listener
         self.hold = hold or RunHold()
+        self.group = current()
         self.phase = "set-up"
         self.step = 0
         self.begun = time.monotonic()
@@ -62,13 +65,14 @@ class RunContext:
         return self._signal or self.hold.stop
 
     def stop_if_asked(self) -> None:
-        """Raise KeyboardInterrupt with the reason where the run is to stop."""
-        if reason := self.stop_reason():
+        """Raise KeyboardInterrupt with the reason where the run is to stop, in all of its processes at once."""
+        if reason := self.group.agree(self.stop_reason()):
             raise KeyboardInterrupt(reason)
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Let signals stop the run: at its next update while it trains, which then saves a checkpoint; else at once.
+        """Let signals stop the run: at its next update while it trains, which then saves a checkpoint; else at once, or
+        once the processes of the run, which are exchanging something, have done so.
 
         Does nothing outside of the main thread, where Python cannot handle signals.
         """
@@ -78,13 +82,15 @@ class RunContext:
         before = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
         try:
             yield
+            if self._signal and self.group.size > 1:  # it came during the last exchange
+                raise KeyboardInterrupt(self._signal)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _receive(self, number: int, frame: object) -> None:
         self._signal = signal.Signals(number).name
-        if self.phase != "train":
+        if self.phase != "train" and not self.group.is_meeting:
             raise KeyboardInterrupt(self._signal)
 
 

@@ -14,15 +14,16 @@ import torch
 import methods
 from bench import backbones, evaluate, suites, train
 from bench import device as dev
-from bench.checkpoint import Checkpoint
+from bench.checkpoint import Checkpoint, changing_tensors
 from bench.config import Run, is_mini
 from bench.data import held_out
-from bench.data.batches import TokenizedSplit
+from bench.data.batches import Share, TokenizedSplit
 from bench.data.check import check_for_runs
 from bench.data.features import FeatureStore
 from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
+from bench.errors import UsageError
 from bench.events import RunEvent
 from bench.files import read_json_lines
 from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
@@ -49,15 +50,20 @@ from methods.core.handle import Handle
 def prepare_machine(context: RunContext) -> Machine:
     """Choose the device and the number of threads."""
     with outside_of_training("looking for the device", broken="CUDA"):
-        device = dev.pick(context.execution.device)
+        device = context.group.device(context.execution.device)
         torch.zeros(1, device=device).item()  # a broken one says so before it is blamed on the run
     # A miniature model gains nothing from threads, and sums in another order where there are more of them. Others have
     # as many as torch chose for this process, whatever a run before them had.
     execution, default = context.execution, dev.default_threads()
     torch.set_num_threads(execution.threads or (1 if is_mini(context.run.backbone) else execution.share or default))
+    several = f"{context.group.size} x " if context.group.size > 1 else ""
     shared = f", {execution.workers} runs at a time" if execution.workers > 1 else ""
-    facts = environment() | {"device": str(device), "hardware": f"{dev.hardware_key(device)}{shared}"}
-    facts |= {"threads": torch.get_num_threads(), "workers": execution.workers}
+    facts = environment() | {"device": str(device), "hardware": f"{several}{dev.hardware_key(device)}{shared}"}
+    facts |= {
+        "threads": torch.get_num_threads(),
+        "workers": execution.workers,
+        "world_size": context.group.size,
+    }
     return Machine(device, dev.Memory(device), facts)
 
 
@@ -73,9 +79,17 @@ def prepare_data(context: RunContext) -> DataRoot:
 
 
 def take_fingerprints(context: RunContext, data: DataRoot) -> Fingerprints:
-    """Write what the run is made of to its directory; an interrupted training on something else is put aside."""
+    """Write what the run is made of to its directory; an interrupted training on something else is put aside.
+
+    Raises:
+        UsageError: a process of the run, on another node, sees other data than the first.
+    """
     folder = context.folder
     current = of_run(context.run, data.root)
+    if lines := differences(context.group.share(lambda: current), current):
+        raise UsageError(f"{data.root}: has not the same content on all nodes ({summary(lines)})")
+    if not context.group.leads:
+        return current
     lines = differences(folder.read_fingerprints(), current)
     if lines and folder.checkpoint.exists():
         context.note(folder.put_training_aside(f"was made of something else ({summary(lines)})"))
@@ -132,7 +146,8 @@ def measure_first_step(
     Nothing is updated, and the random state is put back: training draws the same dropout masks and answers as without
     this measurement, and a resumed run, which measures again, the same as one that was never interrupted.
     """
-    model, batch = attached.model, next(plan.batches(0, context.run.recipe, context.run.seed))
+    share = Share(context.group.rank, context.group.size, parts.trim)
+    model, batch = attached.model, next(plan.batches(0, context.run.recipe, context.run.seed, share))
     model.train()
     kind, penalties = plan.tasks[batch.task].loss, attached.handle.penalties
     with machine.memory.phase("first_step"):
@@ -151,7 +166,7 @@ def train_model(
 ) -> TrainingResult:
     """Train from the start or the last checkpoint; where the recipe selects the best epoch, load its weights at the
     end."""
-    run, recipe, folder, model = context.run, context.run.recipe, context.folder, attached.model
+    run, recipe, folder, group, model = context.run, context.run.recipe, context.folder, context.group, attached.model
     updates_per_epoch = sum(plan.sizes.values())
     curve = TrainingCurve(folder, plan.steps)
 
@@ -174,10 +189,19 @@ def train_model(
     def on_resume(step: int) -> None:
         _resume(context, step)
         epoch_ended = step > 0 and (step % updates_per_epoch == 0 or step == plan.steps)
-        validated = {row["step"] for row in read_json_lines(folder.validation, ("step",))}
-        if recipe.validate_ == "epoch" and epoch_ended and step not in validated:
+        if recipe.validate_ == "epoch" and epoch_ended and not group.share(lambda: is_validated(step)):
             validate_and_select(step)  # the earlier attempt was stopped between the update and its validation
 
+    def is_validated(step: int) -> bool:
+        return any(row["step"] == step for row in read_json_lines(folder.validation, ("step",)))
+
+    def load_best() -> dict[str, float] | None:
+        if not folder.best_weights.exists():
+            return None
+        attached.handle.load(folder.best_weights)
+        return read_json_lines(folder.best_epochs, ("step", "mean"))[-1]
+
+    group.share_tensors(changing_tensors(model))
     with machine.memory.phase("train"):
         trained = train.train(
             model,
@@ -189,22 +213,24 @@ def train_model(
             update_listeners=attached.handle.update_listeners,
             official_decay=attached.handle.official_decay(),
             micro_batches=parts,
+            group=group,
             checkpoint=Checkpoint(
                 folder.checkpoint,
                 run.id,
                 fingerprints,
                 reject=lambda reason: context.note(folder.put_training_aside(reason)),
                 writing=folder.writing,
+                group=group,
+                seed=run.seed,
+                note=context.note,
             ),
             on_step=on_step,
             on_resume=on_resume,
             should_stop=context.stop_reason,
             before_save=folder.flush,
         )
-    selected = None
-    if folder.best_weights.exists():
-        attached.handle.load(folder.best_weights)
-        selected = read_json_lines(folder.best_epochs, ("step", "mean"))[-1]
+    if selected := group.share(load_best):
+        group.share_tensors(changing_tensors(model))
     return TrainingResult(trained, dev.analytic(model, trained.optimizer_bytes, activation_bytes), selected)
 
 
@@ -226,8 +252,9 @@ def validate(context: RunContext, model: backbones.VLModel, data: DataRoot, mach
     for task in context.run.task_list:
         examples = read_split(context.run, task, "validation", data.root)
         predictions = predict_task(context, model, task, examples, machine)
-        scores[task.name] = task.score(examples.examples, predictions).metrics[task.metric]
-    mean = sum(scores.values()) / len(scores)
+        if context.group.leads:
+            scores[task.name] = task.score(examples.examples, predictions).metrics[task.metric]
+    mean = context.group.share(lambda: sum(scores.values()) / len(scores))
     context.folder.append(context.folder.validation, {"step": step, "mean": mean, "scores": scores})
     return mean
 
@@ -254,7 +281,7 @@ def evaluate_tasks(
     split: str | None = None,
     evaluation: int | None = None,
 ) -> PredictedTasks:
-    """Predict every task and write the predictions, before any metric can fail on them.
+    """Predict every task and write the predictions, before any metric can fail on them; the first process has them.
 
     Args:
         context, model, data, machine: outputs of earlier stages.
@@ -268,6 +295,8 @@ def evaluate_tasks(
         for task in context.run.task_list:
             tokenized = read_split(context.run, task, split or task.report_split, data.root)
             predictions = predict_task(context, model, task, tokenized, machine)
+            if not context.group.leads:
+                continue
             rows = [
                 {"id": example.id, "prediction": prediction, "reference": example.reference}
                 for example, prediction in zip(tokenized.examples, predictions, strict=True)
@@ -300,6 +329,16 @@ def score_tasks(
             scores[task.name] = score
             context.listener(RunEvent("score", context.run.id, score.summary(task.label)))
     return ScoredTasks(scores, time.monotonic() - begun)
+
+
+def collect(context: RunContext, machine: Machine, parts: MicroBatches) -> None:
+    """Bring the highest memory of all processes, the smallest parts of batches and all notes into the first one."""
+    everything = context.group.gather((machine.memory.phases, parts.size, list(context.notes)))
+    machine.environment["micro_batch"] = min((size for _, size, _ in everything if size), default=None)
+    for rank, (phases, _, notes) in enumerate(everything):
+        machine.memory.include(phases)
+        for note in (note for note in notes if note not in everything[0][2]):
+            context.note(f"process {rank}: {note}")
 
 
 def seeded_model(run: Run, feat_dim: int, device: torch.device | str) -> backbones.VLModel:
@@ -336,7 +375,8 @@ def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
 def predict_task(
     context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
 ) -> list[str]:
-    """Predict the examples of a split; between two batches the run can be stopped."""
+    """Predict the examples of a split, nothing in all processes but the first; between two batches the run can be
+    stopped."""
     with outside_of_training(f"evaluating {task.name}"):
         return evaluate.predict(
             model,
@@ -346,6 +386,7 @@ def predict_task(
             context.run.recipe,
             machine.device,
             on_batch=lambda done, total: context.stop_if_asked(),
+            group=context.group,
         )
 
 

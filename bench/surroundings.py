@@ -28,12 +28,16 @@ BROKEN_DEVICE = re.compile(
 
 
 class SurroundingsFault(UsageError):
-    """What a run needs is not there; the message says what mends it. ``name`` is its entry in SURROUNDINGS."""
+    """What a run needs is not there; the message says what mends it.
+
+    ``name`` is its entry in SURROUNDINGS, ``detail`` what exactly is the matter.
+    """
 
     def __init__(self, name: SurroundingName, detail: str) -> None:
         info = SURROUNDINGS[name]
         super().__init__(f"{info.text}: {info.mend}, and the same command goes on from where it was ({detail})")
         self.name = name
+        self.detail = detail
 
 
 def explain(error: BaseException) -> SurroundingsFault | None:

@@ -13,8 +13,10 @@ from bench import device as dev
 from bench import optim
 from bench.checkpoint import Checkpoint, TrainingProgress
 from bench.config import Recipe
-from bench.data.batches import Batch, TokenizedSplit, schedule
+from bench.data.batches import ALL, Batch, Share, TokenizedSplit, schedule
+from bench.events import OwnershipLost
 from bench.micro_batches import MicroBatches
+from bench.parallel import ALONE, Group, PeerLost
 from bench.tasks import Task
 from methods.core.contracts import Penalty, UpdateListener
 
@@ -47,8 +49,8 @@ class TrainingPlan:
         steps = recipe.steps or (recipe.epochs or 0) * sum(sizes.values())
         return cls({t.name: t for t in tasks}, data, sizes, steps)
 
-    def batches(self, start: int, recipe: Recipe, seed: int) -> Iterator[Batch]:
-        """Yield the batch of every update from ``start`` on.
+    def batches(self, start: int, recipe: Recipe, seed: int, share: Share = ALL) -> Iterator[Batch]:
+        """Yield the batch of every update from ``start`` on, or a process's share of it.
 
         It depends on the number of the update and the seed only, so that a resumed training gets the same batches.
         """
@@ -61,7 +63,7 @@ class TrainingPlan:
                 next_index[name] += 1
                 if start <= step < self.steps:
                     size = self.tasks[name].batch_size(recipe.batch_size)
-                    yield self.data[name].batch(epoch, index, size, seed)
+                    yield self.data[name].batch(epoch, index, size, seed, share)
 
 
 @dataclass
@@ -91,6 +93,7 @@ def train(
     update_listeners: Sequence[UpdateListener] = (),
     official_decay: Mapping[str, bool] = MappingProxyType({}),
     micro_batches: MicroBatches | None = None,
+    group: Group = ALONE,
     checkpoint: Checkpoint | None = None,
     on_step: Hook = lambda step, point: None,
     on_resume: Callable[[int], None] = lambda step: None,
@@ -111,13 +114,16 @@ def train(
         update_listeners: modules of the method that are called after each update (``handle.update_listeners``).
         official_decay: what the method states about weight decay (``handle.official_decay()``).
         micro_batches: in which parts a batch goes through the model; in one by default.
+        group: the processes that share every batch. All of them call this with equal models, and at the end, as after
+            every update, their models are equal.
         checkpoint: for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
             interruption.
         on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr", "examples"}``; it may
             evaluate the model.
         on_resume: called once before the first update, with the number of updates that a checkpoint had made (0 where
             there is none).
-        should_stop: asked before every update; a reason makes a checkpoint and raises KeyboardInterrupt with it.
+        should_stop: asked before every update; a reason, in any process, makes a checkpoint and raises
+            KeyboardInterrupt with it, in all of them.
         before_save: called before a checkpoint is written; what it raises prevents that.
 
     Raises:
@@ -129,37 +135,41 @@ def train(
     micro_batches = micro_batches or MicroBatches()
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
+    group.seed_dropout(seed, 0)
     if checkpoint is not None and (earlier := checkpoint.restore(model, optimiser, plan.steps)):
         done = Trained(earlier.steps, earlier.examples, earlier.step_seconds)
     on_resume(done.steps)
     model.train()
-    batches = plan.batches(done.steps, recipe, seed)
+    batches = plan.batches(done.steps, recipe, seed, Share(group.rank, group.size, micro_batches.trim))
     losses_to_read = UnreadLosses(device, done, on_step)
     per_epoch = sum(plan.sizes.values())
     try:
         while done.steps < plan.steps:
-            if reason := should_stop():
+            if reason := group.agree(should_stop()):
                 raise KeyboardInterrupt(reason)
             batch = next(batches)
             factor = optim.rate(done.steps, plan.steps, recipe.warmup)
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * factor
+            for param_group in optimiser.param_groups:
+                param_group["lr"] = param_group["peak"] * factor
             loss = micro_batches.backward(model, batch, plan.tasks[batch.task].loss, recipe, device, penalties)
+            loss = group.sum_gradients(trainable, loss)
             if recipe.clip > 0:
                 nn.utils.clip_grad_norm_(trainable, recipe.clip)
-            losses_to_read.add(loss, {"task": batch.task, "lr": recipe.lr * factor, "examples": len(batch.ids)})
+            losses_to_read.add(loss, {"task": batch.task, "lr": recipe.lr * factor, "examples": batch.examples})
             optimiser.step()
             done.steps += 1
             for listener in update_listeners:
                 listener.after_update(done.steps, plan.steps)
             optimiser.zero_grad(set_to_none=True)
-            done.examples += len(batch.ids)
+            done.examples += batch.examples
             to_save = checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0
             if to_save or done.steps % per_epoch == 0 or done.steps == plan.steps or losses_to_read.due:
                 losses_to_read.read()
             if checkpoint is not None and to_save:
                 before_save()
                 checkpoint.save(model, optimiser, done)
+    except (OwnershipLost, PeerLost):  # there is nobody to write a checkpoint, or to gather it from
+        raise
     except KeyboardInterrupt:
         losses_to_read.read()
         if checkpoint is not None and done.steps:

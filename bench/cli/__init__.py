@@ -14,6 +14,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
+from bench.cli.processes import are_several, perform_together
 from bench.errors import UsageError, did_you_mean
 from methods.core.errors import MethodError
 
@@ -88,6 +89,8 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     try:
         try:
+            if are_several():
+                return perform_together(words, lambda: _run(words))
             return _run(words)
         finally:
             sys.stdout.flush()

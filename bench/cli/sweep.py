@@ -24,6 +24,7 @@ from bench.cli.options import (
     execution,
     show,
 )
+from bench.cli.processes import check_executor
 from bench.cli.report import write_report
 from bench.cli.selection import selected
 from bench.errors import UsageError
@@ -89,6 +90,7 @@ def perform(
 
     if arguments.collect and arguments.executor != "slurm":
         raise UsageError("--collect belongs to --executor slurm; `python -m bench report` writes a report")
+    check_executor(arguments.executor)
     cells = expand(sweep)
     for backbone in dict.fromkeys(cell.backbone for cell in cells):
         backbones.require_weights(backbone)

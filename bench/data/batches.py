@@ -46,8 +46,26 @@ class TextEncoder(Protocol):
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one of several processes does of every batch: each ``size``-th of its examples, sorted by length, so that
+    all have about as much to do.
+
+    Attributes:
+        rank, size: which process, from 0, of how many.
+        trim: whether its part has no more padding than it needs (:meth:`Batch.split`).
+    """
+
+    rank: int = 0
+    size: int = 1
+    trim: bool = True
+
+
+ALL = Share()
+
+
+@dataclass(frozen=True)
 class Batch:
-    """A batch of one task.
+    """A batch of one task, or a process's share of it, which may have no examples.
 
     Attributes:
         task: its name.
@@ -57,6 +75,7 @@ class Batch:
         vis_feats: ``(b, v, f)`` or ``(b, 2, v, f)``, float32.
         weights: ``(b,)``, the score of the answer drawn.
         text_lengths: the number of tokens of every text, without padding.
+        totals: the numbers of examples and labels of the batch of which this is a share, None where it is no share.
     """
 
     task: str
@@ -66,6 +85,12 @@ class Batch:
     vis_feats: Tensor
     weights: Tensor
     text_lengths: list[int]
+    totals: tuple[int, int] | None = None
+
+    @property
+    def examples(self) -> int:
+        """The number of examples of the batch, those of the shares of other processes included."""
+        return self.totals[0] if self.totals else len(self.ids)
 
     @cached_property
     def label_positions(self) -> Tensor:
@@ -211,8 +236,8 @@ class TokenizedSplit:
         """Return the number of source tokens of an example."""
         return len(self._sources[index])
 
-    def batch(self, epoch: int, index: int, size: int, seed: int) -> Batch:
-        """Return batch ``index`` of an epoch; the last one of an epoch may be smaller.
+    def batch(self, epoch: int, index: int, size: int, seed: int, share: Share = ALL) -> Batch:
+        """Return batch ``index`` of an epoch, or a process's share of it; the last one of an epoch may be smaller.
 
         The order depends on the epoch only. The answer of each example is drawn by a generator of its own, from (seed,
         epoch, example): not from numpy's global state in loader workers, as the official code does (quirk NP-SEED).
@@ -221,7 +246,8 @@ class TokenizedSplit:
             generator = torch.Generator().manual_seed(epoch)
             self._order = (epoch, torch.randperm(len(self), generator=generator).tolist())
         chosen = self._order[1][index * size : (index + 1) * size]
-        return self._collate(chosen, [self._draw(i, f"{seed}/{epoch}/{i}") for i in chosen])
+        answers = [self._draw(i, f"{seed}/{epoch}/{i}") for i in chosen]
+        return self._collate(chosen, answers) if share.size == 1 else self._share(chosen, answers, share)
 
     def collate(self, chosen: Sequence[int], draw: int | None = None) -> Batch:
         """Return a batch of the given examples; answers are drawn with a seed, or the best ones taken.
@@ -261,6 +287,20 @@ class TokenizedSplit:
             text_lengths=[self.length(i) for i in chosen],
         )
 
+    def _share(self, chosen: list[int], answers: list[tuple[str, float]], share: Share) -> Batch:
+        """Collate a process's share of a batch; no features are read but its own."""
+        texts = [self.length(index) for index in chosen]
+        labels = [len(self._target(answer)) for answer, _ in answers]
+        rows = sorted(range(len(chosen)), key=lambda row: (texts[row] + labels[row], row))[share.rank :: share.size]
+        batch = self._collate([chosen[row] for row in rows], [answers[row] for row in rows])
+        padding = (0, 0) if share.trim else (max(texts), max(labels))
+        return replace(
+            batch,
+            input_ids=_widened(batch.input_ids, padding[0], self._text.pad_id),
+            labels=_widened(batch.labels, padding[1], IGNORED),
+            totals=(len(chosen), sum(labels)),
+        )
+
     def _target(self, answer: str) -> Ids:
         if answer not in self._targets:
             self._targets[answer] = array("i", self._encode(answer, self.task.target_limit))
@@ -296,11 +336,18 @@ class TokenizedSplit:
         if self._table is not None:
             table, index = self._table
             return table[[index[i] for i in chosen]]
+        if not chosen:
+            return torch.empty(0, *self._first.shape)
         return torch.from_numpy(np.stack([self._load(i) for i in chosen]))
 
 
 def _padded(rows: Sequence[Ids], value: int) -> Tensor:
-    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    padded = np.full((len(rows), max(map(len, rows), default=0)), value, dtype=np.int64)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids
     return torch.from_numpy(padded)
+
+
+def _widened(rows: Tensor, width: int, value: int) -> Tensor:
+    """Pad ``(b, t)`` to at least ``width`` columns."""
+    return torch.nn.functional.pad(rows, (0, max(0, width - rows.shape[1])), value=value)

@@ -17,7 +17,7 @@ Line = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # a NUL ends what the syste
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Option = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 LARGEST = 10**7  # of any number in a profile: more minutes, GPUs or GiB than there are
-SET_BY_SWEEP = ("job-name", "output", "error", "open-mode", "array", "chdir", "nodes", "ntasks", "ntasks-per-node")
+SET_BY_SWEEP = ("job-name", "output", "error", "open-mode", "array", "chdir", "ntasks", "ntasks-per-node")
 CHECKOUT_PLACE = Path("slurm/profiles")  # where a checkout has the shipped profiles
 #: Options of sbatch that a field of the profile sets under another name.
 FIELD_OF_OPTION = {
@@ -51,10 +51,11 @@ class Profile(FrozenModel):
     Attributes:
         time_minutes: time limit of a job.
         partition, account, qos, constraint: as sbatch knows them.
-        nodelist, exclude: nodes that a job must and must not have. A job has one node.
-        gpus: GPUs of a job.
-        cpus: CPUs of a job.
-        memory_gb: memory of a job in GiB.
+        nodelist, exclude: nodes that a job must and must not have.
+        nodes: nodes of a job, whose processes share every run of it.
+        gpus: GPUs of a job on each node. It has a process for every GPU, and at least one on each node.
+        cpus: CPUs of each process.
+        memory_gb: memory of a job on each node in GiB.
         signal_seconds: how long before the time limit a job is told to stop (SIGUSR2). Slurm may be 60 s early.
         array_parallelism: how many jobs of a sweep run at once.
         pack: how many runs one job works through.
@@ -81,6 +82,7 @@ class Profile(FrozenModel):
     constraint: Text | None = None
     nodelist: Text | None = None
     exclude: Text | None = None
+    nodes: Annotated[int, Field(ge=1, le=LARGEST)] = 1
     gpus: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
     cpus: Annotated[int, Field(ge=1, le=LARGEST)] = 1
     memory_gb: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
@@ -138,6 +140,16 @@ class Profile(FrozenModel):
         profile = validated(cls, content, str(path))
         return profile.model_copy(update={"conf": (path.parent / profile.conf).resolve()}) if profile.conf else profile
 
+    @property
+    def processes_per_node(self) -> int:
+        """How many processes of a job there are on each of its nodes."""
+        return max(1, self.gpus or 0)
+
+    @property
+    def processes(self) -> int:
+        """How many processes share the runs of a job (:mod:`bench.parallel`)."""
+        return self.nodes * self.processes_per_node
+
     def submitit_parameters(self, name: str) -> dict[str, Any]:
         """Return the parameters for ``submitit.SlurmExecutor.update_parameters``; ``name`` is the job's.
 
@@ -151,6 +163,8 @@ class Profile(FrozenModel):
             "nodelist": self.nodelist,
             "exclude": self.exclude,
             "comment": self.comment,
+            "nodes": self.nodes,
+            "ntasks_per_node": self.processes_per_node if self.processes > 1 else None,
             "gpus_per_node": self.gpus or None,
             "mem": None if self.memory_gb is None else f"{round(self.memory_gb * 1024)}M",
         }
@@ -173,4 +187,6 @@ class Profile(FrozenModel):
         lines = [f"export {key}={shlex.quote(str(value))}" for key, value in self.env.items()]
         if self.scratch:
             lines += [f'export TMPDIR="{self.scratch}"', 'mkdir -p "$TMPDIR"']
+        if self.processes > 1:  # where process 0 is to be met: the script runs on the first node
+            lines += ["export MASTER_ADDR=$(hostname)", "export MASTER_PORT=$((10000 + SLURM_JOB_ID % 20000))"]
         return [*lines, *self.setup]

@@ -216,7 +216,11 @@ class SlurmSubmitter:
 
     def _array_command(self, executor: CommandExecutor) -> str:
         """Return the command of every job of an array; the shell on the node fills in the index of the job."""
-        return work_command(executor.python, f"{shlex.quote(str(executor.folder))}/pack-$SLURM_ARRAY_TASK_ID.json")
+        command = work_command(executor.python, f"{shlex.quote(str(executor.folder))}/pack-$SLURM_ARRAY_TASK_ID.json")
+        if self.profile.processes == 1:
+            return command
+        names = "RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS"  # those of torchrun
+        return f"sh -c {shlex.quote(f'export {names}; exec {command}')}"
 
     def _job_execution(self) -> Execution:
         """Return the execution of a job: its runs share its CPUs."""
@@ -228,7 +232,7 @@ class SlurmSubmitter:
         if self.profile.gpus is None and (count := gpus(runs, self.execution)):
             parameters["gpus_per_node"] = count
         if self.profile.memory_gb is None:
-            parameters["mem"] = f"{memory_gb(runs, self.execution)}G"
+            parameters["mem"] = f"{memory_gb(runs, self.execution) * self.profile.processes_per_node}G"
         if self.profile.requeue:
             parameters["teardown"] = _requeue_lines(self.profile.max_requeues)
         executor.update_parameters(**parameters)
@@ -237,7 +241,7 @@ class SlurmSubmitter:
     def _submit_report(self, array_executor: CommandExecutor, name: str, array: str) -> str:
         """Submit the job that collects the results once every job of an array has ended; return its id."""
         executor = CommandExecutor(array_executor.folder, python=self.profile.python)
-        not_inherited = ("gpus_per_node", "teardown", "map_count", "use_srun")
+        not_inherited = ("nodes", "ntasks_per_node", "gpus_per_node", "teardown", "map_count", "use_srun")
         parameters = {key: v for key, v in array_executor.parameters.items() if key not in not_inherited}
         parameters |= {"job_name": f"{name}-report", "time": min(self.profile.time_minutes, REPORT_MINUTES)}
         parameters |= {"mem": REPORT_MEMORY, "dependency": f"afterany:{array}"}

@@ -25,6 +25,8 @@ SETTINGS = {"batch_size": 8, "checkpoint_every": 5, "beams": 1}
 LEASE = "8"  # seconds: a lost node's runs are taken over soon
 PROFILE = """
 partition = "{partition}"
+nodes = {nodes}
+gpus = {gpus}
 cpus = 1
 memory_gb = 0.9
 time_minutes = 30
@@ -66,10 +68,20 @@ class Sweeping:
         }
         self.started: list[subprocess.Popen[str]] = []
 
-    def profile(self, partition: str = "main", parallel: int = 4, pack: int = 1, *, requeue: bool = True) -> list[str]:
+    def profile(
+        self,
+        partition: str = "main",
+        parallel: int = 4,
+        pack: int = 1,
+        *,
+        requeue: bool = True,
+        nodes: int = 1,
+        gpus: int = 0,
+    ) -> list[str]:
         """Write a profile; return the flags that use it."""
         file = self.folder / "profile.toml"
         values = {"partition": partition, "parallel": parallel, "pack": pack, "requeue": str(requeue).lower()}
+        values |= {"nodes": nodes, "gpus": gpus}
         file.write_text(PROFILE.format(**values))
         return ["--executor", "slurm", "--profile", str(file)]
 

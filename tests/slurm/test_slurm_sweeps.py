@@ -16,6 +16,7 @@ from sweeping import Sweeping, run, same, undisturbed
 from bench.files import read_json_lines
 from bench.records import load_results
 from bench.report import table_text
+from bench.run_dir import RunDir
 from bench.sweep import slurm_client
 
 pytestmark = pytest.mark.slurm
@@ -95,6 +96,24 @@ def test_runs_that_are_told_to_stop_go_on_where_they_were(on: Sweeping, referenc
         first, second = read_json_lines(on.at(run_).segments)
         assert first["reason"] == name
         assert first["end_step"] == second["start_step"] >= 10
+
+
+def test_a_job_of_two_nodes_with_two_processes_each_goes_on_where_it_was(on: Sweeping, reference: Path) -> None:
+    (run_,) = LONG[:1]
+    sweep = on.start([run_], *on.profile(nodes=2, gpus=2))
+    on.at_gate(run_)
+    on.cluster.run("scancel", "--signal=USR2", on.job(run_))
+    on.open()
+    on.end(sweep)
+    record, expected = on.at(run_).read(), RunDir(reference, run_.id).read()
+    assert record is not None and expected is not None
+    assert record.status == "done", record.error
+    assert record.environment["world_size"] == 4
+    assert [(a.outcome, a.reason) for a in on.attempts(run_)] == [("interrupted", "SIGUSR2"), ("done", "")]
+    first, second = record.segments
+    assert first["end_step"] == second["start_step"] >= 10
+    assert record.time["steps"] == expected.time["steps"]
+    assert record.scores["gqa"].n == expected.scores["gqa"].n
 
 
 def test_preempted_runs_give_way_and_come_back(on: Sweeping, reference: Path) -> None:

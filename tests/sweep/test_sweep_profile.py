@@ -18,6 +18,7 @@ qos = "long"
 constraint = "a100|h100"
 nodelist = "n1"
 exclude = "n[2-3]"
+nodes = 3
 gpus = 2
 cpus = 8
 memory_gb = 1.5
@@ -85,7 +86,8 @@ def test_a_full_profile_becomes_this_script(tmp_path: Path) -> None:
         "gpus-per-node=2",
         "cpus-per-task=8",
         "mem=1536M",
-        "nodes=1",
+        "nodes=3",
+        "ntasks-per-node=2",
         "time=90",
         "signal=USR2@200",
         "requeue",

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,3 +245,16 @@ def test_the_collecting_job_names_runs_of_other_data_and_does_not_submit_them(
 def test_collecting_belongs_to_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "--collect"]) == 2
     assert "--executor slurm" in capsys.readouterr().err
+
+
+def test_every_gpu_of_a_job_has_a_process(tmp_path: Path) -> None:
+    script = submitter(tmp_path, nodes=2, gpus=4, memory_gb=None, python="sh -c env").script([make()])
+    memory = 4 * memory_gb([make()], Execution())
+    for line in ("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", f"--mem={memory}G"):
+        assert f"#SBATCH {line}\n" in script
+    command = shlex.split(next(line for line in script.splitlines() if line.startswith("srun")))[-3:]
+    step = {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NTASKS": "8", "PATH": os.environ["PATH"]}
+    output = subprocess.run(command, env=step, capture_output=True, text=True, check=True).stdout
+    assert {"RANK=5", "LOCAL_RANK=1", "WORLD_SIZE=8"} <= set(output.splitlines())
+    assert "MASTER_ADDR" in script
+    assert "RANK" not in submitter(tmp_path, gpus=1).script([make()])
