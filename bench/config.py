@@ -232,12 +232,14 @@ class Execution(FrozenModel):
 
     ``data`` maps logical names of data roots to folders. ``threads`` is torch's number of CPU threads; with 0 it is one
     for a miniature run, and for others ``share``, a worker's part of the machine, or what torch chooses if that is 0.
-    ``predict`` is a further split that is predicted at the end, without scores (:mod:`bench.predict`).
+    ``micro_batch`` is the largest number of examples that go through the model at once in training, None for the whole
+    batch. ``predict`` is a further split that is predicted at the end, without scores (:mod:`bench.predict`).
     """
 
     device: str = "auto"
     threads: int = 0
     share: int = 0
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
     data: dict[str, Path] = {}
     predict: str | None = None
 

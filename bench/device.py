@@ -73,6 +73,17 @@ def set_rng_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an allocator of torch, of a GPU or of the CPU, had not enough memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory: you tried to allocate" in str(error)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give memory back that torch holds and does not use."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def clock(device: torch.device) -> float:
     """Return the seconds of a monotonic clock, after waiting for all work that is queued on the device."""
     if device.type == "cuda":

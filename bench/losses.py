@@ -1,21 +1,18 @@
-"""Training losses: cross-entropy over the full vocabulary in float32, reduced as each task's official training step
-does."""
+"""Training losses: the cross-entropy of an answer's tokens, reduced as each task's official training step does."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 IGNORED = -100
 
 
-def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return cross-entropy ``(b, t)`` of logits ``(b, t, vocabulary)``; 0 where the label is -100."""
-    flat = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-    return flat.view(labels.shape)
+def normalizer(kind: str, labels: Tensor) -> int:
+    """Return what :func:`reduce` divides by for labels ``(b, t)``: their number for ``tokens``, else the examples'."""
+    return int((labels != IGNORED).sum()) if kind == "tokens" else len(labels)
 
 
-def reduce(kind: str, losses: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Reduce token losses ``(b, t)`` to a scalar.
+def reduce(kind: str, losses: Tensor, labels: Tensor, weights: Tensor, total: int) -> Tensor:
+    """Reduce token losses ``(b, t)`` to a scalar. Those of the parts of a batch add up to that of the batch.
 
     Args:
         kind: ``example``, the mean over each example's label tokens, then over the batch (GQA, NLVR2, the video tasks);
@@ -24,16 +21,16 @@ def reduce(kind: str, losses: Tensor, labels: Tensor, weights: Tensor) -> Tensor
         losses: cross-entropy of every token, 0 where there is no label.
         labels: ``(b, t)`` token ids, -100 where there is no label.
         weights: ``(b,)``, the scores of the answers drawn.
+        total: the :func:`normalizer` of the labels of the batch.
 
     Raises:
         ValueError: the kind is none of these.
     """
-    labelled = labels != IGNORED
     if kind == "tokens":
-        return losses.sum() / labelled.sum()
-    means = losses.sum(dim=1) / labelled.sum(dim=1).clamp(min=1)
+        return losses.sum() / total
+    means = losses.sum(dim=1) / (labels != IGNORED).sum(dim=1).clamp(min=1)
     if kind == "example":
-        return means.mean()
+        return means.sum() / total
     if kind == "weighted":
-        return torch.mean(means * weights)
+        return torch.sum(means * weights) / total
     raise ValueError(f"loss kind {kind!r} is none of example, weighted, tokens")

@@ -88,10 +88,12 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
 
     context.enter("train")  # from here on a signal stops at the next update instead of at once
     plan = train.TrainingPlan.of(context.run.task_list, outputs.training_sets, context.run.recipe)
-    activation_bytes = stages.measure_first_step(context, attached, plan, machine)
+    parts = stages.micro_batches(context, attached)
+    activation_bytes = stages.measure_first_step(context, attached, plan, machine, parts)
     outputs.training = stages.train_model(
-        context, attached, plan, data, outputs.fingerprints, machine, activation_bytes
+        context, attached, plan, data, outputs.fingerprints, machine, parts, activation_bytes
     )
+    machine.environment["micro_batch"] = parts.size
     context.hold.check()  # handle.save writes without asking
     attached.handle.save(context.folder.weights)
     context.segment.end(context.step, "done")

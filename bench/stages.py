@@ -28,6 +28,7 @@ from bench.environment import environment
 from bench.events import RunEvent
 from bench.files import read_json_lines, write_bytes
 from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
+from bench.micro_batches import MicroBatches
 from bench.preparation import Preparation
 from bench.record_schema import Score
 from bench.run_context import RunContext
@@ -185,23 +186,30 @@ def attach_method(
     return AttachedModel(model, handle, {kind: getattr(count, kind) for kind in kinds})
 
 
-def measure_first_step(context: RunContext, attached: AttachedModel, plan: train.TrainingPlan, machine: Machine) -> int:
-    """Run forward and backward once on the first batch, and return the bytes that autograd keeps between the two.
+def micro_batches(context: RunContext, attached: AttachedModel) -> MicroBatches:
+    """Return in which parts a batch goes through the model; a note says when memory forces smaller ones."""
+
+    trim, note = (
+        not attached.handle.spec.reads_padding,
+        "memory did not suffice, batches go through the model in parts of",
+    )
+    return MicroBatches(context.execution.micro_batch, trim, lambda size: context.note(f"{note} {size} examples"))
+
+
+def measure_first_step(
+    context: RunContext, attached: AttachedModel, plan: train.TrainingPlan, machine: Machine, parts: MicroBatches
+) -> int:
+    """Run forward and backward once on the first batch, or its longest part, and return the bytes that autograd keeps
+    between the two.
 
     Nothing is updated, and the random state is put back: training draws the same dropout masks and answers as without
     this measurement, and a resumed run, which measures again, the same as one that was never interrupted.
     """
-    state = dev.rng_state()
-    recipe, model = context.run.recipe, attached.model
-    batch = next(plan.batches(0, recipe, context.run.seed)).to(machine.device)
+    model, batch = attached.model, next(plan.batches(0, context.run.recipe, context.run.seed))
     model.train()
-    with machine.memory.phase("first_step"), dev.SavedActivations(model) as saved:
-        train.batch_loss(
-            model, batch, plan.tasks[batch.task].loss, recipe, machine.device, attached.handle.penalties
-        ).backward()
-    model.zero_grad(set_to_none=True)
-    dev.set_rng_state(state)
-    return saved.bytes
+    kind, penalties = plan.tasks[batch.task].loss, attached.handle.penalties
+    with machine.memory.phase("first_step"):
+        return parts.saved_bytes(model, batch, kind, context.run.recipe, machine.device, penalties)
 
 
 def train_model(
@@ -211,6 +219,7 @@ def train_model(
     data: DataRoot,
     fingerprints: Fingerprints,
     machine: Machine,
+    parts: MicroBatches,
     activation_bytes: int,
 ) -> TrainingResult:
     """Train from the start or the last checkpoint; where the recipe selects the best epoch, load its weights at the
@@ -225,13 +234,23 @@ def train_model(
         numbers = (step, plan.steps, point["loss"], step / updates_per_epoch, point["examples"])
         context.listener(RunEvent("step", run.id, point["task"], *numbers))
         if recipe.validate_ == "epoch" and (step % updates_per_epoch == 0 or step == plan.steps):
-            mean = validate(context, model, data, machine, step)
-            model.train()
-            best = read_json_lines(folder.best_epochs, ("step", "mean"))
-            if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
-                context.hold.check()  # handle.save writes without asking
-                attached.handle.save(folder.best_weights)
-                folder.append(folder.best_epochs, {"step": step, "mean": mean})
+            validate_and_select(step)
+
+    def validate_and_select(step: int) -> None:
+        mean = validate(context, model, data, machine, step)
+        model.train()
+        best = read_json_lines(folder.best_epochs, ("step", "mean"))
+        if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
+            context.hold.check()  # handle.save writes without asking
+            attached.handle.save(folder.best_weights)
+            folder.append(folder.best_epochs, {"step": step, "mean": mean})
+
+    def on_resume(step: int) -> None:
+        _resume(context, step)
+        epoch_ended = step > 0 and (step % updates_per_epoch == 0 or step == plan.steps)
+        validated = {row["step"] for row in read_json_lines(folder.validation, ("step",))}
+        if recipe.validate_ == "epoch" and epoch_ended and step not in validated:
+            validate_and_select(step)  # the earlier attempt was stopped between the update and its validation
 
     with machine.memory.phase("train"):
         trained = train.train(
@@ -242,6 +261,7 @@ def train_model(
             device=machine.device,
             penalties=attached.handle.penalties,
             update_listeners=attached.handle.update_listeners,
+            micro_batches=parts,
             checkpoint=Checkpoint(
                 folder.checkpoint,
                 run.id,
@@ -249,7 +269,7 @@ def train_model(
                 reject=lambda reason: context.note(folder.put_training_aside(reason)),
             ),
             on_step=on_step,
-            on_resume=lambda step: _resume(context, step),
+            on_resume=on_resume,
             should_stop=context.stop_reason,
             before_save=context.hold.check,
         )

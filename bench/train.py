@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from bench import device as dev
-from bench import losses, optim
+from bench import optim
 from bench.checkpoint import Checkpoint, TrainingProgress
 from bench.config import Recipe
 from bench.data.batches import Batch, TokenizedSplit, schedule
+from bench.micro_batches import MicroBatches
 from bench.tasks import Task
 from methods.core.contracts import Penalty, UpdateListener
+
+READ_EVERY = 20  # updates whose losses are read from a GPU at once
 
 
 class NotFinite(FloatingPointError):
@@ -85,6 +88,7 @@ def train(
     device: torch.device,
     penalties: Sequence[Penalty] = (),
     update_listeners: Sequence[UpdateListener] = (),
+    micro_batches: MicroBatches | None = None,
     checkpoint: Checkpoint | None = None,
     on_step: Hook = lambda step, point: None,
     on_resume: Callable[[int], None] = lambda step: None,
@@ -103,6 +107,7 @@ def train(
         device: where the batches go.
         penalties: modules of the method whose penalty is added to the loss (``handle.penalties``).
         update_listeners: modules of the method that are called after each update (``handle.update_listeners``).
+        micro_batches: in which parts a batch goes through the model; in one by default.
         checkpoint: for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
             interruption.
         on_step: called after every update with its number (from 1) and ``{"task", "loss", "lr", "examples"}``; it may
@@ -117,6 +122,7 @@ def train(
         KeyboardInterrupt: after a checkpoint, if the run was asked to stop.
     """
     optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
+    micro_batches = micro_batches or MicroBatches()
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
     if checkpoint is not None and (earlier := checkpoint.restore(model, optimiser, plan.steps)):
@@ -124,34 +130,34 @@ def train(
     on_resume(done.steps)
     model.train()
     batches = plan.batches(done.steps, recipe, seed)
+    losses_to_read = UnreadLosses(device, done, on_step)
+    per_epoch = sum(plan.sizes.values())
     try:
         while done.steps < plan.steps:
             if reason := should_stop():
                 raise KeyboardInterrupt(reason)
-            begun = dev.clock(device)
-            batch = next(batches).to(device)
+            batch = next(batches)
+            factor = optim.rate(done.steps, plan.steps, recipe.warmup)
             for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * optim.rate(done.steps, plan.steps, recipe.warmup)
-            loss = batch_loss(model, batch, plan.tasks[batch.task].loss, recipe, device, penalties)
-            loss.backward()
+                group["lr"] = group["peak"] * factor
+            loss = micro_batches.backward(model, batch, plan.tasks[batch.task].loss, recipe, device, penalties)
             if recipe.clip > 0:
                 nn.utils.clip_grad_norm_(trainable, recipe.clip)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise NotFinite(f"the loss of task {batch.task} is {value} at step {done.steps + 1}")
+            losses_to_read.add(loss, {"task": batch.task, "lr": recipe.lr * factor, "examples": len(batch.ids)})
             optimiser.step()
             done.steps += 1
             for listener in update_listeners:
                 listener.after_update(done.steps, plan.steps)
             optimiser.zero_grad(set_to_none=True)
             done.examples += len(batch.ids)
-            done.step_seconds.append(dev.clock(device) - begun)
-            lr = recipe.lr * optim.rate(done.steps - 1, plan.steps, recipe.warmup)
-            on_step(done.steps, {"task": batch.task, "loss": value, "lr": lr, "examples": len(batch.ids)})
-            if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0:
+            to_save = checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0
+            if to_save or done.steps % per_epoch == 0 or done.steps == plan.steps or losses_to_read.due:
+                losses_to_read.read()
+            if checkpoint is not None and to_save:
                 before_save()
                 checkpoint.save(model, optimiser, done)
     except KeyboardInterrupt:
+        losses_to_read.read()
         if checkpoint is not None and done.steps:
             before_save()
             checkpoint.save(model, optimiser, done)
@@ -163,13 +169,51 @@ def train(
     return done
 
 
-def batch_loss(
-    model: nn.Module, batch: Batch, kind: str, recipe: Recipe, device: torch.device, penalties: Sequence[Penalty] = ()
-) -> Tensor:
-    """Return the loss that the task's official training step computes on a batch, in float32, with the penalties of the
-    modules ``penalties``."""
-    features = torch.zeros_like(batch.vis_feats) if recipe.visual == "zero" else batch.vis_feats
-    with dev.autocast(device, recipe.precision):
-        logits = model(batch.input_ids, features, task=batch.task, labels=batch.labels).logits
-    loss = losses.reduce(kind, losses.token_losses(logits, batch.labels), batch.labels, batch.weights)
-    return sum((p for m in penalties if (p := m.penalty()) is not None), loss)
+class UnreadLosses:
+    """The losses of the last updates. To read one means to wait for a GPU, so they are read together, some at a time.
+
+    Args:
+        device: where the losses are; on a CPU, which never waits, each is due at once.
+        done: gets the seconds of the updates: on a GPU, their mean over those that are read together.
+        on_step: is called for every update in turn when its loss is read.
+    """
+
+    def __init__(self, device: torch.device, done: Trained, on_step: Hook) -> None:
+        self._device = device
+        self._done = done
+        self._on_step = on_step
+        self._interval = 1 if device.type == "cpu" else READ_EVERY
+        self._losses: list[Tensor] = []
+        self._points: list[dict[str, Any]] = []
+        self._begun = dev.clock(device)
+
+    @property
+    def due(self) -> bool:
+        return len(self._losses) >= self._interval
+
+    def add(self, loss: Tensor, point: dict[str, Any]) -> None:
+        """Keep the loss of an update, and the rest of what ``on_step`` gets."""
+        self._losses.append(loss)
+        self._points.append(point)
+        if self._interval == 1 and not math.isfinite(loss.item()):  # before the weights are changed
+            self.read()
+
+    def read(self) -> None:
+        """Call ``on_step`` for all updates whose losses have not been read.
+
+        Raises:
+            NotFinite: a loss is NaN or infinite; the earlier updates have been reported.
+        """
+        if not self._losses:
+            return
+        values = torch.stack(self._losses).tolist()
+        points, count = self._points, len(values)
+        seconds = (dev.clock(self._device) - self._begun) / count
+        self._losses, self._points = [], []
+        first = len(self._done.step_seconds)
+        for step, (value, point) in enumerate(zip(values, points, strict=True), start=first + 1):
+            if not math.isfinite(value):
+                raise NotFinite(f"the loss of task {point['task']} is {value} at step {step}")
+            self._done.step_seconds.append(seconds)
+            self._on_step(step, point | {"loss": value})
+        self._begun = dev.clock(self._device)

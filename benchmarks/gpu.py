@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import methods
-from bench import backbones, device, losses, optim
+from bench import backbones, device, optim
 
 METHODS = ("projector-only", "bitfit", "lora", "adapter", "vl-adapter", "vl-pet-small", "vl-pet-large", "lst", "full")
 BACKBONE = "bart-base"
@@ -41,8 +41,8 @@ class Step:
     def __call__(self) -> None:
         """Do one update."""
         with device.autocast(torch.device("cuda"), self.precision):
-            logits = self.model(self.ids, self.features, labels=self.labels).logits
-        losses.token_losses(logits, self.labels).mean().backward()
+            losses = self.model.token_losses(self.ids, self.features, self.labels)
+        losses.mean().backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import methods
-from bench import backbones, optim, tasks, train
+from bench import backbones, optim, tasks
 from bench.config import resolve
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore
 from bench.data.roots import locate
+from bench.micro_batches import MicroBatches
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,10 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
     model = backbones.build("mini-bart", feat_dim=data.collate([0]).vis_feats.shape[-1]).train()
     count = methods.attach(model, method).count()
     optimiser = optim.build(model, "adamw", run.recipe.lr, run.recipe.weight_decay)
-    batch = data.batch(0, 0, 32, seed=1)
+    batch, parts = data.batch(0, 0, 32, seed=1), MicroBatches()
 
     def step() -> None:
-        train.batch_loss(model, batch, task.loss, run.recipe, torch.device("cpu")).backward()
+        parts.backward(model, batch, task.loss, run.recipe, torch.device("cpu"))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

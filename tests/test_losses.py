@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bench import losses
+from bench.backbones.answer_losses import head_losses
 
 LENGTHS = (1, 3, 4)  # label tokens of three examples, padded to 5
 WEIGHTS = torch.tensor([0.3, 1.0, 0.6])
@@ -33,17 +34,28 @@ def surprises(logits: torch.Tensor, labels: torch.Tensor) -> list[list[float]]:
     ]
 
 
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The cross-entropy of every label, ``b t``, by way of an output layer that changes nothing."""
+    head = torch.nn.Linear(logits.shape[-1], logits.shape[-1], bias=False).requires_grad_(False)
+    torch.nn.init.eye_(head.weight)
+    labelled = labels >= 0
+    head.to(logits.dtype)
+    return torch.zeros(labels.shape).masked_scatter(
+        labelled, head_losses(logits[labelled], head, None, labels[labelled])
+    )
+
+
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
 def reduced(kind: str, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor = WEIGHTS) -> torch.Tensor:
-    return losses.reduce(kind, losses.token_losses(logits, labels), labels, weights)
+    return losses.reduce(kind, token_losses(logits, labels), labels, weights, losses.normalizer(kind, labels))
 
 
 def test_every_label_token_has_its_cross_entropy_and_padding_none(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = batch
-    computed = losses.token_losses(logits, labels)
+    computed = token_losses(logits, labels)
     assert computed.shape == labels.shape
     assert not computed[labels == -100].any()
     for row, wanted in zip(computed, surprises(logits, labels), strict=True):
@@ -89,16 +101,16 @@ def test_half_precision_logits_are_reduced_in_float32(
 ) -> None:
     logits, labels = batch
     rough = logits.to(dtype)
-    computed = losses.token_losses(rough, labels)
+    computed = token_losses(rough, labels)
     assert computed.dtype == torch.float32
-    assert torch.equal(computed, losses.token_losses(rough.float(), labels))
+    assert torch.equal(computed, token_losses(rough.float(), labels))
 
 
 @pytest.mark.parametrize("kind", ["weighted", "example"])
 def test_an_example_without_labels_counts_as_zero(batch: tuple[torch.Tensor, torch.Tensor], kind: str) -> None:
     logits, labels = batch
     labels[0] = -100
-    rest = losses.reduce(kind, losses.token_losses(logits[1:], labels[1:]), labels[1:], WEIGHTS[1:])
+    rest = reduced(kind, logits[1:], labels[1:], WEIGHTS[1:])
     torch.testing.assert_close(reduced(kind, logits, labels), rest * 2 / 3)
 
 

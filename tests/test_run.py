@@ -4,16 +4,18 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import records, stages, tasks, train
+from bench import micro_batches, records, stages, tasks, train
 from bench.config import Execution, Run, resolve
 from bench.events import RunEvent
 from bench.files import read_json_lines
 from bench.run import run_one
+from bench.run_context import RunContext
 from bench.run_dir import RunDir
 from bench.scoring import score_rows
 
@@ -114,7 +116,7 @@ def test_a_failure_is_recorded_with_its_cause(
     def failing(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr(train, "batch_loss", failing)
+    monkeypatch.setattr(micro_batches, "batch_loss", failing)
     run = make()
     record = run_one(run, execution, tmp_path)
     assert (record.status, record.cause) == ("failed", cause)
@@ -242,6 +244,66 @@ def test_best_epoch_is_selected_by_the_validation_mean(
     selected = json.loads((RunDir(tmp_path, run.id).record).read_text())["selected"]
     assert selected["mean"] == 3.0
     assert selected["step"] == record.time["steps"] * 2 // 3
+
+
+def test_a_validation_that_was_interrupted_is_made_when_the_run_goes_on(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"batch_size": 24, "validate": "epoch", "select": "best", "limit": 24, "steps": 10}
+    run = make("image-text", **settings)
+    whole = run_one(run, execution, tmp_path / "undisturbed")
+    real, calls = stages.validate, []
+
+    def interrupted(context: RunContext, *inputs: Any) -> float:
+        calls.append(context.step)
+        if len(calls) == 1:
+            raise KeyboardInterrupt("SIGTERM")
+        return real(context, *inputs)
+
+    monkeypatch.setattr(stages, "validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_one(run, execution, tmp_path)
+    again = run_one(run, execution, tmp_path)
+    folders = [RunDir(results, run.id) for results in (tmp_path / "undisturbed", tmp_path)]
+    one, other = (read_json_lines(folder.validation, ("step",)) for folder in folders)
+    assert one == other and len(one) == 2
+    assert again.selected == whole.selected
+    assert {name: score.value for name, score in again.scores.items()} == {
+        name: score.value for name, score in whole.scores.items()
+    }
+
+
+def test_memory_that_does_not_suffice_is_in_the_record(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = micro_batches.batch_loss
+
+    def limited(model: Any, batch: Any, *inputs: Any, **options: Any) -> Any:
+        if len(batch.ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, batch, *inputs, **options)
+
+    monkeypatch.setattr(micro_batches, "batch_loss", limited)
+    record = run_one(make(), execution, tmp_path)
+    assert record.status == "done"
+    assert record.environment["micro_batch"] == 1
+    assert any("memory did not suffice" in note for note in record.notes)
+    monkeypatch.setattr(micro_batches, "batch_loss", real)
+    split = run_one(make(), execution.model_copy(update={"micro_batch": 1}), tmp_path / "asked")
+    assert {n: s.value for n, s in split.scores.items()} == {n: s.value for n, s in record.scores.items()}
+
+
+def test_losses_that_are_read_later_come_in_order_and_a_nan_names_its_step() -> None:
+    done, points = train.Trained(), []
+    losses = train.UnreadLosses(torch.device("meta"), done, lambda step, point: points.append((step, point["loss"])))
+    for step, loss in enumerate([1.0, 2.0, 3.0, float("nan"), 5.0], start=1):
+        losses.add(torch.tensor(loss), {"task": f"task {step}", "lr": 0.1, "examples": 1})
+        if step == 2:
+            losses.read()
+    with pytest.raises(train.NotFinite, match="task 4 is nan at step 4"):
+        losses.read()
+    assert points == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert len(done.step_seconds) == 3
 
 
 def test_a_run_that_tunes_reads_no_reported_split_and_is_in_no_table(

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
+from bench.backbones.answer_losses import head_losses, is_plain, labelled_states
 from bench.backbones.family import BackboneFamily
 from bench.backbones.visual import pool
+from bench.losses import IGNORED
 from methods.core import context, contracts
 
 
@@ -34,7 +36,7 @@ class VLOutput:
         """Cross-entropy in float32, averaged over the labels that are not -100; None without labels."""
         if self.labels is None:
             return None
-        return F.cross_entropy(self.logits.float().flatten(0, 1), self.labels.flatten(), ignore_index=-100)
+        return F.cross_entropy(self.logits.float().flatten(0, 1), self.labels.flatten(), ignore_index=IGNORED)
 
 
 class VLModel(nn.Module):
@@ -111,6 +113,41 @@ class VLModel(nn.Module):
             ).logits
         return VLOutput(logits, outputs[0], labels)
 
+    def token_losses(
+        self,
+        input_ids: Tensor,
+        vis_feats: Tensor,
+        labels: Tensor,
+        task: str = "vqa",
+        positions: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> Tensor:
+        """Return the cross-entropy ``(b, u)`` in float32 of every label, 0 where there is none, with teacher forcing.
+
+        Logits are computed where there is a label only, and where the output layer is frozen they are never there all
+        at once. A method that reads the logits, or has changed the output layer, gets them all.
+
+        Args:
+            input_ids, vis_feats, labels, task, boxes: as in :meth:`forward`.
+            positions: ``(n,)``, the indices of the labels that are not -100 among all ``b u``. Whoever has computed
+                them before the labels were moved to a GPU saves the wait for their number.
+        """
+        if positions is None:
+            positions = (labels != IGNORED).flatten().nonzero().squeeze(1)
+        targets = labels.flatten().index_select(0, positions)
+        head = self.lm.get_output_embeddings()
+        if self._forward_hooks or not is_plain(head):
+            logits = self(input_ids, vis_feats, boxes, labels=labels, task=task).logits
+            logits = logits.flatten(0, 1).index_select(0, positions)
+            of_labels = F.cross_entropy(logits.float(), targets, reduction="none")
+        else:
+            with labelled_states(head, positions) as states:
+                self(input_ids, vis_feats, boxes, labels=labels, task=task)
+            bias = getattr(self.lm, "final_logits_bias", None)  # BART's
+            of_labels = head_losses(states[0], head, None if bias is None else bias.flatten(), targets)
+        losses = of_labels.new_zeros(labels.numel()).index_copy(0, positions, of_labels)
+        return losses.view(labels.shape)
+
     @torch.no_grad()
     def generate(
         self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None, task: str = "vqa", **arguments: Any
@@ -136,4 +173,4 @@ class VLModel(nn.Module):
         """Return labels ``(b, u)`` behind the start token, without the last one; -100 becomes the pad id."""
         start = labels.new_full((len(labels), 1), self.lm.config.decoder_start_token_id)
         shifted = torch.cat([start, labels[:, :-1]], dim=1)
-        return shifted.masked_fill(shifted == -100, self.lm.config.pad_token_id)
+        return shifted.masked_fill(shifted == IGNORED, self.lm.config.pad_token_id)

@@ -134,6 +134,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 (auto)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (miniature: 1, else torch's)")
+    parser.add_argument(
+        "--micro-batch",
+        type=count,
+        metavar="N",
+        help="at most so many examples at once in training: less memory and padding, the same batch and result up to "
+        "rounding and dropout's random numbers (the batch)",
+    )
     add_data(parser)
 
 
@@ -167,7 +174,11 @@ def execution(arguments: argparse.Namespace) -> Execution:
     """Build the Execution from flags; the folders of a plan that was started (``arguments.roots``) are in it, too."""
     roots = getattr(arguments, "roots", {}) | parse_roots(arguments.data)
     return Execution(
-        device=arguments.device, threads=arguments.threads, data=roots, predict=getattr(arguments, "predict", None)
+        device=arguments.device,
+        threads=arguments.threads,
+        micro_batch=arguments.micro_batch,
+        data=roots,
+        predict=getattr(arguments, "predict", None),
     )
 
 

@@ -4,7 +4,7 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import UsageError
+from bench.losses import IGNORED
 from bench.tasks import Example, Task
 from bench.tasks.tolerance import Tolerance
 
@@ -54,6 +55,7 @@ class Batch:
         labels: ``(b, u)``, padded with -100.
         vis_feats: ``(b, v, f)`` or ``(b, 2, v, f)``, float32.
         weights: ``(b,)``, the score of the answer drawn.
+        text_lengths: the number of tokens of every text, without padding.
     """
 
     task: str
@@ -62,12 +64,51 @@ class Batch:
     labels: Tensor
     vis_feats: Tensor
     weights: Tensor
+    text_lengths: list[int]
+
+    @cached_property
+    def label_positions(self) -> Tensor:
+        """The indices of the labels that are not -100, ``(n,)``, among all ``b u`` ones."""
+        return (self.labels != IGNORED).flatten().nonzero().squeeze(1)
 
     def to(self, device: torch.device) -> "Batch":
+        """Move the tensors to a device, without waiting for them."""
         if device.type == "cpu":
             return self
-        moved = [t.to(device, non_blocking=True) for t in (self.input_ids, self.labels, self.vis_feats, self.weights)]
-        return Batch(self.task, self.ids, *moved)
+        names = ("input_ids", "labels", "vis_feats", "weights")
+        moved = replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        # Computed there, their number would have to come back from the device.
+        moved.__dict__["label_positions"] = self.label_positions.to(device, non_blocking=True)
+        return moved
+
+    def split(self, size: int, *, trim: bool) -> list["Batch"]:
+        """Split the batch into parts of at most ``size`` examples of similar length.
+
+        Args:
+            size: number of examples of a part.
+            trim: cut the padding that no example of a part needs; not for models in which padding has an effect.
+        """
+        if len(self.ids) <= size:
+            return [self]
+        answer_lengths = (self.labels != IGNORED).sum(dim=1).tolist()
+        order = sorted(range(len(self.ids)), key=lambda i: (self.text_lengths[i] + answer_lengths[i], i))
+        parts = []
+        for begin in range(0, len(order), size):
+            rows = order[begin : begin + size]
+            text = max(self.text_lengths[i] for i in rows) if trim else None
+            answer = max(1, *(answer_lengths[i] for i in rows)) if trim else None
+            parts.append(
+                Batch(
+                    task=self.task,
+                    ids=[self.ids[i] for i in rows],
+                    input_ids=self.input_ids[rows, :text],
+                    labels=self.labels[rows, :answer],
+                    vis_feats=self.vis_feats[rows],
+                    weights=self.weights[rows],
+                    text_lengths=[self.text_lengths[i] for i in rows],
+                )
+            )
+        return parts
 
 
 def schedule(epoch: int, sizes: Mapping[str, int]) -> list[str]:
@@ -163,7 +204,7 @@ class TokenizedSplit:
         batch = self._collate(list(chosen), answers)
         for row, index in enumerate(chosen):
             if not self.examples[index].answers:
-                batch.labels[row] = -100
+                batch.labels[row] = IGNORED
         return batch
 
     def _draw(self, index: int, seed: str) -> tuple[str, float]:
@@ -179,9 +220,10 @@ class TokenizedSplit:
             task=self.task.name,
             ids=chosen,
             input_ids=_padded([self._sources[i] for i in chosen], self._text.pad_id),
-            labels=_padded([self._target(answer) for answer, _ in answers], -100),
+            labels=_padded([self._target(answer) for answer, _ in answers], IGNORED),
             vis_feats=self._features(chosen),
             weights=torch.tensor([score for _, score in answers]),
+            text_lengths=[self.length(i) for i in chosen],
         )
 
     def _target(self, answer: str) -> Ids:

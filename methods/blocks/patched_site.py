@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from methods.core.recompute import recomputed
+
 
 class PatchedSite(nn.Module):
     """``H' = scale · G ⊙ (h_scale · H + ΔH)``; a missing delta is ΔH = 0, a missing gate G = 1.
@@ -42,6 +44,11 @@ class PatchedSite(nn.Module):
             u: what the delta reads, ``b n d_in``; H where it is None.
             token_mask: ``b n`` bool, False where a position is padding; None where there is no padding.
         """
+        if self.gate is None:
+            return self._changed(x, h, u, token_mask)
+        return recomputed(self._changed, h, x, h, u, token_mask)
+
+    def _changed(self, x: Tensor, h: Tensor, u: Tensor | None, token_mask: Tensor | None) -> Tensor:
         dtype = next((p.dtype for p in self.parameters()), h.dtype)
         base = {"h": h, "x": x, "none": None}[self.keep]
         if base is not None and self.h_scale != 1.0:
@@ -50,8 +57,8 @@ class PatchedSite(nn.Module):
             base = h.new_zeros(())
         change = h.new_zeros(())
         if self.delta is not None:
-            u = (h if u is None else u).to(dtype)
-            change = (self.delta(u, token_mask) if self.masked_delta else self.delta(u)).to(h.dtype)
+            inputs = ((h if u is None else u).to(dtype), *([token_mask] if self.masked_delta else []))
+            change = (self.delta(*inputs) if self.gate else recomputed(self.delta, h, *inputs)).to(h.dtype)
         out = base if self.delta is None else base + change
         if self.gate is not None:
             out = self.gate(x.to(dtype), base.to(dtype), change.to(dtype), out.to(dtype), token_mask).to(h.dtype)

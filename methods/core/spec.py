@@ -89,6 +89,11 @@ class Part(FrozenSchema):
         return False
 
     @property
+    def reads_padding(self) -> bool:
+        """Whether an example's result depends on how much padding stands behind it."""
+        return False
+
+    @property
     def needs_wrapper(self) -> bool:
         """Whether it needs the vision-language wrapper, because it acts where text and visual tokens are joined."""
         return False
@@ -209,6 +214,11 @@ class Patch(Part):
         """Whether the delta or the gate has to know which positions are padding."""
         delta_does = self.delta is not None and self.delta.needs_token_mask
         return delta_does or (self.gate is not None and self.gate.pool == "masked_mean")
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether the gate is a mean over all positions, padding included, as in the official code."""
+        return self.gate is not None and self.gate.pool == "mean"
 
     @property
     def per_task(self) -> bool:
@@ -355,6 +365,11 @@ class Spec(FrozenSchema):
     def exact_with_cache(self) -> bool:
         """Whether decoding with a cache of keys and values gives the same result as decoding without one."""
         return all(part.exact_with_cache for part in self.parts)
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether an example's result depends on how much padding stands behind it."""
+        return any(part.reads_padding for part in self.parts)
 
     @property
     def needs_wrapper(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import methods
-from bench import backbones, device, losses, optim
+from bench import backbones, device, optim
 from bench.config import Execution, Run, resolve
 from bench.device import Memory, SavedActivations, analytic
 from bench.events import RunEvent
@@ -98,8 +98,7 @@ def test_peak_memory_at_real_size_is_what_the_split_says(method: str) -> None:
     features, labels = torch.randn(64, 36, 2048, device=cuda), torch.randint(10, 50000, (64, 8), device=cuda)
 
     def loss() -> torch.Tensor:
-        logits = model(ids, features, labels=labels).logits
-        return losses.token_losses(logits, labels).mean()
+        return model.token_losses(ids, features, labels).mean()
 
     with SavedActivations(model) as kept:
         first = loss()
