@@ -14,6 +14,7 @@ from bench.files import atomic_write, one_line, require_regular_file
 from bench.fingerprints import Fingerprints, differences, summary
 
 KEYS = {"run", "fingerprints", "step", "examples", "step_seconds", "tensors", "optimizer", "rng"}
+ADDED = {"data_wait_seconds"}  # not in checkpoints of earlier versions
 
 
 class Unusable(Exception):
@@ -22,11 +23,13 @@ class Unusable(Exception):
 
 @dataclass
 class TrainingProgress:
-    """How far a training is: number of updates, number of examples in them, and seconds of every update."""
+    """How far a training is: number of updates, number of examples in them, seconds of every update, and how many of
+    these the device waited for data."""
 
     steps: int = 0
     examples: int = 0
     step_seconds: list[float] = field(default_factory=list)
+    data_wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Checkpoint:
             "step": progress.steps,
             "examples": progress.examples,
             "step_seconds": torch.tensor(progress.step_seconds, dtype=torch.float64),
+            "data_wait_seconds": progress.data_wait_seconds,
             "tensors": {name: tensor.detach().cpu() for name, tensor in changing_tensors(model).items()},
             "optimizer": optimiser.state_dict(),
             "rng": dev.rng_state(),
@@ -87,7 +91,8 @@ class Checkpoint:
                 current[name].copy_(tensor)
         optimiser.load_state_dict(state["optimizer"])
         dev.set_rng_state(state["rng"])
-        return TrainingProgress(state["step"], state["examples"], state["step_seconds"].tolist())
+        waited = state.get("data_wait_seconds", 0.0)
+        return TrainingProgress(state["step"], state["examples"], state["step_seconds"].tolist(), waited)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -99,8 +104,8 @@ class Checkpoint:
             raise Unusable(f"cannot be read ({type(error).__name__}: {one_line(error)[:120]})") from error
         if not isinstance(state, dict):
             raise Unusable(f"holds {type(state).__name__}, expected the fields of a checkpoint")
-        if state.keys() != KEYS:
-            different = ", ".join(sorted(map(str, state.keys() ^ KEYS)))
+        if state.keys() - ADDED != KEYS:
+            different = ", ".join(sorted(map(str, (state.keys() - ADDED) ^ KEYS)))
             raise Unusable(f"its fields are not those of a checkpoint of this version: {different}")
         return state
 
@@ -119,6 +124,9 @@ class Checkpoint:
             raise Unusable(f"has seen {examples!r} examples")
         if not isinstance(seconds, Tensor) or seconds.shape != (step,):
             raise Unusable(f"has no {step} times of updates")
+        waited = state.get("data_wait_seconds", 0.0)
+        if type(waited) is not float or not 0 <= waited < math.inf:
+            raise Unusable(f"has waited {waited!r} seconds for data")
         _verify_tensors("tensor", state["tensors"], changing_tensors(model))
         _verify_optimizer(state["optimizer"], optimiser)
         _verify_random_state(state["rng"])

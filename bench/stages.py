@@ -7,22 +7,18 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import methods
-from bench import backbones, evaluate, suites, train
+from bench import backbones, evaluate, train
 from bench import device as dev
 from bench.checkpoint import Checkpoint
 from bench.config import Run, is_mini
 from bench.data import held_out
 from bench.data.batches import TokenizedSplit
 from bench.data.check import check_for_runs
-from bench.data.features import FeatureStore
-from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
 from bench.events import RunEvent
@@ -32,9 +28,9 @@ from bench.micro_batches import MicroBatches
 from bench.preparation import Preparation
 from bench.record_schema import Score
 from bench.run_context import RunContext
+from bench.run_data import feature_columns, read_split, tokenizer
 from bench.scoring import score_rows
 from bench.tasks import Task
-from bench.tasks.tolerance import counting
 from bench.training_curve import TrainingCurve
 from methods.core.handle import Handle
 
@@ -169,7 +165,7 @@ def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbo
     """
     context.enter("model")
     with machine.memory.phase("load"):
-        return seeded_model(context.run, _feat_dim(data.root, context.run.task_list[0]), "cpu")
+        return seeded_model(context.run, feature_columns(data.root, context.run.task_list[0]), "cpu")
 
 
 def attach_method(
@@ -374,18 +370,6 @@ def with_method(run: Run, model: backbones.VLModel, preparation: Preparation | N
     return methods.attach(model, method, tasks=tuple(task.name for task in run.task_list), prepared=tensors)
 
 
-def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
-    """Return a tokenised split, cut to ``recipe.limit`` examples where there is a limit.
-
-    A run that tunes gets nothing but what tuning may look at, whichever split is asked for.
-    """
-    recipe = run.recipe
-    tuning = recipe.evaluate == "tuning"
-    if tuning and split != held_out.TRAIN:
-        split = held_out.TUNING
-    return _tokenized(root, task, split, run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit, tuning)
-
-
 def predict_task(
     context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
 ) -> list[str]:
@@ -394,26 +378,8 @@ def predict_task(
         model,
         task,
         data,
-        _tokenizer(context.run.backbone),
+        tokenizer(context.run.backbone),
         context.run.recipe,
         machine.device,
         on_batch=lambda done, total: context.stop_if_asked(),
     )
-
-
-# The runs of a sweep that one process executes share what they read.
-
-
-@lru_cache(maxsize=64)
-def _tokenized(
-    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
-) -> TokenizedSplit:
-    with counting() as tolerated:
-        examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
-    store = _store(root, task.suite, n_frames)
-    return TokenizedSplit(task, examples, _tokenizer(backbone), store, prefix=prefix, tolerated=tolerated)
-
-
-_store = lru_cache(lambda root, suite, n: FeatureStore(root, suites.get(suite).features.kind, n_frames=n))
-_tokenizer = lru_cache(backbones.tokenizer)
-_feat_dim = lru_cache(read_feat_dim)

@@ -81,6 +81,13 @@ class Batch:
         moved.__dict__["label_positions"] = self.label_positions.to(device, non_blocking=True)
         return moved
 
+    def pinned(self) -> "Batch":
+        """Return the batch in pinned memory; what is there already is not copied."""
+        names = ("input_ids", "labels", "vis_feats", "weights")
+        batch = replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+        batch.__dict__["label_positions"] = self.label_positions.pin_memory()
+        return batch
+
     def split(self, size: int, *, trim: bool) -> list["Batch"]:
         """Split the batch into parts of at most ``size`` examples of similar length.
 
@@ -150,7 +157,7 @@ class TokenizedSplit:
         self._store = store
         self._sources = self._encoded(prefix)
         self._targets: dict[str, Ids] = {}
-        self._order: tuple[int, list[int]] = (-1, [])
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def _encoded(self, prefix: bool) -> list[Ids]:
         """Encode the sources; equal ones (all COCO images, the captions of one clip) share their ids."""
@@ -180,17 +187,24 @@ class TokenizedSplit:
         """Return the number of source tokens of an example."""
         return len(self._sources[index])
 
-    def batch(self, epoch: int, index: int, size: int, seed: int) -> Batch:
-        """Return batch ``index`` of an epoch; the last one of an epoch may be smaller.
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all features are kept as one tensor, so that a batch takes no time worth mentioning."""
+        return self._table is not None
+
+    def batch(self, epoch: int, index: int, size: int, seed: int, *, pin: bool = False) -> Batch:
+        """Return batch ``index`` of an epoch; the last one of an epoch may be smaller. Several threads may do so at once.
 
         The order depends on the epoch only. The answer of each example is drawn by a generator of its own, from (seed,
         epoch, example): not from numpy's global state in loader workers, as the official code does (quirk NP-SEED).
+        With ``pin`` the tensors are in pinned memory, from which a GPU copies without being waited for.
         """
-        if self._order[0] != epoch:
+        order = self._order
+        if order[0] != epoch:
             generator = torch.Generator().manual_seed(epoch)
-            self._order = (epoch, torch.randperm(len(self), generator=generator).tolist())
-        chosen = self._order[1][index * size : (index + 1) * size]
-        return self._collate(chosen, [self._draw(i, f"{seed}/{epoch}/{i}") for i in chosen])
+            order = self._order = (epoch, torch.randperm(len(self), generator=generator).numpy())
+        chosen = order[1][index * size : (index + 1) * size].tolist()
+        return self._collate(chosen, [self._draw(i, f"{seed}/{epoch}/{i}") for i in chosen], pin)
 
     def collate(self, chosen: Sequence[int], draw: int | None = None) -> Batch:
         """Return a batch of the given examples; answers are drawn with a seed, or the best ones taken.
@@ -215,16 +229,17 @@ class TokenizedSplit:
             return answers[0]
         return random.Random(seed).choices(answers, [score for _, score in answers])[0]
 
-    def _collate(self, chosen: list[int], answers: list[tuple[str, float]]) -> Batch:
-        return Batch(
+    def _collate(self, chosen: list[int], answers: list[tuple[str, float]], pin: bool = False) -> Batch:
+        batch = Batch(
             task=self.task.name,
             ids=chosen,
             input_ids=_padded([self._sources[i] for i in chosen], self._text.pad_id),
             labels=_padded([self._target(answer) for answer, _ in answers], IGNORED),
-            vis_feats=self._features(chosen),
+            vis_feats=self._features(chosen, pin),
             weights=torch.tensor([score for _, score in answers]),
             text_lengths=[self.length(i) for i in chosen],
         )
+        return batch.pinned() if pin else batch
 
     def _target(self, answer: str) -> Ids:
         if answer not in self._targets:
@@ -253,15 +268,20 @@ class TokenizedSplit:
         if self._first.nbytes * len(rows) > PREFETCH_BYTES:
             return None
         table = torch.empty(len(rows), *self._first.shape)
+        values = table.numpy()
         for row, example in {row: i for i, row in enumerate(index)}.items():
-            table[row] = torch.from_numpy(self._load(example))
+            values[row] = self._load(example)
         return table, index
 
-    def _features(self, chosen: list[int]) -> Tensor:
+    def _features(self, chosen: list[int], pin: bool) -> Tensor:
         if self._table is not None:
             table, index = self._table
             return table[[index[i] for i in chosen]]
-        return torch.from_numpy(np.stack([self._load(i) for i in chosen]))
+        features = torch.empty(len(chosen), *self._first.shape, pin_memory=pin)
+        values = features.numpy()
+        for row, i in enumerate(chosen):
+            values[row] = self._load(i)
+        return features
 
 
 def _padded(rows: Sequence[Ids], value: int) -> Tensor:
