@@ -167,8 +167,8 @@ def _seconds(context: RunContext, outputs: StageOutputs) -> dict[str, float | No
     """Return the times of the finished stages.
 
     ``step_seconds`` is the median over the updates; in ``data_wait_seconds`` of the training, a share
-    ``data_wait_share`` of it, the device waited for batches; ``preparation_seconds`` are those of the process that computed what
-    the method needs of the training data, be it this one or an earlier one.
+    ``data_wait_share`` of it, the device waited for batches; ``preparation_seconds`` are those of the process that
+    computed what the method needs of the training data, be it this one or an earlier one.
     """
     times: dict[str, float | None] = {}
     if outputs.preparation:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench import backbones, suites
 from bench.config import Run
-from bench.data import held_out
+from bench.data import example_tables, held_out
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore, feat_dim
 from bench.tasks import Task
@@ -30,7 +30,7 @@ def tokenized_split(
 ) -> TokenizedSplit:
     """Return a tokenised split, the same one for the same arguments."""
     with counting() as tolerated:
-        examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
+        examples = example_tables.read(task, root, split, tuning=tuning)[:limit]
     store = feature_store(root, task.suite, n_frames)
     return TokenizedSplit(task, examples, tokenizer(backbone), store, prefix=prefix, tolerated=tolerated)
 

@@ -116,17 +116,16 @@ def _pack(arguments: argparse.Namespace) -> int:
         if not folders:
             raise UsageError(f"{root}: has no feature files of {suite.name} (*{suite.features.suffix})")
         for folder in folders:
-            report = pack_folder(
-                folder,
-                suite.features,
-                arguments.dtype,
-                arguments.jobs,
-                lambda done, total, folder=folder: show_progress(f"packing {folder.name}: {done:,} of {total:,} files"),
-            )
+            name = folder.relative_to(root)
+
+            def show(done: int, total: int, name: Path = name) -> None:
+                show_progress(f"packing {name}: {done:,} of {total:,} files")
+
+            report = pack_folder(folder, suite.features, arguments.dtype, arguments.jobs, show)
             show_progress("")
             exact = "the same values" if report.is_exact else f"values rounded to {arguments.dtype}"
             print(
-                f"packed {folder.relative_to(root)}: {report.files:,} files, {exact} "
+                f"packed {name}: {report.files:,} files, {exact} "
                 f"({report.written} shards written, {report.kept} kept)"
             )
     return 0

@@ -1,24 +1,25 @@
 """The tokenised examples of a split, and the official order of batches."""
 
 import random
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data.columns import Columns, Index
+from bench.data.token_ids import TextEncoder, token_ids
 from bench.errors import UsageError
 from bench.losses import IGNORED
 from bench.tasks import Example, Task
 from bench.tasks.tolerance import Tolerance
 
-Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcripts of 600 tokens, fit in memory
+NO_ANSWER = -1  # the number of the empty answer of an example without one
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
 
 
@@ -27,21 +28,6 @@ class FeatureSource(Protocol):
 
     def load(self, example: Example) -> Any:
         """Return the features of an example, float32: ``(v, f)``, or ``(2, v, f)`` for a pair of images."""
-
-
-class TextEncoder(Protocol):
-    """What batches need of a tokeniser: its padding id, and the encoding of a text."""
-
-    @property
-    def pad_id(self) -> int:
-        """Id of the padding token."""
-
-    @property
-    def positions(self) -> int | None:
-        """The largest number of ids of a text that the model can read; None for any number."""
-
-    def encode(self, text: str, max_length: int | None) -> list[int]:
-        """Return ids with special tokens, at most ``max_length``."""
 
 
 @dataclass(frozen=True)
@@ -151,41 +137,25 @@ class TokenizedSplit:
         tolerated: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.task = task
-        self.examples = list(examples)
-        self.tolerated = Counter(tolerated)
-        self._text = text
+        self.examples = examples
+        self._columns = Columns.of(examples)
+        self._pad_id = text.pad_id
         self._store = store
-        self._sources = self._encoded(prefix)
-        self._targets: dict[str, Ids] = {}
+        before, _, behind = task.source_of("\0", prefix).partition("\0")
+        self._sources = token_ids(self._columns.texts, text, task.source_limit, (before, behind))
+        self._targets = token_ids(self._columns.answers, text, task.target_limit)
+        self._no_target = token_ids([""], text, task.target_limit)[0]
+        self.tolerated = Counter(tolerated)
+        if cut := self._sources.cut + self._targets.cut:
+            self.tolerated[Tolerance.BEYOND_POSITIONS.value] += cut
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-
-    def _encoded(self, prefix: bool) -> list[Ids]:
-        """Encode the sources; equal ones (all COCO images, the captions of one clip) share their ids."""
-        ids_of: dict[str, Ids] = {}
-        encoded = []
-        for example in self.examples:
-            source = self.task.source(example, prefix)
-            if source not in ids_of:
-                ids_of[source] = array("i", self._encode(source, self.task.source_limit))
-            encoded.append(ids_of[source])
-        return encoded
-
-    def _encode(self, text: str, limit: int | None) -> list[int]:
-        positions = self._text.positions
-        if positions is None or (limit is not None and limit <= positions):
-            return self._text.encode(text, limit)
-        ids = self._text.encode(text, limit)
-        if len(ids) <= positions:
-            return ids
-        self.tolerated[Tolerance.BEYOND_POSITIONS.value] += 1
-        return self._text.encode(text, positions)
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def length(self, index: int) -> int:
         """Return the number of source tokens of an example."""
-        return len(self._sources[index])
+        return self._sources.length(self._columns.text_of[index])
 
     @property
     def is_in_memory(self) -> bool:
@@ -193,11 +163,12 @@ class TokenizedSplit:
         return self._table is not None
 
     def batch(self, epoch: int, index: int, size: int, seed: int, *, pin: bool = False) -> Batch:
-        """Return batch ``index`` of an epoch; the last one of an epoch may be smaller. Several threads may do so at once.
+        """Return batch ``index`` of an epoch; the last one of an epoch may be smaller.
 
-        The order depends on the epoch only. The answer of each example is drawn by a generator of its own, from (seed,
-        epoch, example): not from numpy's global state in loader workers, as the official code does (quirk NP-SEED).
-        With ``pin`` the tensors are in pinned memory, from which a GPU copies without being waited for.
+        Several threads may make batches at once. The order depends on the epoch only. The answer of each example is
+        drawn by a generator of its own, from (seed, epoch, example): not from numpy's global state in loader workers,
+        as the official code does (quirk NP-SEED). With ``pin`` the tensors are in pinned memory, from which a GPU
+        copies without being waited for.
         """
         order = self._order
         if order[0] != epoch:
@@ -212,28 +183,34 @@ class TokenizedSplit:
         The label row of an example without answers is -100 throughout.
         """
         if draw is None:
-            answers = [max(self.examples[i].answers, key=lambda a: a[1], default=("", 0.0)) for i in chosen]
+            answers = [max(self._answers(i), key=lambda a: a[1], default=(NO_ANSWER, 0.0)) for i in chosen]
         else:
             answers = [self._draw(i, f"{draw}/{i}") for i in chosen]
         batch = self._collate(list(chosen), answers)
         for row, index in enumerate(chosen):
-            if not self.examples[index].answers:
+            if not self._answers(index):
                 batch.labels[row] = IGNORED
         return batch
 
-    def _draw(self, index: int, seed: str) -> tuple[str, float]:
-        answers = self.examples[index].answers
+    def _answers(self, index: int) -> list[tuple[int, float]]:
+        """Return the candidate answers of an example, by their numbers, with their scores."""
+        columns = self._columns
+        begin, end = columns.answer_begins[index], columns.answer_begins[index + 1]
+        return list(zip(columns.answer_of[begin:end].tolist(), columns.scores[begin:end].tolist(), strict=True))
+
+    def _draw(self, index: int, seed: str) -> tuple[int, float]:
+        answers = self._answers(index)
         if not any(score for _, score in answers):
-            return "", 0.0  # stays in the batch with weight 0 (quirk VQA-ZERO)
+            return NO_ANSWER, 0.0  # stays in the batch with weight 0 (quirk VQA-ZERO)
         if len(answers) == 1:
             return answers[0]
         return random.Random(seed).choices(answers, [score for _, score in answers])[0]
 
-    def _collate(self, chosen: list[int], answers: list[tuple[str, float]], pin: bool = False) -> Batch:
+    def _collate(self, chosen: list[int], answers: list[tuple[int, float]], pin: bool = False) -> Batch:
         batch = Batch(
             task=self.task.name,
             ids=chosen,
-            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad_id),
+            input_ids=_padded([self._sources[self._columns.text_of[i]] for i in chosen], self._pad_id),
             labels=_padded([self._target(answer) for answer, _ in answers], IGNORED),
             vis_feats=self._features(chosen, pin),
             weights=torch.tensor([score for _, score in answers]),
@@ -241,10 +218,8 @@ class TokenizedSplit:
         )
         return batch.pinned() if pin else batch
 
-    def _target(self, answer: str) -> Ids:
-        if answer not in self._targets:
-            self._targets[answer] = array("i", self._encode(answer, self.task.target_limit))
-        return self._targets[answer]
+    def _target(self, answer: int) -> np.ndarray:
+        return self._no_target if answer == NO_ANSWER else self._targets[answer]
 
     @cached_property
     def _first(self) -> np.ndarray:
@@ -261,22 +236,21 @@ class TokenizedSplit:
         return features
 
     @cached_property
-    def _table(self) -> tuple[Tensor, list[int]] | None:
+    def _table(self) -> tuple[Tensor, Index] | None:
         """All features as one tensor and each example's row in it, or None where they are too large to keep."""
-        rows: dict[tuple[str, ...], int] = {}
-        index = [rows.setdefault(e.visual, len(rows)) for e in self.examples]
-        if self._first.nbytes * len(rows) > PREFETCH_BYTES:
+        first = self._columns.first_of_visual
+        if self._first.nbytes * len(first) > PREFETCH_BYTES:
             return None
-        table = torch.empty(len(rows), *self._first.shape)
+        table = torch.empty(len(first), *self._first.shape)
         values = table.numpy()
-        for row, example in {row: i for i, row in enumerate(index)}.items():
-            values[row] = self._load(example)
-        return table, index
+        for row, index in enumerate(first.tolist()):
+            values[row] = self._load(index)
+        return table, self._columns.visual_of
 
     def _features(self, chosen: list[int], pin: bool) -> Tensor:
         if self._table is not None:
             table, index = self._table
-            return table[[index[i] for i in chosen]]
+            return table[torch.from_numpy(index[chosen]).long()]
         features = torch.empty(len(chosen), *self._first.shape, pin_memory=pin)
         values = features.numpy()
         for row, i in enumerate(chosen):
@@ -284,7 +258,7 @@ class TokenizedSplit:
         return features
 
 
-def _padded(rows: Sequence[Ids], value: int) -> Tensor:
+def _padded(rows: Sequence[np.ndarray], value: int) -> Tensor:
     padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import feature_files
+from bench.data.columns import visual_files
 from bench.data.feature_files import Kind
 from bench.data.packs import FOLDER, INDEX, FeaturePack, PackFault, find_pack
 from bench.data.verified_features import VerifiedFeatures
@@ -73,7 +74,7 @@ class FeatureInspector:
         Raises:
             UsageError: files are missing or have no features, or two differ that must agree; they are named.
         """
-        names = list(dict.fromkeys(name for example in examples for name in example.visual))
+        names = visual_files(examples)
         folders = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
         self._require(names)
         sizes = [self.listing(folder)[file][0] for folder, _, file in (name.rpartition("/") for name in names)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import suites, tasks
-from bench.data import feature_files
+from bench.data import example_tables, feature_files
 from bench.data.feature_files import FeatureArray, Kind
 from bench.data.feature_inspection import list_folder
 from bench.data.packs import FeaturePack, PackFault, find_pack
@@ -100,5 +100,5 @@ def resize(features: FeatureArray, frames: int) -> FeatureArray:
 
 def feat_dim(root: Path, task: tasks.Task) -> int:
     """Return the number of feature columns of a task, read off its first training example."""
-    example = task.read(root, "train")[0]
+    example = example_tables.read(task, root, "train")[0]
     return int(FeatureStore(root, suites.get(task.suite).features.kind).load(example).shape[-1])

@@ -45,10 +45,10 @@ def map_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
         try:
             header = json.loads(file.read(length))
             metadata = {str(name): str(value) for name, value in header.pop("__metadata__", {}).items()}
-            places = {
-                name: (DTYPES[item["dtype"]], tuple(map(int, item["shape"])), *map(int, item["data_offsets"]))
-                for name, item in header.items()
-            }
+            places: dict[str, tuple[Any, tuple[int, ...], int, int]] = {}
+            for name, item in header.items():
+                begin, end = map(int, item["data_offsets"])
+                places[name] = DTYPES[item["dtype"]], tuple(map(int, item["shape"])), begin, end
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"its header declares something else than arrays ({error!r})") from None
     start = 8 + length
@@ -83,7 +83,9 @@ def write_verified(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> N
 
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(arrays, {**metadata, "digest": digest(arrays, *(f"{k}={metadata[k]}" for k in sorted(metadata)))})
+        content = save(
+            arrays, {**metadata, "digest": digest(arrays, *(f"{k}={metadata[k]}" for k in sorted(metadata)))}
+        )
         with atomic_write(path, durable=False) as file:
             file.write(content)
 
@@ -93,6 +95,6 @@ def read_verified(path: Path) -> tuple[Arrays, dict[str, str]] | None:
     with suppress(OSError, ValueError):
         arrays, metadata = map_arrays(path)
         expected = metadata.pop("digest", "")
-        if digest(arrays, *(f"{k}={metadata[k]}" for k in sorted(metadata))) == expected:
+        if digest(arrays, *map(repr, sorted(metadata.items()))) == expected:
             return arrays, metadata
     return None

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from bench.data import feature_files
 from bench.data.feature_files import Kind
 from bench.data.feature_inspection import Listing, list_folder, process_map
-from bench.data.mapped_arrays import digest
+from bench.data.mapped_arrays import Arrays, digest
 from bench.data.packs import (
     DRAFT,
     DTYPES,
@@ -90,7 +90,9 @@ def pack_folder(
                 todo.append((path, names, sources))
         progress(done, len(listing))
         with process_map(min(jobs, len(todo))) as mapped:
-            for (_, names, _), fault in zip(todo, mapped(partial(write_shard, features.kind, dtype), todo), strict=True):
+            for (_, names, _), fault in zip(
+                todo, mapped(partial(write_shard, features.kind, dtype), todo), strict=True
+            ):
                 if fault:
                     raise UsageError(fault)
                 done += len(names)
@@ -164,7 +166,7 @@ def write_shard(kind: Kind, dtype: str, work: tuple[Path, Sequence[str], Sequenc
             if not np.isfinite(rows).all():
                 raise UsageError(f"{folder / name}: has values that are too large for {dtype}; pack with float32")
         exact = str(all((a == b).all() for a, b in zip(arrays, stored, strict=True))).lower()
-        tables = {
+        tables: Arrays = {
             "begins": np.cumsum([0, *map(len, stored)], dtype=np.int64),
             "checksums": np.array([xxhash.xxh3_64_intdigest(rows.tobytes()) for rows in stored], np.uint64),
             "sources": np.array(sources, np.int64).reshape(-1, 2),

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as property_settings
 from hypothesis import strategies as st
 
 from bench import run_data, suites
@@ -60,7 +61,9 @@ def test_batches_and_fingerprints_are_those_of_the_files(
         for path in folder.glob(f"*{suites.get(suite).features.suffix}"):
             path.unlink()
     assert feature_digests(packed, suite) == feature_digests(plain, suite)
-    run = resolve(method="lora", backbone="mini-bart", suite=suite, recipe="mini", settings={"n_frames": 5, "limit": 30})
+    run = resolve(
+        method="lora", backbone="mini-bart", suite=suite, recipe="mini", settings={"n_frames": 5, "limit": 30}
+    )
     for task in run.task_list:
         for split in task.splits:
             ours, theirs = (run_data.read_split(run, task, split, root) for root in (packed, plain))
@@ -74,7 +77,7 @@ def test_batches_and_fingerprints_are_those_of_the_files(
     assert capsys.readouterr().out.count(": packed, ") == len(feature_folders(packed, suites.get(suite)))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@property_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_byte_or_end_is_noticed_or_harmless(folder: Path, data: st.DataObject) -> None:
     target = folder / packs.FOLDER
