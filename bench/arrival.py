@@ -30,6 +30,7 @@ from bench.planning.counts import training_plan
 from bench.planning.memory import training_memory
 from bench.run_context import RunContext
 from bench.run_dir import RunDir
+from bench.stage_outputs import AttachedModel, DataRoot, Machine
 from bench.tasks import Task
 from methods.core.errors import MethodError
 
@@ -79,7 +80,7 @@ class ShortTraining:
         peak: the highest bytes allocated on a GPU; None elsewhere.
     """
 
-    attached: stages.AttachedModel
+    attached: AttachedModel
     tensors: dict[str, Tensor]
     updates: list[RunEvent]
     seconds: dict[str, list[float]]
@@ -111,8 +112,8 @@ class Arrival:
     _prediction: float = field(init=False, default=0.0)  # seconds of one, in the beam search
     _columns: int = field(init=False, default=0)  # of the features
     _folder: Path = field(init=False)
-    _machine: stages.Machine = field(init=False)
-    _root: stages.DataRoot = field(init=False)
+    _machine: Machine = field(init=False)
+    _root: DataRoot = field(init=False)
 
     def results(self) -> Iterator[CheckResult]:
         """Do the checks one after the other, and yield what each gave.
@@ -122,7 +123,7 @@ class Arrival:
         """
         runs = {name: resolve(self.backbone, name, self.suite, data=self.data) for name in self.methods}
         root = locate(self.data, self.suite, self.execution.data)
-        self._root = stages.DataRoot(self.data, root, "", is_synthetic(root))
+        self._root = DataRoot(self.data, root, "", is_synthetic(root))
         with tempfile.TemporaryDirectory(prefix="vlpet-doctor-") as folder:
             self._folder = Path(folder)
             first = next(iter(runs.values()))
@@ -212,12 +213,18 @@ class Arrival:
         size = self._short(run).recipe.batch_size
         return f"loss {losses[0]:.2f} to {losses[-1]:.2f} at batch size {size}; {', '.join(training.seconds)}", training
 
-    def _short(self, run: Run) -> Run:
+    def _short(self, run: Run, checkpoint_every: int = 0) -> Run:
         """Return a run of a few updates at the batch size of the recipe, or a small one where a large model has no
         GPU."""
         is_slow = self._machine.device.type == "cpu" and not is_mini(run.backbone)
         size = min(run.recipe.batch_size, CPU_BATCH) if is_slow else run.recipe.batch_size
-        short = {"steps": UPDATES, "batch_size": size, "checkpoint_every": 0, "validate_": "never", "select": "last"}
+        short = {
+            "steps": UPDATES,
+            "batch_size": size,
+            "checkpoint_every": checkpoint_every,
+            "validate_": "never",
+            "select": "last",
+        }
         limit = max(task.batch_size(size) for task in run.task_list)
         return run.model_copy(update={"recipe": run.recipe.model_copy(update={**short, "limit": limit})})
 
@@ -226,7 +233,7 @@ class Arrival:
 
         With ``stop_after`` the training is stopped when so many are made, which writes the checkpoint.
         """
-        run, hold, updates = self._short(run), RunHold(), []
+        run, hold, updates = self._short(run, checkpoint_every=stop_after or 0), RunHold(), []
 
         def listen(event: RunEvent) -> None:
             if event.kind == "step":
@@ -242,7 +249,8 @@ class Arrival:
         plan = train.TrainingPlan.of(run.task_list, data, run.recipe)
         seconds: dict[str, list[float]] = {}
         try:
-            trained = stages.train_model(context, attached, plan, self._root, {}, machine, 0).trained
+            parts = stages.micro_batches(context, attached)
+            trained = stages.train_model(context, attached, plan, self._root, {}, machine, parts, 0).trained
         except KeyboardInterrupt:
             if hold.stop is None:
                 raise

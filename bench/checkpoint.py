@@ -1,10 +1,12 @@
 """The checkpoint of a training: written atomically, and verified before it is gone on from."""
 
+import errno
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from bench import device as dev
 from bench.files import atomic_write, one_line, require_regular_file
 from bench.fingerprints import Fingerprints, differences, summary
 
+NO_FILE = (errno.EINVAL, errno.ELOOP)  # of the error for something else in the place of a file
 KEYS = {"run", "fingerprints", "step", "examples", "step_seconds", "tensors", "optimizer", "rng"}
 ADDED = {"data_wait_seconds"}  # not in checkpoints of earlier versions
 
@@ -41,12 +44,14 @@ class Checkpoint:
         run: the id of the run.
         fingerprints: of what the run is made of; a checkpoint with others is not gone on from.
         reject: called with the reason where the file cannot be used; it puts the file aside.
+        writing: opens the file for writing so that it appears complete or not at all.
     """
 
     path: Path
     run: str
     fingerprints: Fingerprints
     reject: Callable[[str], None]
+    writing: Callable[[Path], AbstractContextManager[IO[bytes]]] = atomic_write
 
     def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: TrainingProgress) -> None:
         """Write the tensors that training changes, the optimiser, the random states and the progress."""
@@ -61,8 +66,13 @@ class Checkpoint:
             "optimizer": optimiser.state_dict(),
             "rng": dev.rng_state(),
         }
-        with atomic_write(self.path) as file:
-            torch.save(state, file)
+        with self.writing(self.path) as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # a full disk, of which torch says "unexpected pos"
+                    raise error.__context__ from error
+                raise
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> TrainingProgress | None:
         """Load the file into model, optimiser and random generators.
@@ -101,6 +111,8 @@ class Checkpoint:
         except MemoryError:
             raise
         except Exception as error:  # torch.load raises errors of many kinds for broken files, and for code in them
+            if isinstance(error, OSError) and error.errno not in NO_FILE:
+                raise  # such as a missing permission: no fault of the file
             raise Unusable(f"cannot be read ({type(error).__name__}: {one_line(error)[:120]})") from error
         if not isinstance(state, dict):
             raise Unusable(f"holds {type(state).__name__}, expected the fields of a checkpoint")

@@ -15,12 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 import methods
 from bench import backbones, suites, tasks
 from bench.errors import UsageError, did_you_mean
-from bench.recipe_files import recipe_tables
+from bench.recipe import NOT_IN_ID, FrozenModel, Recipe
+from bench.recipe_files import recipe_fields, recipe_tables
 from bench.tasks import Task
 from bench.toml_files import parse_value, shortened
 from methods.core.errors import MethodError
@@ -28,70 +29,10 @@ from methods.core.errors import MethodError
 T = TypeVar("T", bound=BaseModel)
 MINI = "mini"
 OFFICIAL = "official"  # the logical name of the published data
-NOT_IN_ID = {"name", "eval_batch_size", "checkpoint_every"}  # fields of a recipe that cannot change a result
 OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which methods have values of their own
 #: the version of how runs are trained and evaluated; raised when the same configuration comes to give another result
 PROTOCOL = 1
 MAX_THREADS = 4096
-LARGEST_COUNT = 10**9  # of updates and examples
-LARGEST_NUMBER = 10**5  # of epochs, examples of a batch, beams, and visual tokens
-Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-Number = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
-
-
-class FrozenModel(BaseModel):
-    """A frozen record of validated fields; unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Recipe(FrozenModel):
-    """How a model is trained and evaluated. Defaults are those of the official image-text scripts on BART.
-
-    ``projector_lr`` is the learning rate of the visual projector where it differs from ``lr``: the projector starts
-    from nothing, the backbone does not. ``epochs`` counts passes over all tasks' training data; ``steps``, if given, is
-    the number of updates instead. ``validate`` evaluates on the validation splits after every epoch; ``select`` "best"
-    then reports the epoch with the best mean (official video runs), "last" the last weights. ``visual`` "zero" blinds
-    the model: all features are 0. ``evaluate`` "tuning" is for runs that choose settings: they are scored and validated
-    on what no table reports (:mod:`bench.data.held_out`), and are in no table of results.
-    """
-
-    name: str = "paper"
-    epochs: Number = 20
-    steps: Count | None = None
-    batch_size: Number = 500
-    eval_batch_size: Number = 200
-    lr: Annotated[float, Field(gt=0)]
-    projector_lr: Annotated[float, Field(gt=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
-    clip: Annotated[float, Field(ge=0)] = 5.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    optimizer: Literal["adamw", "adamw-official"] = "adamw"
-    beams: Number = 5
-    validate_: Annotated[Literal["never", "epoch"], Field(alias="validate")] = "never"
-    select: Literal["last", "best"] = "last"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    task_prefix: bool = True
-    n_boxes: Number = 36
-    n_frames: Number = 64
-    visual: Literal["features", "zero"] = "features"
-    evaluate: Literal["report", "tuning"] = "report"
-    limit: Count | None = None
-    checkpoint_every: Annotated[int, Field(ge=0, le=LARGEST_COUNT)] = 1000
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _best_needs_validation(self) -> "Recipe":
-        if self.select == "best" and self.validate_ == "never":
-            raise ValueError('select = "best" needs validate = "epoch"')
-        return self
-
-    @classmethod
-    def options(cls) -> list[str]:
-        """Return the fields that a user sets, as they are written; ``name`` only says where the values are from."""
-        return [field.alias or name for name, field in cls.model_fields.items() if name != "name"]
 
 
 class Run(FrozenModel):
@@ -104,7 +45,7 @@ class Run(FrozenModel):
 
     backbone: str
     method: str
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     suite: str
     tasks: tuple[str, ...] = ()
     recipe: Recipe
@@ -240,7 +181,7 @@ class Execution(FrozenModel):
     threads: int = 0
     share: int = 0
     micro_batch: Annotated[int, Field(ge=1)] | None = None
-    data: dict[str, Path] = {}
+    data: dict[str, Path] = Field(default_factory=dict)
     predict: str | None = None
 
     @model_validator(mode="after")
@@ -280,9 +221,10 @@ def resolve(
     A recipe file holds fields of :class:`Recipe` at its top, and tables that refine them. The order, the later the
     stronger: the top of the file, its table of the backbone family (``[bart]``), the fields that the suite has for this
     recipe, the file's tables of the suite (``[video-text]``), of both (``["bart video-text"]``) and of the method
-    (``[method.full]``). The learning rate, weight decay and prompt switch that neither these nor the settings give are
-    the method's own (:meth:`methods.core.registry.ResolvedMethod.optim`). Miniature backbones go with the recipe
-    ``mini``. ``epochs`` in the settings takes the place of a recipe's ``steps``.
+    (``[method.full]``). All of them are stronger than the fields of its ``base``, where it names such a recipe. The
+    learning rate, weight decay and prompt switch that neither these nor the settings give are the method's own
+    (:meth:`methods.core.registry.ResolvedMethod.optim`). Miniature backbones go with the recipe ``mini``. ``epochs`` in
+    the settings takes the place of a recipe's ``steps``.
 
     Args:
         backbone: name or path of a backbone; the run has the absolute path, so that no spelling makes another id.
@@ -310,14 +252,9 @@ def resolve(
     if data in (MINI, OFFICIAL):  # other roots may have features of any width
         shape = replace(shape, columns=chosen_suite.columns(miniature=data == MINI))
     chosen.spec(shape)
-    tables = recipe_tables(recipe)
-    for table, content in tables.items():  # also those that a stronger one hides, or that are for other runs
+    for table, content in recipe_tables(recipe).items():  # also those that others hide, or that are for other runs
         check_fields(Recipe, content, f"recipe {shortened(recipe)!r}" + (f", table {table!r}" if table else ""))
-    keys = ("", shape.family, suite, f"{shape.family} {suite}", f"method.{chosen.name}")
-    top, of_family, *stronger = (tables.get(key, {}) for key in keys)
-    fields = top | of_family | chosen_suite.recipe_fields(recipe, shape.family)
-    for layer in stronger:
-        fields |= layer
+    fields = recipe_fields(recipe, chosen_suite, shape.family, chosen.name)
     if "epochs" in settings.recipe:
         fields.pop("steps", None)
     fields |= settings.recipe

@@ -49,8 +49,25 @@ def pick(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context in which forward passes run: torch.autocast for ``bf16``, an empty one for ``fp32``."""
-    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
+    """Return the context in which forward passes run: torch.autocast for ``bf16``, an empty one for ``fp32`` and
+    ``tf32``."""
+    return nullcontext() if precision in ("fp32", "tf32") else torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def matrix_products(precision: str) -> Iterator[None]:
+    """Let a GPU round the factors of float32 matrix products to TF32 in the block if the precision is ``tf32``, and
+    only then.
+
+    torch 1.8, with which the published numbers were made, did so unless it was switched off (quirk TF32). It holds for
+    backward passes as well, and means nothing on a CPU. The setting before is restored afterwards.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def seed_everything(seed: int) -> None:
@@ -98,13 +115,15 @@ def default_threads() -> int:
 
 
 def hardware_key(device: torch.device) -> str:
-    """Return a name such that timings with equal names are comparable: the GPU, or the CPU and number of threads.
+    """Return a name such that timings with equal names are comparable: the GPU, with "TF32" where matrix products are
+    rounded so (:func:`matrix_products`), or the CPU and number of threads.
 
     >>> hardware_key(torch.device("cpu")).startswith("cpu: ")
     True
     """
     if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
+        rounding = ", TF32" if torch.backends.cuda.matmul.allow_tf32 else ""
+        return f"cuda: {torch.cuda.get_device_name(device)}{rounding}"
     return f"cpu: {cpu_name()}, {torch.get_num_threads()} threads"
 
 

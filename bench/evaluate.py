@@ -32,7 +32,7 @@ def predict(
         task: decides how answers are decoded.
         data: the tokenised examples.
         text: the tokeniser, for decoding.
-        recipe: batch size, beams, precision, and whether features are zeroed.
+        recipe: batch size, beams and how they are ranked, precision, and whether features are zeroed.
         device: where the batches go.
         on_batch: called after every batch with the number of decoded inputs and of all; it may raise to stop.
     """
@@ -51,7 +51,8 @@ def predict(
                 decoded = backbones.decide(model, text, batch.input_ids, features, task=task.name)
             else:
                 beams = task.decode.beams or recipe.beams
-                arguments = backbones.generation_arguments(model, beams, task.decode.max_length)
+                limits = (beams, task.decode.max_length)
+                arguments = backbones.generation_arguments(model, *limits, recipe.beam_length)
                 ids = model.generate(batch.input_ids, features, task=task.name, **arguments)
                 decoded = [text.decode(row) for row in ids.tolist()]
         answers.update(zip(batch.ids, decoded, strict=True))

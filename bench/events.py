@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,15 @@ class RunHold:
 
     Attributes:
         stop: why the run is to save a checkpoint and end, None where it is to go on.
+        drafts: a folder for drafts that is there only as long as the directory is this process's; None for drafts
+            beside the files themselves (:mod:`bench.guarded_folder`).
     """
 
     stop: str | None = None
+    drafts: Path | None = None
 
     def check(self) -> None:
-        """Raise :class:`OwnershipLost` where the directory has become another process's."""
+        """Raise :class:`OwnershipLost` where the directory is known to have become another process's."""
+
+    def verify(self) -> None:
+        """Look now, and raise :class:`OwnershipLost` where the directory has become another process's."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.files import CorruptFile
+from bench.files import UnreadableFile
 from bench.record_schema import Record
 from bench.run_dir import ExampleScores, RunDir
 
@@ -50,7 +50,7 @@ def read_example_scores(folder: RunDir, record: Record, task: str) -> ExampleSco
     score = record.scores[task]
     try:
         examples = folder.read_scores(task)
-    except CorruptFile:
+    except UnreadableFile:
         return None
     if examples is None or not examples.scores or score.status != "done" or score.value is None:
         return None
@@ -64,6 +64,6 @@ def _finished(results: Path, run_ids: Iterable[str]) -> Iterator[tuple[RunDir, R
     """Yield the directory and record of every run that has a readable one."""
     for run_id in dict.fromkeys(run_ids):
         folder = RunDir(results, run_id)
-        with suppress(CorruptFile):
+        with suppress(UnreadableFile):
             if (record := folder.read()) is not None:
                 yield folder, record

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,19 +17,26 @@ from typing import IO, Any
 
 from bench.errors import UsageError
 
+DRAFT = re.compile(r"\..+\.([0-9a-f]{12}|[0-9]{1,10})", re.DOTALL)
 
-class CorruptFile(UsageError):
+
+class UnreadableFile(UsageError):
+    """A file of a run directory that this process cannot read; the message names it and says why."""
+
+
+class CorruptFile(UnreadableFile):
     """A record, weight, score or prediction file that cannot be what was written; the message names it."""
 
 
 @contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, durable: bool = True, drafts: Path | None = None) -> Iterator[IO[bytes]]:
     """Open ``path`` for writing; other processes see the old content until the block ends, then all of the new one.
 
-    The content goes to a draft file in the same folder, which is renamed at the end. With ``durable`` it is flushed to
-    the disk before that, so that it also survives a crash of the machine. If the block raises, the target is unchanged.
+    The content goes to a draft file, in the same folder or in ``drafts``, which is renamed at the end. With ``durable``
+    it is flushed to the disk before that, so that it also survives a crash of the machine. If the block raises, the
+    target is unchanged.
     """
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")  # unique over all processes of all hosts
+    draft = draft_of(path, drafts)
     try:
         with draft.open("wb") as file:
             yield file
@@ -40,6 +48,16 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         draft.unlink(missing_ok=True)
 
 
+def draft_of(path: Path, drafts: Path | None = None) -> Path:
+    """Return a path for a draft of a file, which no process of any host uses: beside the file, or in ``drafts``."""
+    return (drafts or path.parent) / f".{path.name}.{uuid.uuid4().hex[:12]}"
+
+
+def is_draft(path: Path) -> bool:
+    """Return whether a path is one that :func:`draft_of` makes, or the draft of a file of weights."""
+    return DRAFT.fullmatch(path.name) is not None
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the content of a file atomically."""
     with atomic_write(path) as file:
@@ -48,15 +66,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def create_once(path: Path, content: bytes) -> bool:
     """Create a file with all its content in one step; return False where it exists already, made by whomever."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    draft = draft_of(path)
     try:
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return False
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            if draft.exists():
+                raise
+            return False  # whoever made the file has cleaned up
     finally:
         draft.unlink(missing_ok=True)
     return True
@@ -79,18 +102,13 @@ def create_with(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """Replace a file by indented JSON atomically; ``durable`` is that of :func:`atomic_write`."""
     with atomic_write(path, durable=durable) as file:
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        file.write(text.encode("utf-8", errors="backslashreplace"))  # of paths that are no UTF-8
+        file.write(json_bytes(content))
 
 
-def append_json_line(path: Path, row: dict[str, Any]) -> None:
-    """Append one JSON object as a line of its own, even where a crash left the last line unfinished."""
-    with path.open("a+b") as file:
-        torn = False
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            torn = file.read(1) != b"\n"
-        file.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
+def json_bytes(content: Any) -> bytes:
+    """Return indented JSON with a newline at its end; a path that is no UTF-8 has its bytes escaped."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def require_regular_file(path: Path) -> None:
@@ -150,6 +168,18 @@ def explain_write_errors(path: Path, flag: str = "--results") -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """Return the first 300 characters of an error's message with all white space folded into single spaces."""
     return " ".join(str(error).split())[:300]
+
+
+def not_permitted(path: Path) -> str:
+    """Say that this process may not read a file, and whose it is."""
+    owner = ""
+    for place in (path, *path.parents):  # where not even the file can be looked at, the folder around it is closed
+        try:
+            owner = f" {place.owner()}"
+            break
+        except (OSError, KeyError):
+            continue
+    return f"is not permitted to be read; ask its owner{owner} for permission (chmod g+rX)"
 
 
 def require_file(path: Path, advice: str, noun: str = "file") -> os.stat_result:

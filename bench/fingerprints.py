@@ -5,7 +5,7 @@ The id of a run names its data root and its backbone; it does not say what is in
 - ``data``: the annotation files of the suite, by path below the data root;
 - ``features``: names and sizes of the feature files, packed or not, by folder below the data root;
 - ``backbone`` and ``tokenizer``: the files that are loaded, by name;
-- ``method``: the specification of the method on this backbone.
+- ``method``: the specification of the method on this backbone, with what its parts state about weight decay.
 
 They are written to ``fingerprints.json`` when a run begins and to its record when it ends. A finished run whose
 fingerprints differ from those of the files that are there now is *stale*. A file that the run had and that is gone
@@ -225,7 +225,8 @@ def tokenizer_digests(backbone: str) -> dict[str, str]:
 def method_digest(run: "Run") -> dict[str, str]:
     """Return the digest of the specification of a run's method on its backbone: not of its source text."""
     spec = methods.get(run.method, **run.overrides).spec(backbones.shape(run.backbone))
-    return {"spec": _text_digest(json.dumps(spec.data(), sort_keys=True))}
+    content = spec.data() | ({"official_decay": spec.official_decay} if spec.official_decay else {})
+    return {"spec": _text_digest(json.dumps(content, sort_keys=True))}
 
 
 def _file_digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:

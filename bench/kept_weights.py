@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import methods
-from bench import stages, suites
+from bench import stages, suites, surroundings
 from bench.backbones import VLModel
 from bench.config import Execution, Run
+from bench.device import matrix_products
 from bench.environment import code_version
 from bench.errors import UsageError, unknown
 from bench.events import Listener, RunEvent, silent
@@ -19,9 +20,11 @@ from bench.predict import WrittenPredictions, tasks_with, write_split
 from bench.record_schema import Evaluation, Record, Score, classify, now
 from bench.run import make_record, write_failure
 from bench.run_context import RunContext
-from bench.run_dir import RunDir, check_weights
+from bench.run_dir import RunDir
 from bench.scoring import replace_score
-from bench.stages import StageOutputs
+from bench.stage_outputs import DataRoot, StageOutputs
+from bench.sweep.claims import claimed
+from bench.weights_file import check_weights
 from methods.core.errors import MethodError
 
 REPORTED = "reported"  # the split that each task's table reports
@@ -84,25 +87,37 @@ def evaluate(
         The record as written, and its new evaluation, None where the record itself is new.
 
     Raises:
-        UsageError: there is no run, the record forbids it, or the data root is not there; nothing was written.
+        UsageError: there is no run, another process works on it, the record forbids it, or the surroundings do
+            (:mod:`bench.surroundings`): data that are not there, a full disk, too little memory; nothing was written.
         MethodError: the weights do not fit; nothing was written.
         KeyboardInterrupt: interrupted; the record is as before.
     """
     folder, run = open_run(path)
+    _check_request(folder, run, folder.read(), again, split)
+    with claimed(folder):
+        return _evaluate(folder, run, execution, listener, again=again, split=split)
+
+
+def _evaluate(
+    folder: RunDir, run: Run, execution: Execution, listener: Listener, *, again: bool, split: str | None
+) -> tuple[Record, Evaluation | None]:
+    """Do what :func:`evaluate` does in a run directory that this process holds."""
     earlier = folder.read()
     _check_request(folder, run, earlier, again, split)
     number = folder.new_evaluation() if earlier else None
-    context, outputs = RunContext(run, execution, folder, listener), StageOutputs()
+    context, outputs = RunContext(run, execution, folder, listener, folder.hold), StageOutputs()
     listener(RunEvent("start", run.id))
     failure: dict[str, Any] = {}
     try:
-        with context.stopped_by_signals():
+        with context.stopped_by_signals(), matrix_products(run.recipe.precision):
             _run_stages(context, outputs, split, number)
     except (UsageError, MethodError, KeyboardInterrupt):
-        if number is not None:
-            shutil.rmtree(folder.evaluation(number), ignore_errors=True)
+        _forget(folder, number)
         raise
     except Exception as error:
+        if fault := surroundings.explain(error):
+            _forget(folder, number)
+            raise fault from error
         failure = {"status": "failed", "cause": classify(error), "error": write_failure(context, error)}
     if earlier is None or number is None:
         record, evaluation = make_record(context, outputs, **(failure or {"status": "done"})), None
@@ -157,6 +172,12 @@ def predict_split(
     return written
 
 
+def _forget(folder: RunDir, number: int | None) -> None:
+    """Remove what an evaluation that counts for nothing has written."""
+    if number is not None:
+        shutil.rmtree(folder.evaluation(number), ignore_errors=True)
+
+
 def _check_request(folder: RunDir, run: Run, earlier: Record | None, again: bool, split: str | None) -> None:
     """Raise UsageError where the evaluation asked for does not go with the record that is there."""
     if split is not None:
@@ -186,7 +207,7 @@ def _run_stages(context: RunContext, outputs: StageOutputs, split: str | None, n
     outputs.scored = stages.score_tasks(context, outputs.predicted, machine, evaluation=number)
 
 
-def _same_fingerprints(context: RunContext, data: stages.DataRoot, ignored: Sequence[str] = ()) -> Fingerprints:
+def _same_fingerprints(context: RunContext, data: DataRoot, ignored: Sequence[str] = ()) -> Fingerprints:
     """Return what the evaluation is made of; UsageError where the record of the directory is of something else.
 
     A record has one set of fingerprints, and its scores are all of them. Parts that are ``ignored`` are left out.

@@ -18,6 +18,7 @@ from bench.events import RunEvent
 from bench.files import create_once, explain_write_errors, read_bytes
 from bench.run_context import RunContext
 from bench.run_data import read_split
+from bench.stage_outputs import DataRoot, Machine
 from bench.tasks import Example, Task
 from bench.tasks.prediction_files import OWN, distinct
 
@@ -105,8 +106,8 @@ def check_split(runs: Sequence[Run], execution: Execution, split: str) -> None:
 def write_split(
     context: RunContext,
     model: backbones.VLModel,
-    data: stages.DataRoot,
-    machine: stages.Machine,
+    data: DataRoot,
+    machine: Machine,
     split: str,
     names: Sequence[str] = (),
     export: Path | None = None,
@@ -151,7 +152,7 @@ def write_split(
 
 
 def write_split_after_training(
-    context: RunContext, model: backbones.VLModel, data: stages.DataRoot, machine: stages.Machine, split: str
+    context: RunContext, model: backbones.VLModel, data: DataRoot, machine: Machine, split: str
 ) -> None:
     """Predict a split with the model of a run that is about to be recorded; a failure becomes a note in its record."""
     try:

@@ -31,6 +31,29 @@ def recipe_table(name: str) -> dict[str, Any]:
     return read_toml(RECIPES / f"{name}.toml", "recipe")
 
 
+def recipe_fields(name: str, suite: suites.Suite, family: str, method: str) -> dict[str, Any]:
+    """Return the fields that a recipe has for a method on a suite and a backbone family.
+
+    A recipe with a ``base``, the name of a packaged one, has the fields of that one but for those that it gives itself.
+
+    Raises:
+        UsageError: as :func:`recipe_tables`, or there is no such base.
+    """
+    base = recipe_table(name).get("base")
+    if base is not None and (base not in recipe_names() or base == name):
+        raise unknown(f"base of recipe {shortened(name)!r}", shortened(str(base)), recipe_names())
+    fields = recipe_fields(base, suite, family, method) if base is not None else {}
+    tables = recipe_tables(name)
+    keys = ("", family, suite.name, f"{family} {suite.name}", f"method.{method}")
+    top, of_family, *stronger = (tables.get(key, {}) for key in keys)
+    own = top | of_family | suite.recipe_fields(name, family)
+    for layer in stronger:
+        own |= layer
+    if "epochs" in own:
+        fields.pop("steps", None)
+    return fields | own
+
+
 def recipe_tables(name: str) -> dict[str, dict[str, Any]]:
     """Return the fields of a recipe by table: "" for its top, "bart", "image-text", "bart image-text", "method.full".
 
@@ -46,7 +69,7 @@ def recipe_tables(name: str) -> dict[str, dict[str, Any]]:
     for key, value in content.items():
         if isinstance(value, dict) and key not in tables:
             raise unknown(f"table in recipe {shortened(name)!r}", key, tables)
-    fields = {"": {key: value for key, value in content.items() if key not in tables}}
+    fields = {"": {key: value for key, value in content.items() if key not in {*tables, "base"}}}
     fields |= {key: _table(content, key, name) for key in content if key in tables and key != "method"}
     of_methods = _table(content, "method", name)
     for key in of_methods:

@@ -1,6 +1,7 @@
 """All records of a results folder: as a list, and as the tidy frame that reports read."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import methods
 from bench.errors import UsageError, near_matches
-from bench.files import CorruptFile
+from bench.files import UnreadableFile
 from bench.fingerprints import Expectations, differences, labels, of_record
 from bench.record_schema import Record
 from bench.run_dir import RunDir
@@ -45,15 +46,30 @@ COLUMNS = [
 def load_records(results: Path) -> tuple[list[Record], list[str]]:
     """Return every readable record below a results folder, and one line for each that is corrupt."""
     records, faults = [], []
-    for folder in sorted(path for path in (results / "runs").glob("*") if path.is_dir()):
+    for name in run_names(results):
         try:
-            record = RunDir(results, folder.name).read()
-        except CorruptFile as fault:
+            record = RunDir(results, name).read()
+        except UnreadableFile as fault:
             faults.append(str(fault))
             continue
         if record is not None:
             records.append(record)
     return records, faults
+
+
+def run_names(results: Path) -> list[str]:
+    """Return the names of the run directories of a results folder; none where there is no such folder.
+
+    Raises:
+        UsageError: this process may not look into it.
+    """
+    folder = results / "runs"
+    try:
+        return sorted(name for name in os.listdir(folder) if os.path.isdir(folder / name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read ({error.strerror or error})") from error
 
 
 def require_results(results: Path) -> None:

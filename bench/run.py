@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench import predict, stages, train
+from bench import predict, stages, surroundings, train
 from bench.config import Execution, Run
 from bench.data.check import counts
-from bench.device import MEMORY_DEFINITION
+from bench.device import MEMORY_DEFINITION, matrix_products
 from bench.errors import UsageError
 from bench.events import Listener, OwnershipLost, RunEvent, RunHold, silent
 from bench.files import explain_write_errors, read_json_lines
@@ -17,7 +17,7 @@ from bench.preparation import prepare_method
 from bench.record_schema import Failure, Record, classify, now
 from bench.run_context import RunContext
 from bench.run_dir import RunDir
-from bench.stages import StageOutputs
+from bench.stage_outputs import StageOutputs
 
 TRACEBACK_LINES = 20  # of the log, in the record of a failure
 
@@ -40,37 +40,56 @@ def run_one(
     Raises:
         KeyboardInterrupt: the run was interrupted; its checkpoint is kept and no record is written.
         OwnershipLost: another process has taken the run over; nothing more was written.
-        UsageError: the results folder cannot be written, or the input is bad (a data file, a device that is not
-            there); no record is written.
+        SurroundingsFault: something that the run needs is not there: room on the disk, a data file, the device. What it
+            has is kept, no record is written, and another call goes on from there.
     """
     hold = hold or RunHold()
-    context = RunContext(run, execution, RunDir(results, run.id, hold.check), listener, hold)
-    outputs = StageOutputs()
-    context.folder.begin(run)
-    listener(RunEvent("start", run.id))
+    context = RunContext(run, execution, RunDir(results, run.id, hold), listener, hold)
     try:
-        with context.stopped_by_signals():
-            _run_stages(context, outputs)
-        record = make_record(context, outputs, status="done")
+        context.folder.begin(run)
+        listener(RunEvent("start", run.id))
+        record = _record(context)
+        context.folder.finish(record)
     except OwnershipLost:
         raise  # before KeyboardInterrupt, which it is: nothing may be written, not even the segment
     except KeyboardInterrupt as stop:
-        context.segment.end(context.step, str(stop) or "interrupted")
+        _end_segment(context, str(stop) or "interrupted")
         listener(RunEvent("end", run.id, "interrupted"))
         raise
-    except UsageError as error:  # bad input: whoever mends it wants the run executed, not a failure that stays
-        with suppress(UsageError):
-            context.segment.end(context.step, "bad input")
-        listener(RunEvent("end", run.id, f"not run: {error}"))
-        raise
-    except Exception as error:
-        context.segment.end(context.step, classify(error))
-        record = make_record(
-            context, outputs, status="failed", cause=classify(error), error=write_failure(context, error)
-        )
-    context.folder.finish(record)
+    except UsageError as error:
+        fault = surroundings.explain(error) or error
+        _end_segment(context, getattr(fault, "name", "input"))
+        listener(RunEvent("end", run.id, f"interrupted: {fault}"))
+        if reason := context.stop_reason():  # the checkpoint of an interruption could not be written
+            raise KeyboardInterrupt(f"{reason}; {fault}") from error
+        raise fault from error
     listener(RunEvent("end", run.id, record.status if record.cause is None else f"{record.status}: {record.cause}"))
     return record
+
+
+def _record(context: RunContext) -> Record:
+    """Run the stages and return the record of their end: done, or failed where the run itself is to blame.
+
+    Raises:
+        SurroundingsFault: the surroundings of the run are to blame.
+    """
+    outputs = StageOutputs()
+    try:
+        with context.stopped_by_signals(), matrix_products(context.run.recipe.precision):
+            _run_stages(context, outputs)
+        return make_record(context, outputs, status="done")
+    except Exception as error:
+        context.hold.verify()  # what goes wrong in a run that was lost says nothing
+        if fault := surroundings.explain(error):
+            raise fault from error
+        context.segment.end(context.step, classify(error))
+        failure = write_failure(context, error)
+        return make_record(context, outputs, status="failed", cause=classify(error), error=failure)
+
+
+def _end_segment(context: RunContext, reason: str) -> None:
+    with suppress(UsageError):  # on a full disk
+        context.segment.end(context.step, reason)
 
 
 def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
@@ -94,8 +113,7 @@ def _run_stages(context: RunContext, outputs: StageOutputs) -> None:
         context, attached, plan, data, outputs.fingerprints, machine, parts, activation_bytes
     )
     machine.environment["micro_batch"] = parts.size
-    context.hold.check()  # handle.save writes without asking
-    attached.handle.save(context.folder.weights)
+    context.folder.save_weights(attached.handle.save, context.folder.weights)
     context.segment.end(context.step, "done")
 
     outputs.predicted = stages.evaluate_tasks(context, model, data, machine)
@@ -108,7 +126,7 @@ def write_failure(context: RunContext, error: Exception) -> Failure:
     """Write the traceback to the run's log and return what the record says about the failure."""
     text = "".join(traceback.format_exception(error))
     with explain_write_errors(context.folder.log):
-        context.folder.log.write_text(text, encoding="utf-8")
+        context.folder.write(context.folder.log, text.encode("utf-8", errors="backslashreplace"))
     return Failure(
         phase=context.phase,
         step=context.step or None,
@@ -132,7 +150,7 @@ def make_record(context: RunContext, outputs: StageOutputs, **outcome: Any) -> R
         fingerprints=outputs.fingerprints,
         parameters=outputs.attached.parameters if outputs.attached else {},
         time=_seconds(context, outputs),
-        memory=_memory(outputs),
+        memory=_memory(context, outputs),
         selected=outputs.training.selected if outputs.training else None,
         scores=outputs.scored.scores if outputs.scored else {},
         diagnostics=outputs.attached.handle.diagnostics() if outputs.attached and outputs.predicted else {},
@@ -192,11 +210,14 @@ def _seconds(context: RunContext, outputs: StageOutputs) -> dict[str, float | No
     return times
 
 
-def _memory(outputs: StageOutputs) -> dict[str, Any]:
+def _memory(context: RunContext, outputs: StageOutputs) -> dict[str, Any]:
     if outputs.machine is None or outputs.training is None:
         return {}
+    phases = dict(outputs.machine.memory.phases)
+    if context.segment.start_step == outputs.training.trained.steps:
+        phases.pop("train", None)  # an earlier attempt has trained, and this one only evaluated
     return {
         "definition": MEMORY_DEFINITION,
-        "phases": outputs.machine.memory.phases,
+        "phases": phases,
         "analytic": outputs.training.analytic_memory,
     }

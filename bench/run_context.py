@@ -93,13 +93,13 @@ class Segment:
 
     def __init__(self, folder: RunDir) -> None:
         self._folder = folder
-        self._start_step = 0
+        self.start_step = 0
         self._started = now()
         self._ended = False
 
     def resume(self, step: int) -> None:
         """Begin at a checkpoint. Where its process was killed before it could write its segment, write it now."""
-        self._start_step = step
+        self.start_step = step
         earlier = read_json_lines(self._folder.segments, ("end_step",))
         last_step = earlier[-1]["end_step"] if earlier else 0
         if last_step < step:
@@ -115,7 +115,7 @@ class Segment:
         self._folder.append(
             self._folder.segments,
             {
-                "start_step": self._start_step,
+                "start_step": self.start_step,
                 "end_step": step,
                 "host": machine["host"],
                 "job_id": machine["job_id"],

@@ -21,18 +21,28 @@ def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
     tuning = recipe.evaluate == "tuning"
     if tuning and split != held_out.TRAIN:
         split = held_out.TUNING
-    return tokenized_split(root, task, split, run.backbone, recipe.task_prefix, recipe.n_frames, recipe.limit, tuning)
+    texts = (recipe.task_prefix, recipe.truncation)
+    return tokenized_split(root, task, split, run.backbone, *texts, recipe.n_frames, recipe.limit, tuning)
 
 
 @lru_cache(maxsize=64)
 def tokenized_split(
-    root: Path, task: Task, split: str, backbone: str, prefix: bool, n_frames: int, limit: int | None, tuning: bool
+    root: Path,
+    task: Task,
+    split: str,
+    backbone: str,
+    prefix: bool,
+    truncation: str,
+    n_frames: int,
+    limit: int | None,
+    tuning: bool,
 ) -> TokenizedSplit:
     """Return a tokenised split, the same one for the same arguments."""
     with counting() as tolerated:
         examples = example_tables.read(task, root, split, tuning=tuning)[:limit]
     store = feature_store(root, task.suite, n_frames)
-    return TokenizedSplit(task, examples, tokenizer(backbone), store, prefix=prefix, tolerated=tolerated)
+    text = tokenizer(backbone)
+    return TokenizedSplit(task, examples, text, store, prefix=prefix, truncation=truncation, tolerated=tolerated)
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from bench.config import Run, resolve
 from bench.data import held_out
 from bench.errors import UsageError, near_matches, unknown
 from bench.example_scores import read_example_scores
-from bench.files import CorruptFile
+from bench.files import UnreadableFile
 from bench.record_schema import Record, Score
 from bench.run_dir import RunDir
 from bench.sweep import attempts
@@ -32,7 +32,7 @@ def describe_run(folder: RunDir, results: Path) -> dict[str, Any]:
     current = state(results, run)
     try:
         record = folder.read()
-    except CorruptFile:
+    except UnreadableFile:
         record = None
     changed = changed_settings(run)
     rest = {name: value for name, value in _settings(run).items() if name not in changed}

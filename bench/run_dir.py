@@ -14,8 +14,10 @@ tokeniser).
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +25,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.config import Run, validated
 from bench.errors import UsageError
+from bench.events import RunHold
 from bench.files import (
     CorruptFile,
-    append_json_line,
+    UnreadableFile,
     explain_write_errors,
+    is_draft,
+    not_permitted,
     one_line,
     parse_json,
     read_bytes,
     read_json_lines,
-    require_regular_file,
     write_bytes,
-    write_json,
 )
 from bench.fingerprints import Fingerprints
+from bench.guarded_folder import GuardedFolder
 from bench.record_schema import SCHEMA, Record
+from bench.weights_file import check_weights
 
 
 class ExampleScores(BaseModel):
@@ -51,17 +56,16 @@ class ExampleScores(BaseModel):
     scores: list[float]
 
 
-class RunDir:
+class RunDir(GuardedFolder):
     """The files of one run.
 
-    ``check`` is called before every write; it raises :class:`~bench.events.OwnershipLost` where another process has
-    taken the run over.
+    With a ``hold``, everything that writes raises :class:`~bench.events.OwnershipLost`, and writes nothing, where
+    another process has taken the run over.
     """
 
-    def __init__(self, results: Path, run_id: str, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, results: Path, run_id: str, hold: RunHold | None = None) -> None:
+        super().__init__(results / "runs" / run_id, hold)
         self.id = run_id
-        self.path = results / "runs" / run_id
-        self.check = check
 
     @classmethod
     def at(cls, path: Path) -> "RunDir":
@@ -155,7 +159,7 @@ class RunDir:
         folder = self.evaluation(0).parent
         with explain_write_errors(folder):
             folder.mkdir(exist_ok=True)
-            number = 1 + max((int(path.name) for path in folder.glob("[0-9]*")), default=0)
+            number = 1 + max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
             self.evaluation(number).mkdir()
         return number
 
@@ -171,25 +175,30 @@ class RunDir:
         return self.path if evaluation is None else self.evaluation(evaluation)
 
     def begin(self, run: Run) -> None:
-        """Make the directory and write the configuration; the files of a corrupt or failed attempt are put aside."""
+        """Make the directory and write the configuration; the files of a corrupt or failed attempt are put aside.
+
+        Drafts of processes that were killed while they wrote are removed.
+
+        Raises:
+            UsageError: the directory, or a file in it that will be replaced, cannot be written.
+        """
         self.check()
         with explain_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if self.record.exists():
-                self.put_aside(keep=(self.claim, self.attempts))
-            for draft in self.path.glob(".*"):  # left by a process that was killed while it wrote
+                self.put_aside(keep=(self.claim, self.attempts), last=self.record)
+            for draft in self.drafts():
                 draft.unlink(missing_ok=True)
-            write_json(self.run, run.model_dump(mode="json", by_alias=True))
+            self.write_json(self.run, run.model_dump(mode="json", by_alias=True))
+        for folder in (self.path, self.predictions("any").parent, self.scores("any").parent):
+            if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+                raise UsageError(f"{folder}: is not yours to write; ask its owner for permission")
 
-    def put_aside(self, keep: tuple[Path, ...]) -> Path:
-        """Move the files of earlier attempts into ``attempt-N``, so that nothing is overwritten; return that folder."""
-        numbers = [int(path.name.removeprefix("attempt-")) for path in self.path.glob("attempt-[0-9]*")]
-        aside = self.path / f"attempt-{max(numbers, default=0) + 1}"
-        aside.mkdir()
-        for item in list(self.path.iterdir()):
-            if item not in keep and not item.name.startswith("attempt-"):
-                item.rename(aside / item.name)
-        return aside
+    def drafts(self) -> list[Path]:
+        """Return the drafts that killed processes have left beside the files of this run."""
+        folders = (self.path, self.attempts, self.predictions("any").parent, self.scores("any").parent)
+        paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        return sorted(path for path in paths if is_draft(path) and path.is_file() and not path.is_symlink())
 
     def put_training_aside(self, reason: str) -> str:
         """Move what an interrupted training has left into ``attempt-N`` with a note, so that it begins anew; return the
@@ -197,7 +206,7 @@ class RunDir:
         self.check()
         keep = (self.claim, self.attempts, self.run, self.fingerprints, self.progress, self.cancelled, self.log)
         with explain_write_errors(self.path):
-            aside = self.put_aside(keep)
+            aside = self.put_aside(keep, last=self.checkpoint)
             note = f"checkpoint.pt {reason}; it is in {aside.name}, and the training began anew"
             write_bytes(aside / "note.txt", f"{note}\n".encode("utf-8", errors="backslashreplace"))
         return note
@@ -208,16 +217,17 @@ class RunDir:
         with explain_write_errors(self.record):
             content = record.model_dump(mode="json", by_alias=True)
             content["schema"] = content.pop("schema_")
-            write_json(self.record, content)
+            self.write_json(self.record, content)
             if record.status == "done":
-                self.checkpoint.unlink(missing_ok=True)
+                self.remove(self.checkpoint)
 
     def read(self) -> Record | None:
         """Return the record, or None where the run has not ended.
 
         Raises:
-            CorruptFile: record.json is torn or does not fit the schema, or the weights of a finished run are
-                unreadable.
+            CorruptFile: record.json is torn or does not fit the schema, or the weights of a finished run are torn.
+            UnreadableFile: this process is not permitted to read record.json. Weights that it may not read are taken
+                on trust.
         """
         try:
             content = parse_json(read_bytes(self.record))
@@ -225,6 +235,8 @@ class RunDir:
             record = Record.model_validate(content)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise UnreadableFile(f"{self.record}: {not_permitted(self.record)}") from error
         except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
             raise CorruptFile(f"{self.record}: {one_line(error)}") from error
         if record.id != self.id:
@@ -232,7 +244,12 @@ class RunDir:
         if fault := record.fault() or self._other_run(record):
             raise CorruptFile(f"{self.record}: {fault}")
         if record.status == "done":
-            check_weights(self.weights)
+            try:
+                check_weights(self.weights)
+            except CorruptFile:
+                raise
+            except UnreadableFile:
+                pass  # another person's, who has finished the run
         return record
 
     def read_run(self) -> Run:
@@ -246,6 +263,8 @@ class RunDir:
             content = parse_json(read_bytes(self.run))
         except FileNotFoundError:
             raise UsageError(f"{self.path}: is no run directory, it has no run.json") from None
+        except PermissionError as error:
+            raise UnreadableFile(f"{self.run}: {not_permitted(self.run)}") from error
         except (OSError, ValueError) as error:
             raise CorruptFile(f"{self.run}: cannot be read ({one_line(error)})") from error
         return validated(Run, content, str(self.run))
@@ -269,7 +288,7 @@ class RunDir:
     def write_fingerprints(self, content: Fingerprints) -> None:
         self.check()
         with explain_write_errors(self.fingerprints):
-            write_json(self.fingerprints, content)
+            self.write_json(self.fingerprints, content)
 
     def read_fingerprints(self) -> Fingerprints:
         """Return what :meth:`write_fingerprints` wrote; nothing where it is not there or cannot be read."""
@@ -294,6 +313,8 @@ class RunDir:
         try:
             lines = gzip.decompress(read_bytes(path)).decode("utf-8").split("\n")  # a text may hold other separators
             rows = [parse_json(line) for line in lines if line]
+        except PermissionError as error:
+            raise UnreadableFile(f"{path}: {not_permitted(path)}") from error
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise CorruptFile(f"{path}: {one_line(error)}") from error
         for number, row in enumerate(rows, start=1):
@@ -318,6 +339,8 @@ class RunDir:
             scores = ExampleScores.model_validate_json(gzip.decompress(read_bytes(path)))
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise UnreadableFile(f"{path}: {not_permitted(path)}") from error
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise CorruptFile(f"{path}: {one_line(error)}") from error
         if len(scores.ids) != len(scores.scores):
@@ -344,26 +367,20 @@ class RunDir:
         self.check()
         with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, gzip.compress(text.encode("utf-8", errors="backslashreplace"), mtime=0))
+            self.write(path, gzip.compress(text.encode("utf-8", errors="backslashreplace"), mtime=0))
+
+    def save_weights(self, save: Callable[[Path], None], path: Path) -> None:
+        """Write a file of weights with a function that writes to a path."""
+        with explain_write_errors(path), self.replacing(path) as draft:
+            save(draft)
 
     def append(self, path: Path, row: dict[str, Any]) -> None:
         """Append one JSON line to one of the run's ``.jsonl`` files."""
-        self.check()
         with explain_write_errors(path):
-            append_json_line(path, row)
+            self.append_line(path, row)
 
-
-def check_weights(path: Path) -> None:
-    """Raise CorruptFile where a safetensors file is torn, judging by its header and its size."""
-    try:
-        require_regular_file(path)
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError(f"has {path.stat().st_size} bytes, its header alone says {length}")
-            header = parse_json(file.read(length))
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
-        if path.stat().st_size != 8 + length + end:
-            raise ValueError(f"has {path.stat().st_size} bytes, its header says {8 + length + end}")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise CorruptFile(f"{path}: {one_line(error)}") from error
+    def flush(self) -> None:
+        """Make sure that the lines that were appended survive a crash of the machine, as a checkpoint does."""
+        for path in (self.curve, self.validation, self.best_epochs):
+            with suppress(OSError), path.open("rb") as file:
+                os.fsync(file.fileno())

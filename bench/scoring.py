@@ -9,8 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bench.files import one_line
 from bench.record_schema import EarlierScore, Score
 from bench.run_dir import ExampleScores
+from bench.surroundings import SurroundingsFault, explain, outside_of_training
 from bench.tasks import Example, Task
 
 
@@ -22,13 +24,16 @@ class ScoredRows(NamedTuple):
 
 
 def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str, slow_metrics: Sequence[str] = ()) -> ScoredRows:
-    """Score the rows of a predictions file; whatever the metric raises becomes the error of a failed score.
+    """Score the rows of a predictions file; what the metric raises becomes the error of a failed score.
 
     Args:
         task: the task that the predictions are of.
         rows: ``{"id", "prediction", "reference"}`` of every example of the split.
         split: what the record calls the split.
         slow_metrics: names of the task's slow metrics that are computed as well.
+
+    Raises:
+        SurroundingsFault: what the metric needs of the machine is not there, such as Java.
     """
     examples = [Example(row["id"], "", (), (), row["reference"]) for row in rows]
     facts: dict[str, Any] = {
@@ -39,12 +44,15 @@ def score_rows(task: Task, rows: Sequence[dict[str, Any]], split: str, slow_metr
         "rows": rows_digest(rows),
     }
     try:
-        predictions = [row["prediction"] for row in rows]
-        scores = task.score(examples, predictions)
-        metrics = dict(scores.metrics)
-        for name in slow_metrics:
-            metrics |= task.slow_metrics[name](examples, predictions)
+        with outside_of_training(f"scoring {task.name}"):
+            predictions = [row["prediction"] for row in rows]
+            scores = task.score(examples, predictions)
+            metrics = dict(scores.metrics)
+            for name in slow_metrics:
+                metrics |= task.slow_metrics[name](examples, predictions)
     except Exception as error:
+        if (fault := explain(error)) and fault.name != "input":  # a metric reads no file, it calls a program
+            raise SurroundingsFault("program", one_line(error)) if fault.name == "file" else fault from error
         message = f"{type(error).__name__}: {error}"
         if any(example.reference is None for example in examples):  # such as the training splits of VQA and COCO
             message = f"{task.name} {split} has no references to score against"

@@ -5,9 +5,6 @@ Both training (:mod:`bench.run`) and the evaluation of kept weights (:mod:`bench
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,105 +20,33 @@ from bench.data.check import check_for_runs
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
 from bench.events import RunEvent
-from bench.files import read_json_lines, write_bytes
+from bench.files import read_json_lines
 from bench.fingerprints import Fingerprints, annotation_digests, differences, of_run, overall, summary
 from bench.micro_batches import MicroBatches
 from bench.preparation import Preparation
-from bench.record_schema import Score
 from bench.run_context import RunContext
 from bench.run_data import feature_columns, read_split, tokenizer
 from bench.scoring import score_rows
+from bench.stage_outputs import (
+    AttachedModel,
+    DataRoot,
+    Machine,
+    PredictedTasks,
+    ScoredTasks,
+    TaskPredictions,
+    TrainingResult,
+)
+from bench.surroundings import outside_of_training
 from bench.tasks import Task
 from bench.training_curve import TrainingCurve
 from methods.core.handle import Handle
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Where the run is executed: its device, the memory meter of that device, and the environment for the record."""
-
-    device: torch.device
-    memory: dev.Memory
-    environment: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class DataRoot:
-    """The data root of the run: its logical name, folder, fingerprint of the annotations, whether it is made up, and
-    what it lacks of the published data, a line for each split."""
-
-    name: str
-    root: Path
-    fingerprint: str
-    synthetic: bool
-    lacks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class AttachedModel:
-    """The model with the method in it at its start values, and the number of its parameters by kind."""
-
-    model: backbones.VLModel
-    handle: Handle
-    parameters: dict[str, float]
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What training leaves beside the trained model.
-
-    Attributes:
-        trained: updates, examples, seconds.
-        analytic_memory: bytes by purpose (:func:`bench.device.analytic`).
-        selected: step and validation mean of the epoch whose weights the model has, None where it has the last ones.
-    """
-
-    trained: train.Trained
-    analytic_memory: dict[str, int | None]
-    selected: dict[str, float] | None
-
-
-@dataclass(frozen=True)
-class TaskPredictions:
-    """The predictions of one task: rows ``{"id", "prediction", "reference"}``, what records call the split, and the
-    oddities that were tolerated in it."""
-
-    task: Task
-    split: str
-    rows: list[dict[str, Any]]
-    tolerated: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class PredictedTasks:
-    tasks: tuple[TaskPredictions, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ScoredTasks:
-    scores: dict[str, Score]
-    seconds: float
-
-
-@dataclass
-class StageOutputs:
-    """The outputs of the stages that have finished, so that a failure in a later one does not lose them."""
-
-    machine: Machine | None = None
-    data: DataRoot | None = None
-    fingerprints: Fingerprints = field(default_factory=dict)
-    training_sets: dict[str, TokenizedSplit] = field(default_factory=dict)
-    preparation: Preparation | None = None
-    attached: AttachedModel | None = None
-    training: TrainingResult | None = None
-    predicted: PredictedTasks | None = None
-    scored: ScoredTasks | None = None
-
-
 def prepare_machine(context: RunContext) -> Machine:
     """Choose the device and the number of threads."""
-    device = dev.pick(context.execution.device)
+    with outside_of_training("looking for the device", broken="CUDA"):
+        device = dev.pick(context.execution.device)
+        torch.zeros(1, device=device).item()  # a broken one says so before it is blamed on the run
     # A miniature model gains nothing from threads, and sums in another order where there are more of them. Others have
     # as many as torch chose for this process, whatever a run before them had.
     execution, default = context.execution, dev.default_threads()
@@ -165,7 +90,7 @@ def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbo
     the same run would begin elsewhere.
     """
     context.enter("model")
-    with machine.memory.phase("load"):
+    with machine.memory.phase("load"), outside_of_training("building the model"):
         return seeded_model(context.run, feature_columns(data.root, context.run.task_list[0]), "cpu")
 
 
@@ -175,7 +100,7 @@ def attach_method(
     """Put the method into the model, whose start values continue the random numbers of :func:`build_model`, and move
     both to the device. ``preparation`` is what the method has computed from training data, where weights are not loaded
     in the end."""
-    with machine.memory.phase("load"):
+    with machine.memory.phase("load"), outside_of_training("loading the model"):
         handle = with_method(context.run, model, preparation)
         model.to(machine.device)
     count = handle.count()
@@ -238,8 +163,7 @@ def train_model(
         model.train()
         best = read_json_lines(folder.best_epochs, ("step", "mean"))
         if recipe.select == "best" and (not best or mean > best[-1]["mean"]):
-            context.hold.check()  # handle.save writes without asking
-            attached.handle.save(folder.best_weights)
+            folder.save_weights(attached.handle.save, folder.best_weights)
             folder.append(folder.best_epochs, {"step": step, "mean": mean})
 
     def on_resume(step: int) -> None:
@@ -258,17 +182,19 @@ def train_model(
             device=machine.device,
             penalties=attached.handle.penalties,
             update_listeners=attached.handle.update_listeners,
+            official_decay=attached.handle.official_decay(),
             micro_batches=parts,
             checkpoint=Checkpoint(
                 folder.checkpoint,
                 run.id,
                 fingerprints,
                 reject=lambda reason: context.note(folder.put_training_aside(reason)),
+                writing=folder.writing,
             ),
             on_step=on_step,
             on_resume=on_resume,
             should_stop=context.stop_reason,
-            before_save=context.hold.check,
+            before_save=folder.flush,
         )
     selected = None
     if folder.best_weights.exists():
@@ -283,9 +209,9 @@ def _resume(context: RunContext, step: int) -> None:
     for path in (context.folder.curve, context.folder.validation):
         rows = read_json_lines(path, ("step",))
         if before := [row for row in rows if row["step"] <= step]:
-            write_bytes(path, "".join(json.dumps(row) + "\n" for row in before).encode())
+            context.folder.write(path, "".join(json.dumps(row) + "\n" for row in before).encode())
         elif rows:
-            path.unlink()
+            context.folder.remove(path)
     context.segment.resume(step)
 
 
@@ -341,6 +267,9 @@ def score_tasks(
     """Score the predictions of every task and write the score of every example beside them.
 
     A metric that fails gives a failed score and no other harm: `bench score` computes it again from the predictions.
+
+    Raises:
+        SurroundingsFault: what a metric needs of the machine is not there, such as Java.
     """
     begun = time.monotonic()
     scores = {}
@@ -361,6 +290,7 @@ def seeded_model(run: Run, feat_dim: int, device: torch.device | str) -> backbon
     dev.seed_everything(run.seed)
     model = backbones.build(run.backbone, feat_dim=feat_dim, n_boxes=run.recipe.n_boxes, device=device, seed=run.seed)
     model.set_dropout(run.recipe.dropout)
+    model.masks_padding = run.recipe.padding == "masked"
     return model
 
 
@@ -375,12 +305,13 @@ def predict_task(
     context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
 ) -> list[str]:
     """Predict the examples of a split; between two batches the run can be stopped."""
-    return evaluate.predict(
-        model,
-        task,
-        data,
-        tokenizer(context.run.backbone),
-        context.run.recipe,
-        machine.device,
-        on_batch=lambda done, total: context.stop_if_asked(),
-    )
+    with outside_of_training(f"evaluating {task.name}"):
+        return evaluate.predict(
+            model,
+            task,
+            data,
+            tokenizer(context.run.backbone),
+            context.run.recipe,
+            machine.device,
+            on_batch=lambda done, total: context.stop_if_asked(),
+        )

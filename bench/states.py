@@ -15,6 +15,7 @@ StateName = Literal[
     "running",
     "interrupted",
     "corrupt",
+    "unreadable",
     "stale",
     "missing",
     "queued",
@@ -23,6 +24,7 @@ StateName = Literal[
     "blocked",
 ]
 CauseName = Literal["oom", "nan", "timeout", "interrupted", "error", "unsupported"]
+SurroundingName = Literal["disk", "permission", "file", "memory", "device", "program", "input"]
 RetryName = Literal["never", "until-parked"]
 
 
@@ -57,6 +59,7 @@ STATES: dict[str, StateInfo] = {
         StateInfo("missing", settled=False, plan="to run"),
         StateInfo("corrupt", settled=False, plan="to run"),
         StateInfo("stale", settled=False, plan="to run", color="yellow"),
+        StateInfo("unreadable", settled=True, plan="unreadable", color="red"),
         StateInfo("blocked", settled=True, plan="blocked"),
         StateInfo("cancelled", settled=True, plan="to run"),
         StateInfo("unsupported", settled=True, plan="unsupported"),
@@ -90,8 +93,34 @@ CAUSES: dict[str, CauseInfo] = {
     )
 }
 
+
+@dataclass(frozen=True)
+class SurroundingInfo:
+    """What keeps a run from going on without being a result of it: the run is *interrupted*, never failed or parked.
+
+    ``text`` says what is the matter, ``mend`` what to do about it.
+    """
+
+    name: SurroundingName
+    text: str
+    mend: str
+
+
+SURROUNDINGS: dict[str, SurroundingInfo] = {
+    info.name: info
+    for info in (
+        SurroundingInfo("disk", "the disk is full", "make room"),
+        SurroundingInfo("permission", "not permitted", "have its owner permit it (chmod g+rwX)"),
+        SurroundingInfo("file", "a file cannot be read or written", "bring it back"),
+        SurroundingInfo("memory", "out of memory outside of training", "free some, or --set eval_batch_size=N smaller"),
+        SurroundingInfo("device", "the device does not work", "mend it, or choose another with --device"),
+        SurroundingInfo("program", "a program does not run here", "install it"),
+        SurroundingInfo("input", "bad input", "mend it"),
+    )
+}
+
 #: A run that has failed so many times in the same way is parked: no policy tries it again, only ``retry`` and
-#: ``--retry-failed`` begin it anew.
+#: ``--retry-failed`` begin it anew. Interruptions, by a person, by Slurm or by the surroundings, do not count.
 FAILURES_UNTIL_PARKED = 2
 
 
@@ -100,8 +129,8 @@ class RetryPolicy:
     """Whether a sweep tries failed runs again by itself; the same for every executor.
 
     ``never`` leaves a failed run as it is. ``until-parked`` tries it again until it has failed twice in the same way,
-    but not at all after a final cause. Neither concerns attempts that were interrupted or killed, which always go on
-    from their last checkpoint.
+    but not at all after a final cause. Neither concerns attempts that were interrupted, whatever by, or killed: these
+    always go on from their last checkpoint.
     """
 
     name: RetryName

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -102,6 +103,7 @@ def train(
     device: torch.device,
     penalties: Sequence[Penalty] = (),
     update_listeners: Sequence[UpdateListener] = (),
+    official_decay: Mapping[str, bool] = MappingProxyType({}),
     micro_batches: MicroBatches | None = None,
     checkpoint: Checkpoint | None = None,
     on_step: Hook = lambda step, point: None,
@@ -121,6 +123,7 @@ def train(
         device: where the batches go.
         penalties: modules of the method whose penalty is added to the loss (``handle.penalties``).
         update_listeners: modules of the method that are called after each update (``handle.update_listeners``).
+        official_decay: what the method states about weight decay (``handle.official_decay()``).
         micro_batches: in which parts a batch goes through the model; in one by default.
         checkpoint: for periodic checkpoints (every ``recipe.checkpoint_every`` updates) and for the one on an
             interruption.
@@ -135,7 +138,8 @@ def train(
         NotFinite: the loss is NaN or infinite.
         KeyboardInterrupt: after a checkpoint, if the run was asked to stop.
     """
-    optimiser = optim.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.projector_lr)
+    rates = (recipe.lr, recipe.weight_decay, recipe.projector_lr)
+    optimiser = optim.build(model, recipe.optimizer, *rates, decay=recipe.decay, stated=official_decay)
     micro_batches = micro_batches or MicroBatches()
     trainable = [p for p in model.parameters() if p.requires_grad]
     done = Trained()
@@ -185,7 +189,7 @@ def train(
         raise
     finally:
         batches.close()
-    if checkpoint is not None and recipe.checkpoint_every and done.steps % recipe.checkpoint_every:
+    if checkpoint is not None and not (recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0):
         before_save()  # an interruption of the evaluation does not cost the training
         checkpoint.save(model, optimiser, done)
     done.optimizer_bytes = dev.size(v for s in optimiser.state.values() for v in s.values() if isinstance(v, Tensor))

@@ -3,13 +3,16 @@
 Compare ratios within a group; seconds depend on the machine.
 """
 
+import statistics
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import methods
 from bench import backbones, optim, tasks
+from bench import device as dev
 from bench.config import resolve
 from bench.data.batches import TokenizedSplit
 from bench.data.features import FeatureStore
@@ -42,6 +45,35 @@ def test_training_step(benchmark, root: Path, method: str) -> None:
 
     benchmark.extra_info["trainable"] = count.trainable
     benchmark.pedantic(step, rounds=20, warmup_rounds=3)
+
+
+BART_BASE = [(50465, 768), *[(768, 768), (768,)] * 72, *[(3072, 768), (768, 3072), (3072,), (768,)] * 12]
+SHAPES = {"lora": [(128, 768), (768, 128)] * 36, "full": BART_BASE}
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("size", SHAPES)
+def test_both_optimisers(benchmark, size: str, device: str) -> None:
+    """One step of ``adamw-official``; ``ratio`` is its time to that of ``adamw`` (torch, fused), in turn."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    kinds = ("adamw-official", "adamw")
+    layer = nn.ParameterList([nn.Parameter(torch.randn(s, device=device)) for s in SHAPES[size]])
+    for p in layer:
+        p.grad = torch.randn_like(p)
+    optimisers = {kind: optim.build(layer, kind, 1e-4, 0.01) for kind in kinds}
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    clock_device = torch.device(device)
+
+    def both() -> None:
+        for kind, optimiser in optimisers.items():
+            begun = dev.clock(clock_device)
+            optimiser.step()
+            times[kind].append(dev.clock(clock_device) - begun)
+
+    benchmark.pedantic(both, rounds=5, warmup_rounds=1)
+    official, fused = (statistics.median(times[kind][1:]) for kind in kinds)
+    benchmark.extra_info |= {"official_ms": 1000 * official, "fused_ms": 1000 * fused, "ratio": official / fused}
 
 
 @pytest.mark.benchmark(group="assembling a batch of 32 (VQA)")

@@ -1,151 +1,195 @@
-"""A sweep on a cluster in which something breaks every few seconds: ``python -m tests.chaos --seed 1``.
+"""Sweeps in which something breaks every few seconds: ``python -m tests.chaos --seed 1``.
 
-Workers are killed, jobs requeued, nodes lose power and come back, the controller dies. After that the same command is
-run once more, and every run must have one record, with the scores and weights of an undisturbed sweep. Exit code 0 if
-that is so. Needs root and Slurm's packages (``slurm/dev-cluster install``).
+One sweep for each executor, on Slurm, in local workers and inline. Workers are killed and frozen, jobs requeued, held
+and lost, nodes drained and without power, the disk full, data and results away for a while, the clock stepped, and
+another user joins in (:mod:`tests.chaos_faults`). A driver that ends while things break is started again. Then
+everything is mended, the same command is typed until it has nothing left to do, and every run must have one record,
+with the scores and weights of an undisturbed sweep. Exit code 0 if that is so, within the time. Needs root, and Slurm's
+packages for Slurm (``slurm/dev-cluster install``).
 """
 
 import argparse
 import os
-import random
-import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "slurm")]
 
+from chaos_faults import Shaken  # noqa: E402
 from conftest import TINY  # noqa: E402
 from dev_slurm import DevSlurm, why_not  # noqa: E402
 from sweeping import Sweeping, run, same, undisturbed  # noqa: E402
 
+from bench.config import Run  # noqa: E402
+
 METHODS = ("lora", "projector-only", "vl-adapter", "vl-pet-large", "bitfit", "adapter")
+EXECUTORS = ("slurm", "local", "inline")
 PAUSE = (3.0, 8.0)  # seconds between two faults
+TIMES = 6  # that the command is typed after everything is mended
+DISK = "64m"
 
 
-class Chaos:
-    """The faults, drawn from a seeded generator."""
+class Drivers:
+    """The processes that run the sweep's command; one that has ended with an error is started again."""
 
-    def __init__(self, sweeping: Sweeping, runs: list, seed: int) -> None:
-        self.on = sweeping
-        self.runs = runs
-        self.random = random.Random(seed)
-        self.deck: list[Callable[[], str]] = []
-        self.down: set[str] = set()
-        self.done: dict[str, int] = {}
+    def __init__(self, on: Sweeping, runs: Sequence[Run], flags: Sequence[str], count: int) -> None:
+        self._on = on
+        self._command = on.command(runs, *flags)
+        self._log = on.folder / "drivers.log"
+        self._processes = [self._start() for _ in range(count)]
 
-    def strike(self) -> None:
-        """Do one fault, and say which."""
-        if not self.deck:  # a deck of cards, so that every kind comes
-            self.deck = [*[self.kill_worker, self.requeue] * 2, self.kill_node, self.kill_controller]
-            self.random.shuffle(self.deck)
-        fault = self.deck.pop()
-        try:
-            message = fault()
-            self.done[fault.__name__] = self.done.get(fault.__name__, 0) + bool(message)
-        except (AssertionError, OSError) as error:  # nothing to break any more, or Slurm was just not there
-            message = f"{fault.__name__}: {' '.join(str(error).split())[:150]}"
-        print(f"{time.strftime('%H:%M:%S')} {message or fault.__name__ + ': nothing to break'}", flush=True)
-        for node in sorted(self.down):
-            if self.random.random() < 0.5:
-                with suppress(AssertionError):
-                    self.on.cluster.control("start-node", node)
-                    self.down.discard(node)
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, cwd=ROOT, env=self._on.env, stdout=log, stderr=log, umask=0)
 
-    def at_work(self) -> list:
-        attempts = [(run_, self.on.attempts(run_)) for run_ in self.runs]
-        return [(run_, tried[-1]) for run_, tried in attempts if tried and tried[-1].outcome is None]
+    def all_done(self) -> bool:
+        return all(process.poll() == 0 for process in self._processes)
 
-    def kill_worker(self) -> str:
-        working = self.at_work()
-        if not working:
-            return ""
-        run_, attempt = self.random.choice(working)
-        os.kill(attempt.pid, signal.SIGKILL)
-        return f"killed the worker of {run_.id}"
+    def keep_up(self) -> None:
+        """Start those again that have ended with an error."""
+        self._processes = [self._start() if process.poll() else process for process in self._processes]
 
-    def requeue(self) -> str:
-        working = self.at_work()
-        if not working:
-            return ""
-        run_, attempt = self.random.choice(working)
-        self.on.cluster.run("scontrol", "requeue", str(attempt.job))
-        return f"requeued the job of {run_.id}"
+    def end(self, deadline: float) -> None:
+        """Let the drivers end, and type the command again until it has nothing left to do.
 
-    def kill_node(self) -> str:
-        up = sorted({f"node{i}" for i in range(1, 5)} - self.down)
-        if len(up) < 3:
-            return ""
-        node = self.random.choice(up)
-        self.down.add(node)
-        self.on.cluster.control("kill-node", node)
-        return f"{node} lost power"
+        Raises:
+            TimeoutError: this is not so before the deadline, or after the command was typed TIMES times.
+        """
+        for _ in range(TIMES):
+            for process in self._processes:
+                try:
+                    process.wait(max(1.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    raise TimeoutError("the sweep does not end within its time") from None
+            if self.all_done():
+                return
+            self._processes = [self._start()]
+        raise TimeoutError(f"typed {TIMES} times, the sweep has not done everything")
 
-    def kill_controller(self) -> str:
-        os.kill(int((self.on.cluster.folder / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
-        time.sleep(self.random.uniform(0, 3))
-        self.on.cluster.control("restart-controller")
-        return "killed the controller and started it again"
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def last_words(self) -> str:
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:])
 
 
 def main() -> int:
     """Break things, then look whether anything was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=180.0, help="how long things break (180)")
-    parser.add_argument("--runs", type=int, default=24, help="runs of the sweep, in multiples of 6 (24)")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long things break in each sweep (120)")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after that in which each has to end (600)")
+    parser.add_argument("--runs", type=int, default=12, help="runs of each sweep, in multiples of 6 (12)")
+    parser.add_argument("--executors", default=",".join(EXECUTORS), help=f"of {','.join(EXECUTORS)} (all)")
     wanted = parser.parse_args()
-    if reason := why_not():
+    executors = wanted.executors.split(",")
+    if "slurm" in executors and (reason := why_not()):
         print(f"error: {reason}", file=sys.stderr)
         return 2
     seeds = range(1, wanted.runs // len(METHODS) + 1)
     runs = [run(method, seed, steps=60) for method in METHODS for seed in seeds]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
-        data = folder / "tiny"
+        folder.chmod(0o755)  # the other user has to get in
+        os.environ["VLPET_BENCH_CACHE"] = str(folder / "cache")
+        (folder / "data").mkdir(mode=0o777)
+        data = folder / "data" / "tiny"
         _write(data)
         undisturbed(runs, folder / "undisturbed", data)
         print(f"{len(runs)} runs without any disturbance are done", flush=True)
-        slurm = DevSlurm(folder / "slurm")
-        slurm.folder.mkdir()
+        results = [_shake(executor, runs, folder, data, wanted) for executor in executors]
+    return 0 if all(results) else 1
+
+
+def _shake(executor: str, runs: list[Run], folder: Path, data: Path, wanted: argparse.Namespace) -> bool:
+    """Disturb the sweep of an executor; return whether nothing was lost."""
+    place = folder / executor
+    place.mkdir()
+    with _slurm(folder / "cluster" if executor == "slurm" else None) as cluster, _disk(place / "disk") as disk:
+        on = Sweeping(cluster, place, data, results=disk / "results")
+        on.results.mkdir()
+        on.results.chmod(0o2777)
+        on.env |= {"SLOW": "1", "CLOCK": str(place / "clock")}
+        on.open()
+        flags = on.profile(parallel=6) if cluster else ["--executor", executor]
+        shaken = Shaken(on, runs, executor, wanted.seed)
+        drivers = Drivers(on, runs, flags, 2 if executor == "inline" else 1)
+        begun = time.monotonic()
         try:
-            slurm.control("up", "4")
-            return _shake(Sweeping(slurm, folder, data), runs, folder / "undisturbed", wanted.seed, wanted.seconds)
+            while time.monotonic() - begun < wanted.seconds and not drivers.all_done():
+                time.sleep(shaken.random.uniform(*PAUSE))
+                print(f"{time.strftime('%H:%M:%S')} {executor}: {shaken.strike()}", flush=True)
+                shaken.mend()
+                drivers.keep_up()
+            shaken.mend(everything=True)
+            if cluster:
+                _bring_up(cluster)
+            drivers.end(time.monotonic() + wanted.limit)
+            if shaken.guest:
+                shaken.guest.wait(wanted.limit)
+            same(on, runs, folder / "undisturbed")
+        except (AssertionError, TimeoutError, subprocess.TimeoutExpired) as lost:
+            print(f"{drivers.last_words()}\n{executor}: lost: {lost}", file=sys.stderr)
+            return False
         finally:
-            slurm.control("down")
+            shaken.mend(everything=True)
+            drivers.stop()
+            if shaken.guest:
+                shaken.guest.kill()
+                shaken.guest.wait()
+        tried = [len(on.attempts(run_)) for run_ in runs]
+        seconds = time.monotonic() - begun
+        print(f"{executor}: {dict(shaken.struck)}")
+        print(
+            f"{executor}: {len(runs)} records, equal to the undisturbed ones, after {sum(tried)} attempts"
+            f" (at most {max(tried)}) and {seconds:.0f} s",
+            flush=True,
+        )
+    return True
 
 
-def _shake(on: Sweeping, runs: list, reference: Path, seed: int, seconds: float) -> int:
-    on.open()
-    flags = on.profile(parallel=6, requeues=50)
-    chaos = Chaos(on, runs, seed)
-    sweep = on.start(runs, *flags)
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds and sweep.poll() is None:
-        time.sleep(chaos.random.uniform(*PAUSE))
-        chaos.strike()
-    for _ in range(5):
-        try:
-            on.cluster.control("up")
-            break
-        except AssertionError as error:
-            print(error, on.cluster.run("sinfo", "--Node", "--format=%N %T %E"), flush=True)
-    first = sweep.communicate(timeout=900)[0]
-    done = sum(on.at(run_).record.exists() for run_ in runs)
-    print(f"{chaos.done}; the sweep ended with code {sweep.returncode} and {done} of {len(runs)} records", flush=True)
-    again = on.sweep(runs, *flags, code=0) if sweep.returncode else first
+@contextmanager
+def _slurm(folder: Path | None) -> Iterator[DevSlurm | None]:
+    """Run a cluster in a folder, if there is one."""
+    if folder is None:
+        yield None
+        return
+    folder.mkdir()
+    cluster = DevSlurm(folder)
     try:
-        same(on, runs, reference)
-    except AssertionError as lost:
-        print(f"{again}\nlost: {lost}", file=sys.stderr)
-        return 1
-    tried = [len(on.attempts(run_)) for run_ in runs]
-    print(f"{len(runs)} records, equal to the undisturbed ones, after {sum(tried)} attempts (at most {max(tried)})")
-    return 0
+        cluster.control("up", "4")
+        yield cluster
+    finally:
+        cluster.control("down")
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[Path]:
+    """Mount a small file system, which can be full for everybody; without the right to do so a folder has to do."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=777", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    try:
+        yield folder
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _bring_up(cluster: DevSlurm) -> None:
+    for _ in range(5):
+        with suppress(AssertionError):
+            cluster.control("up")
+            return
 
 
 def _write(data: Path) -> None:

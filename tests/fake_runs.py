@@ -1,13 +1,15 @@
 """A stand-in for ``bench.run``: its run_one writes true records in milliseconds, and fails, dies or waits on demand.
 
-The environment says what happens, so that worker processes do it too: ``FAKE_RUNS`` maps seeds to one of ERRORS,
-"kill", "interrupt" or "wait"; ``FAKE_SECONDS`` is how long a run takes. ``ledger.txt`` in the results folder has a line
-per run.
+The environment says what happens, so that worker processes do it too: ``FAKE_RUNS`` maps seeds to one of ERRORS or
+SURROUNDINGS, "kill", "interrupt" or "wait"; ``FAKE_SECONDS`` is how long a run takes. ``ledger.txt`` in the results
+folder has a line per run.
 """
 
+import errno
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from bench.config import Execution, Run
+from bench.errors import UsageError
 from bench.events import Listener, RunEvent, RunHold, silent
 from bench.record_schema import Failure, Record, Score, classify, now
 from bench.run_dir import RunDir
+from bench.surroundings import explain
 from methods.core.errors import MethodError
 
 ERRORS: dict[str, Callable[[], Exception]] = {
@@ -27,13 +31,21 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "error": lambda: KeyError("whatever"),
     "unsupported": lambda: MethodError("not on this backbone"),
 }
+SURROUNDINGS: dict[str, Callable[[], Exception]] = {
+    "disk": lambda: OSError(errno.ENOSPC, "No space left on device", "checkpoint.pt"),
+    "permission": lambda: PermissionError(errno.EACCES, "Permission denied", "annotations.json"),
+    "file": lambda: FileNotFoundError(errno.ENOENT, "No such file or directory", "1.h5"),
+    "program": lambda: subprocess.CalledProcessError(1, ["java"]),
+    "device": lambda: RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+    "input": lambda: UsageError("a.json: no such file"),
+}
 WEIGHTS = b"\x02\0\0\0\0\0\0\0{}"  # a safetensors file without tensors
 
 
 def run_one(
     run: Run, execution: Execution, results: Path, report: Listener = silent, hold: RunHold | None = None
 ) -> Record:
-    folder = RunDir(results, run.id, hold.check if hold else lambda: None)
+    folder = RunDir(results, run.id, hold)
     folder.begin(run)
     report(RunEvent("start", run.id))
     begun = time.time()
@@ -45,15 +57,17 @@ def run_one(
         if what == "interrupt":
             raise KeyboardInterrupt("SIGINT")
         outcome: dict[str, object] = {"status": "done", "scores": {t.name: score(t.metric) for t in run.task_list}}
-        folder.weights.write_bytes(WEIGHTS)
+        folder.write(folder.weights, WEIGHTS)
         for task in run.task_list:
             folder.write_predictions(task.name, [])
-        if what in ERRORS:
-            raise ERRORS[what]()
+        if what in ERRORS | SURROUNDINGS:
+            raise (ERRORS | SURROUNDINGS)[what]()
     except KeyboardInterrupt:
-        folder.checkpoint.write_text("half way")
+        folder.write(folder.checkpoint, b"half way")
         raise
     except Exception as error:
+        if fault := explain(error):
+            raise fault from error
         failure = Failure(phase="train", type=type(error).__name__, message=str(error))
         outcome = {"status": "failed", "cause": classify(error), "error": failure}
     with (results / "ledger.txt").open("a") as ledger:

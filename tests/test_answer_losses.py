@@ -16,6 +16,7 @@ from bench.data.batches import Batch, TokenizedSplit
 from bench.data.features import FeatureStore
 from bench.data.roots import locate
 from bench.micro_batches import MicroBatches
+from methods.core import recompute
 from methods.core.errors import MethodError
 
 CPU = torch.device("cpu")
@@ -177,3 +178,41 @@ def test_out_of_memory_at_one_example_is_an_error(monkeypatch: pytest.MonkeyPatc
         MicroBatches().backward(
             model, batches("mini-bart")["vqa"], "weighted", resolve("mini-bart", "lora", "image-text").recipe, CPU
         )
+
+
+@pytest.mark.parametrize(("method", "backbone"), [case for case in CASES if not case[0].startswith("peft:")])
+def test_what_is_computed_again_in_the_backward_pass_changes_no_bit(
+    method: str, backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, and in a model so small that nothing would be computed again."""
+    try:
+        model, handle = attached(method, backbone)
+    except MethodError as reason:
+        pytest.skip(str(reason))
+    model.set_dropout(0.1)
+    batch = batches(backbone)["vqa"]
+    kept = backward(model, handle, batch, "weighted", None)
+    monkeypatch.setattr(recompute, "LARGE", 1)
+    again = backward(model, handle, batch, "weighted", None)
+    assert again[0] == kept[0]
+    assert again[1].keys() == kept[1].keys()
+    for name, gradient in kept[1].items():
+        assert torch.equal(again[1][name], gradient), name
+
+
+@pytest.mark.parametrize(("method", "reads_a_norm"), [("vl-pet-large", True), ("lora", True), ("vl-adapter", False)])
+def test_what_is_computed_again_is_not_kept(method: str, reads_a_norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the projector alone, at most X and H of every site are kept, and X only where no norm computes it."""
+    model, handle = attached(method)
+    recipe, batch = resolve("mini-bart", "lora", "image-text").recipe, batches("mini-bart")["vqa"]
+
+    def kept_bytes() -> int:
+        return MicroBatches().saved_bytes(model, batch, "weighted", recipe, CPU, handle.penalties)
+
+    everything = kept_bytes()
+    monkeypatch.setattr(recompute, "LARGE", 1)
+    inputs = kept_bytes()
+    monkeypatch.setattr(recompute.replay, "recall", lambda *arguments: None)
+    with_norms = kept_bytes()
+    assert inputs <= with_norms < everything
+    assert (inputs < with_norms) == reads_a_norm

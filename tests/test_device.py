@@ -127,6 +127,27 @@ def test_full_precision_is_left_alone() -> None:
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
 
 
+def test_matrix_products_are_rounded_in_the_block_only(cuda: FakeCuda) -> None:
+    for before in (False, True):
+        torch.backends.cuda.matmul.allow_tf32 = before
+        for precision in ("tf32", "fp32", "bf16"):
+            with pytest.raises(ZeroDivisionError), device.matrix_products(precision):
+                assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+                assert device.hardware_key(CUDA).endswith(", TF32") == (precision == "tf32")
+                _ = 1 / 0
+            assert torch.backends.cuda.matmul.allow_tf32 == before
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_tf32_means_nothing_on_a_cpu() -> None:
+    plain, factors, key = device.hardware_key(CPU), torch.randn(64, 64), {}
+    for precision in ("fp32", "tf32"):
+        with device.matrix_products(precision), device.autocast(CPU, precision):
+            key[precision] = factors @ factors
+            assert device.hardware_key(CPU) == plain
+    assert torch.equal(key["fp32"], key["tf32"])
+
+
 def test_half_precision_is_autocast_with_the_weights_kept() -> None:
     layer = nn.Linear(2, 2)
     with device.autocast(CPU, "bf16"):

@@ -19,12 +19,23 @@ from bench.sweep.spec import ABLATIONS, load, names
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
+#: The recipe `paper` was given the optimiser, the rounding and the ranking of beams of the official runs, so its runs
+#: are other ones than before: these fields set back to what they were give the ids of the fixture.
+CHANGED = {"paper": {"optimizer": "adamw", "precision": "fp32", "beam_length": "library"}}
+
+
 def test_ids_of_all_built_in_sweeps_are_those_of_an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = backbones.shape
     monkeypatch.setattr(backbones, "shape", lambda name: shape(name.removeprefix("facebook/")))  # no hub here
     wanted = json.loads((FIXTURES / "ids.json").read_text())
-    ids = {name: [cell.run_id for cell in expand(load(name))] for name in wanted}
-    assert ids == wanted
+    for name, ids in wanted.items():
+        before = CHANGED.get(name, {})
+        for cell, wanted_id in zip(expand(load(name)), ids, strict=True):
+            if cell.run is None or not before:  # a cell without a run has an id as well
+                assert cell.run_id == wanted_id
+            else:
+                recipe = cell.run.recipe.model_copy(update=before)
+                assert cell.run.model_copy(update={"recipe": recipe}).id == wanted_id != cell.run_id
     assert set(wanted) <= {*names(), *names(ABLATIONS)}
 
 

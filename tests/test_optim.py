@@ -1,7 +1,10 @@
 """The optimiser and schedule against formulas written out here."""
 
+import copy
 import itertools
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +45,43 @@ def test_official_adamw_leaves_parameters_without_gradient_alone() -> None:
     optimiser = optim.OfficialAdamW([w], 0.1, 0.5)
     optimiser.step()
     assert torch.equal(w, torch.ones(3))
+
+
+def loop_step(params: Iterable[nn.Parameter], state: dict[int, dict[str, Any]], lr: float, decay: float) -> None:
+    """transformers 4.2.1's update of one parameter after the other."""
+    for index, p in enumerate(params):
+        if p.grad is None:
+            continue
+        s = state.setdefault(index, {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)})
+        s["step"] += 1
+        s["exp_avg"].mul_(0.9).add_(p.grad, alpha=1 - 0.9)
+        s["exp_avg_sq"].mul_(0.999).addcmul_(p.grad, p.grad, value=1 - 0.999)
+        size = lr * ((1 - 0.999 ** s["step"]) ** 0.5 / (1 - 0.9 ** s["step"]))
+        p.data.addcdiv_(s["exp_avg"], s["exp_avg_sq"].sqrt().add_(1e-6), value=-size)
+        p.data.add_(p.data, alpha=-lr * decay)
+
+
+def test_official_adamw_on_many_tensors_is_bit_for_bit_the_loop_over_them() -> None:
+    """With parameters that get a gradient in some updates only, other dtypes, and from a checkpoint of the loop."""
+    torch.manual_seed(0)
+    shapes = [(3,), (), (33, 65), (2, 5, 7), (0,), (4097,)]
+    start = [torch.randn(s, dtype=torch.float64 if i == 3 else torch.float32) for i, s in enumerate(shapes)]
+    ours, theirs = ([nn.Parameter(t.clone()) for t in start] for _ in range(2))
+    optimiser, state = optim.OfficialAdamW(ours, 0.02, 0.01), dict[int, dict[str, Any]]()
+    for update in range(7):
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            a.grad = b.grad = None if (update + i) % 3 == 0 else torch.randn_like(a)
+        optimiser.param_groups[0]["lr"] = lr = 0.02 * (update + 1)
+        optimiser.step()
+        loop_step(theirs, state, lr, 0.01)
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        if update == 3:
+            saved = {"state": copy.deepcopy(state), "param_groups": optimiser.state_dict()["param_groups"]}
+            optimiser = optim.OfficialAdamW(ours, 0.02, 0.01)
+            optimiser.load_state_dict(saved)
+    kept = optimiser.state_dict()["state"]
+    assert {i: s["step"] for i, s in kept.items()} == {i: s["step"] for i, s in state.items()}
+    assert len({s["step"] for s in kept.values()}) > 1
 
 
 class Block(nn.Module):

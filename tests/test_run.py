@@ -1,23 +1,28 @@
 """run_one: real runs of a tiny size, their records, their failures, and their continuation after an interruption."""
 
+import errno
 import json
+import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import micro_batches, records, stages, tasks, train
+from bench import micro_batches, records, run_data, stages, tasks, train
 from bench.config import Execution, Run, resolve
+from bench.errors import UsageError
 from bench.events import RunEvent
 from bench.files import read_json_lines
 from bench.run import run_one
 from bench.run_context import RunContext
 from bench.run_dir import RunDir
 from bench.scoring import score_rows
+from bench.surroundings import SurroundingsFault
 
 SETTINGS = {
     "steps": 8,
@@ -357,3 +362,86 @@ def test_the_checkpoint_of_another_seed_is_put_aside(execution: Execution, tmp_p
     assert record.notes == [f"checkpoint.pt is of the run {second.id}; it is in attempt-1, and the training began anew"]
     assert any(record.notes[0] in event.message for event in events if event.kind == "note")
     assert (folders[0].path / "attempt-1" / "note.txt").read_text() == record.notes[0] + "\n"
+
+
+def test_a_full_disk_costs_nothing_but_time(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second checkpoint does not fit; torch reports that as an error of its own."""
+    run, saved, save = make(method="lora"), [], torch.save
+
+    def save_on_a_small_disk(state: dict[str, object], file: IO[bytes]) -> None:
+        saved.append(state["step"])
+        try:
+            if len(saved) == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", save_on_a_small_disk)
+    with pytest.raises(SurroundingsFault, match=r"the disk is full: make room.*checkpoint\.pt"):
+        run_one(run, execution, tmp_path / "small")
+    folder = RunDir(tmp_path / "small", run.id)
+    assert folder.read() is None and folder.checkpoint.exists()
+    assert read_json_lines(folder.segments)[-1]["reason"] == "disk"
+    resumed = run_one(run, execution, tmp_path / "small")
+    assert resumed.segments[-1]["start_step"] == saved[0] == 3
+    uninterrupted = run_one(run, execution, tmp_path / "large")
+    assert {n: s.metrics for n, s in resumed.scores.items()} == {n: s.metrics for n, s in uninterrupted.scores.items()}
+    assert [row["step"] for row in read_json_lines(folder.curve)] == list(range(1, 9))
+
+
+def no_memory(*inputs: object, **more: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def no_java(*inputs: object, **more: object) -> None:
+    raise UsageError("Java did not run") from FileNotFoundError(errno.ENOENT, "No such file", "java")
+
+
+def no_permission(*inputs: object, **more: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", "features.h5")
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "advice", "trains_again"),
+    [
+        ("bench.evaluate.predict", no_memory, "eval_batch_size=N smaller", False),
+        ("bench.tasks.video.tokenize_captions", no_java, "a program does not run here: install it", False),
+        ("bench.run_data.feature_store", no_permission, "not permitted: have its owner permit it", True),
+        ("bench.device.pick", no_memory, "out of memory outside of training", True),
+    ],
+)
+def test_what_is_no_fault_of_the_run_interrupts_it_and_evaluation_alone_is_done_again(
+    execution: Execution,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    fault: Callable[..., None],
+    advice: str,
+    trains_again: bool,
+) -> None:
+    run_data.tokenized_split.cache_clear()
+    run = make(method="lora", steps=3, limit=3, checkpoint_every=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fault)
+        with pytest.raises(SurroundingsFault, match=advice):
+            run_one(run, execution, tmp_path)
+    assert RunDir(tmp_path, run.id).read() is None
+    steps: list[RunEvent] = []
+    record = run_one(run, execution, tmp_path, lambda event: steps.append(event) if event.kind == "step" else None)
+    assert record.status == "done" and all(score.status == "done" for score in record.scores.values())
+    assert bool(steps) == trains_again == ("train" in record.memory["phases"])  # else the peak would say nothing
+
+
+def test_a_stop_whose_checkpoint_does_not_fit_still_stops(
+    execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: RunEvent) -> None:
+        if event.kind == "step":
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(torch, "save", no_permission)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM; not permitted"):
+        run_one(make(method="lora"), execution, tmp_path, stop)

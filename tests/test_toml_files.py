@@ -136,6 +136,18 @@ def test_tables_of_a_recipe_are_stronger_the_more_they_say(tmp_path: Path) -> No
         assert resolve("mini-bart", "vl-pet-middle", "image-text", recipe=str(path)).recipe.beams == beams
 
 
+def test_a_recipe_with_a_base_changes_the_fields_that_it_gives(tmp_path: Path) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text('base = "paper"\nbeams = 2\n[t5]\nbatch_size = 7\n')
+    for family, size in (("bart", 50), ("t5", 7)):
+        ours, paper = (resolve(f"{family}-base", "lora", "video-text", recipe=r).recipe for r in (str(path), "paper"))
+        changes = {"name": str(path), "beams": 2, "batch_size": size}
+        assert ours == paper.model_copy(update=changes)
+    path.write_text('base = "papers"\n')
+    with pytest.raises(UsageError, match=r"base of recipe .*papers.*did you mean 'paper'"):
+        resolve("bart-base", "lora", "video-text", recipe=str(path))
+
+
 @pytest.mark.parametrize("text", ["lr", "=3", " =3", "lr=1\nsteps=2", "lr\n=1", "lr=" + "[" * 5000, "lr=" + "9" * 5000])
 def test_a_setting_is_one_key_and_one_value(text: str) -> None:
     with pytest.raises(UsageError, match="--set") as caught:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHUNK_BYTES = 64 << 20  # of float32 logits that exist at one time
+CHUNK_BYTES = 16 << 20  # of float32 logits that exist at one time
 
 
 def is_plain(head: nn.Module) -> bool:
@@ -73,7 +73,7 @@ class FrozenLinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         """Return losses ``n`` of states ``n d``, a weight ``vocabulary d``, a bias ``vocabulary`` and ids ``n``."""
-        kind = states.device.type
+        kind = "cpu" if states.device.type == "meta" else states.device.type  # shapes alone know no autocast
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
         needs_gradient = ctx.needs_input_grad[0]
         losses = states.new_empty(len(states), dtype=torch.float32)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.core import context
+
 JointEncoding = tuple[Tensor, Tensor]
 """Encoder states ``(b, n, d)`` and the mask of their tokens ``(b, n)``: 1 for tokens, 0 for padding."""
 
@@ -85,11 +87,9 @@ def extra_tokens(prefix: str) -> tuple[str, ...]:
 
 
 def append_visual_mask(mask: Tensor, visual: Tensor) -> Tensor:
-    """Append ones for the visual tokens ``(b, v, d)`` to a mask ``(b, t)``.
-
-    The padded frames of a short clip are attended to as well (quirk VID-PADMASK).
-    """
-    return torch.cat([mask, mask.new_ones(visual.shape[:2])], dim=1)
+    """Append the mask of the visual tokens ``(b, v, d)`` to a mask ``(b, t)``: ones, but for padded frames where the
+    model masks them (:class:`bench.backbones.VLModel`)."""
+    return torch.cat([mask, context.visual_mask(visual, mask)], dim=1)
 
 
 def prepend_prompt_mask(mask: Tensor, prompt: Tensor) -> Tensor:

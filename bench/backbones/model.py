@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from bench.backbones.answer_losses import head_losses, is_plain, labelled_states
 from bench.backbones.family import BackboneFamily
-from bench.backbones.visual import pool
+from bench.backbones.visual import filled_rows, pool
 from bench.losses import IGNORED
 from methods.core import context, contracts
 
@@ -51,6 +51,8 @@ class VLModel(nn.Module):
         family: name of the backbone family, ``"bart"`` or ``"t5"``.
         backbone_family: the family itself.
         n_boxes: a grid of more features is max-pooled before it is projected.
+        masks_padding: whether the padded frames of short videos are left out of attention. The official code attends to
+            them (quirk VID-PADMASK), so it is False unless set.
         pet: the modules of the attached method (:func:`methods.attach`). One of them may encode in the place of the
             family's ``encode_joint`` (:class:`methods.core.contracts.EncoderInput`).
     """
@@ -64,6 +66,7 @@ class VLModel(nn.Module):
         self.family = family.name
         self.backbone_family = family
         self.n_boxes = n_boxes
+        self.masks_padding = False
 
     def encode(
         self, input_ids: Tensor, vis_feats: Tensor, boxes: Tensor | None = None
@@ -78,7 +81,7 @@ class VLModel(nn.Module):
         mask = (input_ids != self.lm.config.pad_token_id).long()
         join = self.backbone_family.encode_joint
         encoder_input = contracts.encoder_input(self)
-        with context.visual(visual.shape[1]):
+        with context.visual(visual.shape[1], filled_rows(vis_feats) if self.masks_padding else None):
             arguments = (self.lm.get_encoder(), input_ids, mask, visual)
             states, mask = join(*arguments) if encoder_input is None else encoder_input(join, *arguments)
         return states if isinstance(states, BaseModelOutput) else BaseModelOutput(last_hidden_state=states), mask

@@ -44,6 +44,13 @@ class VisualEmbedding(nn.Module):
         return (tokens + self.img_order_embedding.weight[: features.shape[1], None]).flatten(1, 2)
 
 
+def filled_rows(features: Tensor) -> Tensor:
+    """Return the mask ``(b, v)`` of features ``(b, v, f)``, or ``(b, 2 v)`` of ``(b, 2, v, f)``: 0 for the zero rows
+    with which a short video is filled up at its end. Where all rows are zero, as for a blind model, none is padding."""
+    filled = (features != 0).any(dim=-1).flip(-1).cumsum(dim=-1).flip(-1) > 0
+    return (filled | ~filled.any(dim=-1, keepdim=True)).flatten(1)
+
+
 def _area(boxes: Tensor) -> Tensor:
     """Return the areas ``(..., v, 1)`` of boxes ``(..., v, 4)``, read as x1, x2, y1, y2 (quirk BOX-AREA)."""
     return ((boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2])).unsqueeze(-1)

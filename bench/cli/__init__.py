@@ -1,6 +1,6 @@
 """The command line: verbs that parse, call and print. Nothing heavy is imported before a verb runs.
 
-Exit codes: 0 all done, 1 some runs failed, 2 bad input, 130 interrupted.
+Exit codes: 0 all done, 1 some runs are not done, 2 bad input, 130 interrupted.
 """
 
 import argparse
@@ -31,6 +31,7 @@ VERBS = {
     "cancel": ("jobs", "stop runs, with a checkpoint, wherever they are"),
     "retry": ("jobs", "let failed, parked or cancelled runs be tried again"),
     "score": ("score", "score kept predictions, or a file of anybody's, without training"),
+    "clean": ("clean", "list what killed processes have left in the run directories; --yes removes it"),
     "import-official": ("checkpoints", "make a run directory of a released checkpoint of the official code"),
     "evaluate": ("checkpoints", "predict and score with the kept weights of a run directory, without training"),
     "predict": ("predict", "predict a split with the kept weights of a run; files for evaluation servers"),

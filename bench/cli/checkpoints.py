@@ -32,7 +32,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--out", type=path, required=True, metavar="DIR", help="the run directory to write")
     parser.add_argument("--suite", default="image-text", help="suite that it was trained on (image-text)")
     parser.add_argument("--tasks", type=words, default=(), metavar="A,B", help="tasks that it was trained on (all)")
-    parser.add_argument("--recipe", type=word, help="recipe to decode by: paper, mini, or a TOML file (the backbone's)")
+    parser.add_argument(
+        "--recipe", type=word, help="recipe to decode by: paper, fair, mini, or a TOML file (the backbone's)"
+    )
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME[=PATH]", help="data root to evaluate on (the recipe's)"
     )

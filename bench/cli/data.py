@@ -125,8 +125,7 @@ def _pack(arguments: argparse.Namespace) -> int:
             show_progress("")
             exact = "the same values" if report.is_exact else f"values rounded to {arguments.dtype}"
             print(
-                f"packed {name}: {report.files:,} files, {exact} "
-                f"({report.written} shards written, {report.kept} kept)"
+                f"packed {name}: {report.files:,} files, {exact} ({report.written} shards written, {report.kept} kept)"
             )
     return 0
 

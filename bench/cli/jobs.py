@@ -1,6 +1,7 @@
 """``logs``, ``cancel`` and ``retry``: what a person does to runs, by their ids or by a sweep. All of it is files."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _print_log(run_dir: Any, lines: int) -> None:
     errors = [Path(attempt.log) for attempt in made if attempt.log]
     outputs = [path.with_suffix(".out") for path in errors]
     for path in dict.fromkeys([run_dir.log, *outputs, *errors]):
-        if path.exists() and path.stat().st_size:
+        if path.is_file() and path.stat().st_size:
             print(f"\n== {path}")
             print("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]))
 
@@ -110,9 +111,13 @@ def _cancel(arguments: argparse.Namespace) -> int:
         if current.is_settled(NEVER) or (current.name in ("missing", "interrupted") and run.id not in submitted):
             continue
         run_dir = RunDir(arguments.results, run.id)
-        with explain_write_errors(run_dir.path):
-            run_dir.path.mkdir(parents=True, exist_ok=True)
-            run_dir.cancelled.touch()
+        try:
+            with explain_write_errors(run_dir.path):
+                run_dir.path.mkdir(parents=True, exist_ok=True)
+                run_dir.cancelled.touch()
+        except UsageError as fault:  # another person's
+            print(f"{run.id}: is not cancelled: {fault}", file=sys.stderr)
+            continue
         cancelled.append(run.id)
         effect = "stops at its next beat, with a checkpoint" if current.name == "running" else "will not begin"
         print(f"{run.id}: {effect}")
@@ -145,8 +150,11 @@ def _retry(arguments: argparse.Namespace) -> int:
     number = 0
     names = ("failed", "parked", "cancelled") if arguments.run else ("failed", "parked")
     for run in _selected_runs(arguments):
-        if state(arguments.results, run).name in names and begin_anew(run, arguments.results):
-            print(f"{run.id}: will be tried again; what failed is kept beside it")
-            number += 1
+        try:
+            if state(arguments.results, run).name in names and begin_anew(run, arguments.results):
+                print(f"{run.id}: will be tried again; what failed is kept beside it")
+                number += 1
+        except UsageError as fault:  # another person's
+            print(f"{run.id}: is left as it is: {fault}", file=sys.stderr)
     print(f"{number} runs to try again; the same `sweep` command runs them" if number else "nothing to try again")
     return 0

@@ -73,7 +73,7 @@ class Progress:
         self._say(f"score  {event.run_id}  {event.message}")
 
     def _on_end(self, event: RunEvent) -> None:
-        if event.run_id in self._part and event.message != "interrupted":
+        if event.run_id in self._part and not event.message.startswith("interrupted"):
             del self._part[event.run_id]
             self._finished.add(event.run_id)
         seconds = time.monotonic() - self._started.get(event.run_id, time.monotonic())

@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--method", required=True, help="method")
     parser.add_argument("--suite", default="image-text", help="suite (image-text)")
     parser.add_argument("--seed", type=int, default=1, help="seed (1)")
-    parser.add_argument("--recipe", type=word, help="recipe: paper, mini, or a TOML file (the backbone's)")
+    parser.add_argument("--recipe", type=word, help="recipe: paper, fair, mini, or a TOML file (the backbone's)")
     add_settings(parser)
     add_partial(parser)
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
@@ -68,7 +68,12 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if current.name in ("failed", "parked", "cancelled", "stale"):
         begin_anew(run, arguments.results, expected)
     with Progress(1, quiet=arguments.quiet) as progress:
-        work_through([run], machine, arguments.results, progress, retry=NEVER)
+        faults = work_through([run], machine, arguments.results, progress, retry=NEVER)
+    if faults and getattr(faults[0], "name", "input") == "input":
+        raise faults[0]
+    if faults:
+        print(f"{run.id}: interrupted: {faults[0]}", file=sys.stderr)
+        return 1
     record = RunDir(arguments.results, run.id).read()
     if record is None:
         print(f"{run.id} was cancelled")

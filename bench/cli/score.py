@@ -107,14 +107,15 @@ def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any
     """Score the chosen tasks of a run and return a row of the output for each."""
     from bench import tasks
     from bench.environment import code_version
-    from bench.files import CorruptFile
     from bench.record_schema import now
     from bench.run_dir import RunDir
     from bench.scoring import changed_rows, replace_score, score_rows
+    from bench.surroundings import SurroundingsFault
+    from bench.sweep.claims import claimed
 
     folder = RunDir(arguments.results, record.id)
     scores = dict(record.scores)
-    rows = []
+    rows, changed = [], {}
     for name, before in record.scores.items():
         if arguments.task not in (None, name):
             continue
@@ -128,10 +129,12 @@ def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any
             else:
                 after, examples = score_rows(task, predictions, before.split, slow)
                 status, note = str(after.status), after.error or ""
-        except (CorruptFile, UsageError) as fault:  # a torn file, or a task that is not registered here
+        except SurroundingsFault as fault:
+            status, note = "interrupted", str(fault)
+        except UsageError as fault:  # a torn file, or a task that is not registered here
             status, note = "corrupt", str(fault)
         if status == "done" and examples is not None:
-            folder.write_scores(name, examples)
+            changed[name] = examples
             scores[name] = replace_score(before, after, now(), code_version(), "scored again")
         rows.append(
             {
@@ -144,6 +147,12 @@ def _score_run(record: Any, arguments: argparse.Namespace) -> list[dict[str, Any
                 "note": note or None,
             }
         )
-    if scores != record.scores:
-        folder.finish(record.model_copy(update={"scores": scores}))
+    try:
+        with claimed(folder):
+            for name, examples in changed.items():
+                folder.write_scores(name, examples)
+            if scores != record.scores:
+                folder.finish(record.model_copy(update={"scores": scores}))
+    except UsageError as fault:  # another person's, or somebody works on it
+        return [row | {"status": "refused", "note": str(fault)} for row in rows]
     return rows

@@ -106,7 +106,9 @@ def perform(
         return 0
     work = PendingWork.of(cells, run_execution, arguments)
     check_inputs(work.todo, run_execution, partial=arguments.partial)
-    keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command)
+    if not keep(arguments.results, sweep, run_execution.data, arguments.executor, arguments.command):
+        message = "belongs to another person, so other verbs do not know this sweep by its name"
+        print(f"note: {arguments.results / 'sweeps'} {message}", file=sys.stderr)
     _execute(work, run_execution, arguments, submitter)
     write_report(sweep, cells, arguments, announce=True)
     after_report()
@@ -197,14 +199,11 @@ def _collect_arguments(arguments: argparse.Namespace, run_execution: Any) -> lis
 
 def _resubmit_lost(cells: list[Any], submitter: Any) -> bool:
     """Submit those runs again whose jobs have died; return whether there were any."""
-    from bench.sweep import slurm_client
-    from bench.sweep.run_state import state
-    from bench.sweep.slurm_monitor import lost_runs
+    from bench.cli.progress import Progress
+    from bench.sweep.slurm_monitor import collect
 
     runs = [cell.run for cell in cells if cell.run]
-    unsettled = [run for run in runs if not state(submitter.results, run).is_settled(submitter.retry)]
-    lost = lost_runs(submitter.results, unsettled, slurm_client.submitted_jobs(submitter.results))
-    return bool(lost and submitter.submit(lost))
+    return collect(submitter, runs, Progress(len(runs)))
 
 
 def _warn_of_stale(cells: list[Any], arguments: argparse.Namespace, run_execution: Any) -> None:
@@ -275,7 +274,11 @@ def _execute(work: PendingWork, run_execution: Any, arguments: argparse.Namespac
     if arguments.executor != "slurm":
         require_device(run_execution)
     for run in work.anew:
-        begin_anew(run, arguments.results, work.expected)
+        try:
+            begin_anew(run, arguments.results, work.expected)
+        except UsageError as fault:  # another person's
+            print(f"warning: {run.id} is left as it is: {fault}", file=sys.stderr)
+            todo.remove(run)
     with Progress(len(todo), quiet=arguments.quiet) as progress:
         if arguments.executor == "local":
             share = max(1, (os.cpu_count() or 1) // arguments.jobs)  # the workers share the cores
@@ -309,11 +312,16 @@ def _execute_on_slurm(submitter: Any, todo: list[Any], progress: Any) -> None:
         runs = sum(len(pack) for pack in submission.jobs.values())
         message = f"submitted {runs} runs in {len(submission.jobs)} jobs: array {array}, named {submission.name}"
         progress(RunEvent("note", "", message))
+        if submission.report_fault:
+            message = f"no report job ({submission.report_fault}); the report is written by whoever looks on"
+            progress(RunEvent("note", "", message))
     submitted = sum(len(pack) for submission in submissions for pack in submission.jobs.values())
     if rest := len(todo) - submitted:
-        progress(RunEvent("note", "", f"{rest} runs are queued or being run already; looking on"))
+        text = f"{rest} runs are queued or being run already, or Slurm takes no more jobs now; looking on"
+        progress(RunEvent("note", "", text))
     try:
-        SlurmMonitor(submitter, todo, submissions, progress).wait()
+        for line in SlurmMonitor(submitter, todo, submissions, progress).wait():
+            print(f"given up: {line}", file=sys.stderr)
     except KeyboardInterrupt:
         print("the jobs go on in Slurm; `python -m bench watch` shows them, `cancel` stops them", file=sys.stderr)
         raise
@@ -337,7 +345,7 @@ def _announcement(
 
 def problems(cells: list[Any], results: Path) -> list[str]:
     """Return a line for every cell that is not done with all its scores, and lines on what mends them."""
-    from bench.files import CorruptFile
+    from bench.files import UnreadableFile
     from bench.run_dir import RunDir
     from bench.sweep.run_state import state
 
@@ -349,7 +357,7 @@ def problems(cells: list[Any], results: Path) -> list[str]:
         run_dir = RunDir(results, cell.run_id)
         try:
             record = run_dir.read()
-        except CorruptFile as fault:
+        except UnreadableFile as fault:
             lines.append(f"  {fault}")
             continue
         if record is None:

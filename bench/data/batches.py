@@ -1,6 +1,7 @@
 """The tokenised examples of a split, and the official order of batches."""
 
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.data.columns import Columns, Index
-from bench.data.token_ids import TextEncoder, token_ids
+from bench.data.token_ids import TextEncoder, TokenIds, token_ids
 from bench.errors import UsageError
 from bench.losses import IGNORED
 from bench.tasks import Example, Task
@@ -119,7 +120,9 @@ class TokenizedSplit:
     """The examples of one task and split, tokenised once.
 
     Texts are cut to the task's limit, or to the positions of the model where those are fewer; the second is counted
-    (:mod:`bench.tasks.tolerance`).
+    (:mod:`bench.tasks.tolerance`). With ``truncation`` "official" a source text loses its end (quirks SUBS-TRUNC and
+    VQA20). With "keep-question" its transcript loses last words instead, and a text without one is not cut to the
+    task's limit; where the rest alone is too long, its end is cut all the same.
 
     Attributes:
         task, examples: the task and its examples.
@@ -134,6 +137,7 @@ class TokenizedSplit:
         store: FeatureSource,
         *,
         prefix: bool,
+        truncation: str = "official",
         tolerated: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.task = task
@@ -142,13 +146,48 @@ class TokenizedSplit:
         self._pad_id = text.pad_id
         self._store = store
         before, _, behind = task.source_of("\0", prefix).partition("\0")
-        self._sources = token_ids(self._columns.texts, text, task.source_limit, (before, behind))
+        if truncation == "keep-question":
+            self._sources = self._keeping_questions(text, (before, behind))
+        else:
+            self._sources = token_ids(self._columns.texts, text, task.source_limit, (before, behind))
         self._targets = token_ids(self._columns.answers, text, task.target_limit)
         self._no_target = token_ids([""], text, task.target_limit)[0]
         self.tolerated = Counter(tolerated)
         if cut := self._sources.cut + self._targets.cut:
             self.tolerated[Tolerance.BEYOND_POSITIONS.value] += cut
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def _keeping_questions(self, encoder: TextEncoder, around: tuple[str, str]) -> TokenIds:
+        """Encode the sources, whose transcripts keep as many of their first words as there is room for."""
+        texts = list(self._columns.texts)
+        spans = [self.examples[i].transcript for i in self._columns.first_of_text.tolist()]
+        if all(begin == end for begin, end in spans):
+            return token_ids(texts, encoder, None, around)
+        parts = []
+        for text, (begin, end) in zip(texts, spans, strict=True):
+            if begin == end:
+                parts.append(token_ids([text], encoder, None, around))
+            else:
+                parts.append(self._keeping_question(encoder, text[:begin], text[begin:end], text[end:], around))
+        return TokenIds.join(parts)
+
+    def _keeping_question(
+        self, encoder: TextEncoder, before: str, transcript: str, behind: str, around: tuple[str, str]
+    ) -> TokenIds:
+        words = transcript.split(" ")
+
+        def source(count: int) -> str:
+            return f"{before}{' '.join(words[:count])}{behind}".join(around)
+
+        def length(count: int) -> int:
+            return len(encoder.encode(source(count), None))
+
+        limit, positions = self.task.source_limit, encoder.positions
+        room = min((size for size in (limit, positions) if size is not None), default=None)
+        if room is None or length(len(words)) <= room:
+            return TokenIds.of(encoder.encode(source(len(words)), None))
+        fitting = bisect_right(range(len(words)), room, key=length)  # so many of the counts 0, 1, ... leave room
+        return TokenIds.of(encoder.encode(source(max(fitting - 1, 0)), room), cut=int(room != limit))
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -22,6 +22,7 @@ class Columns:
 
     Attributes:
         texts, text_of: the distinct texts, and the index of each example's.
+        first_of_text: the first example of each text.
         first_of_visual, visual_of: an example of each distinct tuple of visual files, and the index of each example's.
         answers: the distinct candidate answers.
         answer_begins, answer_of, scores: the candidates of example i are ``answer_of[answer_begins[i] :
@@ -30,6 +31,7 @@ class Columns:
 
     texts: Sequence[str]
     text_of: Index
+    first_of_text: Index
     first_of_visual: Index
     visual_of: Index
     answers: Sequence[str]
@@ -49,8 +51,22 @@ class Columns:
         scores = np.array([score for example in examples for _, score in example.answers], np.float64)
         begins = np.zeros(len(examples) + 1, np.int64)
         np.cumsum(np.fromiter((len(e.answers) for e in examples), np.int64, len(examples)), out=begins[1:])
-        first = np.unique(visual_of, return_index=True)[1].astype(np.int32)
-        return cls(texts.items, text_of, first, visual_of, answers.items, begins, answer_of, scores)
+        return cls(
+            texts=texts.items,
+            text_of=text_of,
+            first_of_text=_first(text_of),
+            first_of_visual=_first(visual_of),
+            visual_of=visual_of,
+            answers=answers.items,
+            answer_begins=begins,
+            answer_of=answer_of,
+            scores=scores,
+        )
+
+
+def _first(numbers: Index) -> Index:
+    """Return where each of the numbers 0, 1, ... comes first."""
+    return np.unique(numbers, return_index=True)[1].astype(np.int32)
 
 
 class Numbered(Generic[T]):
@@ -79,11 +95,13 @@ class ExampleTable(Sequence[Example]):
     def __init__(self, arrays: Arrays) -> None:
         self._ids = _strings(arrays, "ids")
         self._visuals = _strings(arrays, "visuals")
+        self._transcripts = arrays["transcripts"]
         self._json = _strings(arrays, "json")
         self._reference_of, self._official_of = arrays["reference_of"], arrays["official_of"]
         self.columns = Columns(
             texts=_strings(arrays, "texts"),
             text_of=arrays["text_of"],
+            first_of_text=arrays["first_of_text"],
             first_of_visual=arrays["first_of_visual"],
             visual_of=arrays["visual_of"],
             answers=_strings(arrays, "answers"),
@@ -115,6 +133,7 @@ class ExampleTable(Sequence[Example]):
             answers=tuple(zip(answers, columns.scores[begin:end].tolist(), strict=True)),
             reference=self._value(self._reference_of[index]),
             official=self._value(self._official_of[index]),
+            transcript=(int(self._transcripts[index, 0]), int(self._transcripts[index, 1])),
         )
 
     def _value(self, index: int) -> Any:
@@ -154,6 +173,8 @@ def table_arrays(examples: Sequence[Example]) -> Arrays | None:
         return None
     arrays: Arrays = {
         "text_of": columns.text_of,
+        "first_of_text": columns.first_of_text,
+        "transcripts": np.array([example.transcript for example in examples], np.int32).reshape(-1, 2),
         "first_of_visual": columns.first_of_visual,
         "visual_of": columns.visual_of,
         "answer_begins": columns.answer_begins,

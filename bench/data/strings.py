@@ -26,12 +26,10 @@ class Strings(Sequence[str]):
         strings = strings if isinstance(strings, list) else list(strings)
         joined = "".join(strings)
         content = joined.encode("utf-8", "surrogatepass")
-        if len(content) == len(joined):
-            lengths = map(len, strings)
-        else:
-            lengths = (len(string.encode("utf-8", "surrogatepass")) for string in strings)
+        is_ascii = len(content) == len(joined)
+        lengths = [len(string if is_ascii else string.encode("utf-8", "surrogatepass")) for string in strings]
         begins = np.zeros(len(strings) + 1, np.int64)
-        np.cumsum(np.fromiter(lengths, np.int64, len(strings)), out=begins[1:])
+        np.cumsum(lengths, out=begins[1:])
         return cls(np.frombuffer(content, np.uint8), begins)
 
     def __len__(self) -> int:

@@ -32,6 +32,9 @@ class TextEncoder(Protocol):
     def digest(self) -> str | None:
         """A digest of everything that ids depend on beside the text; None where that is not certain."""
 
+    def encode(self, text: str, max_length: int | None) -> list[int]:
+        """Return the ids of a text with special tokens, at most ``max_length``."""
+
     def encode_all(self, texts: Sequence[str], max_length: int | None) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of texts with special tokens, at most ``max_length`` of each, and the number of each."""
 
@@ -49,6 +52,18 @@ class TokenIds:
     ids: NDArray[np.int32]
     begins: NDArray[np.int64]
     cut: int
+
+    @classmethod
+    def of(cls, ids: Sequence[int], cut: int = 0) -> "TokenIds":
+        """Return the ids of one text."""
+        return cls(np.array(ids, np.int32), np.array([0, len(ids)]), cut)
+
+    @classmethod
+    def join(cls, parts: Sequence["TokenIds"]) -> "TokenIds":
+        """Put the ids of more and more texts one behind the other."""
+        begins = np.zeros(1 + sum(map(len, parts)), np.int64)
+        np.cumsum(np.concatenate([np.diff(part.begins) for part in parts]), out=begins[1:])
+        return cls(np.concatenate([part.ids for part in parts]), begins, sum(part.cut for part in parts))
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         return self.ids[self.begins[index] : self.begins[index + 1]]

@@ -37,11 +37,13 @@ class OfficialModel:
         model: the model with the method attached, in eval mode.
         method: the method, with the options that were read as overrides.
         handle: the handle of the attached method.
+        names: says what the official code calls the model's tensors.
     """
 
     model: "VLModel"
     method: methods.ResolvedMethod
     handle: "methods.Handle"
+    names: OfficialNames
 
 
 def load(
@@ -105,7 +107,7 @@ def read(
         shared_rule=all_options.get("phm_shared", False),
     )
     fill(model, tensors, names, name)
-    return OfficialModel(model.eval(), resolved, handle)
+    return OfficialModel(model.eval(), resolved, handle, names)
 
 
 def _tensors(state_dict: Mapping[str, Any]) -> dict[str, "Tensor"]:

@@ -17,8 +17,7 @@ def training_memory(run: Run, columns: int, tasks: tuple[str, ...] | None = None
 
     The keys are those of :func:`bench.device.analytic`, ``total`` and ``task``. One forward pass of the model on
     tensors without content (torch's fake tensors) says what autograd keeps, each text as long as the task's limit or
-    ``TEXT`` and ``TARGET`` tokens. The peaks that were measured on an
-    NVIDIA H200 are 81 to 90 % of it, that of ``lst`` 125 %: the gradient of its logits is the largest there.
+    ``TEXT`` and ``TARGET`` tokens, the batch in one part.
 
     Args:
         run: the run.
@@ -60,10 +59,10 @@ def _kept_bytes(model: Any, task: Task, run: Run, columns: int, torch: Any) -> i
         source = torch.full((batch, task.source_limit or TEXT), 10, device=meta)
         labels = torch.full((batch, task.target_limit or TARGET), 10, device=meta)
         features = torch.zeros(visual, device=meta)
-        weights = torch.ones(batch, device=meta)
+        weights, positions = torch.ones(batch, device=meta), torch.arange(labels.numel(), device=meta)
         with SavedActivations(model) as saved, autocast(torch.device("cpu"), recipe.precision):
-            logits = model(source, features, task=task.name, labels=labels).logits
-            losses.reduce(task.loss, losses.token_losses(logits, labels), labels, weights)
+            token_losses = model.token_losses(source, features, labels, task.name, positions)
+            losses.reduce(task.loss, token_losses, labels, weights, batch)
     return saved.bytes
 
 

@@ -4,21 +4,23 @@ One file per attempt, ``attempts/N.json``, written only by the owner of the run'
 was killed, unless it is still going on.
 """
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from bench.files import parse_json, read_bytes, write_json
+from bench.files import json_bytes, parse_json, read_bytes
 from bench.record_schema import ExtensibleModel, Record, now
 from bench.run_dir import RunDir
 from bench.states import FAILURES_UNTIL_PARKED
-from bench.sweep.claims import ClaimOwner, node
+from bench.sweep.claim_files import ClaimOwner, node
 
-NUMBER = re.compile("[1-9][0-9]{0,17}")
+FILE = re.compile(r"([1-9][0-9]{0,17})\.json")
 KILLS_UNTIL_PARKED = 3  # deaths in a row without a new checkpoint after which a run is parked
-BAD_INPUT = "bad input"  # the failure kind of an attempt that left no record: somebody has to mend the input first
+SURROUNDINGS = "surroundings"  # the failure kind of an attempt that left no record: somebody has to mend them first
 WORKER_DIED = "worker: WorkerDied"  # the failure kind of a run that was parked because its processes died
 
 
@@ -33,7 +35,8 @@ class Attempt(ExtensibleModel):
         checkpoint: modification time in ns of the checkpoint that the attempt began from, 0 for none.
         outcome: None for an attempt that was killed or is going on.
         reason: the message of the failure, or what interrupted the attempt (the name of a signal, "cancelled").
-        kind: the phase and exception type of a failure (:func:`failure_kind`).
+        kind: the phase and exception type of a failure (:func:`failure_kind`); SURROUNDINGS where the attempt failed
+            for what is no result of the run, which then counts as interrupted.
     """
 
     number: int
@@ -52,7 +55,10 @@ class Attempt(ExtensibleModel):
 def read(run_dir: RunDir) -> list[Attempt]:
     """Return the attempts at a run in order. A torn file is an attempt that was killed while it began."""
     attempts = []
-    for number in sorted(int(path.stem) for path in run_dir.attempts.glob("*.json") if NUMBER.fullmatch(path.stem)):
+    names: list[str] = []
+    with suppress(OSError):  # none yet, or not to be looked into
+        names = os.listdir(run_dir.attempts)
+    for number in sorted(int(match[1]) for name in names if (match := FILE.fullmatch(name))):
         try:
             attempts.append(Attempt.model_validate(parse_json(read_bytes(_path(run_dir, number)))))
         except (OSError, ValueError, ValidationError):
@@ -71,21 +77,31 @@ def begin(run_dir: RunDir, owner: ClaimOwner, log: str | None) -> Attempt:
         pid=owner.pid,
         job=owner.job,
         log=log,
-        checkpoint=_checkpoint_time(run_dir),
+        checkpoint=checkpoint_time(run_dir),
     )
     _write(run_dir, attempt)
     return attempt
 
 
 def end(run_dir: RunDir, attempt: Attempt, outcome: str, reason: str = "", kind: str = "") -> None:
-    """Write how an attempt ended; of the ``reason`` the first 300 characters are kept, on one line.
+    """Write how an attempt ended; of the ``reason`` the first 500 characters are kept, on one line.
+
+    On a full disk the file is written over in its place, where it has a block of its own: an attempt without an outcome
+    would count as killed.
 
     Raises:
         OwnershipLost: another process has taken the run over.
+        OSError: the file cannot be written.
     """
-    ending: dict[str, Any] = {"ended": now(), "outcome": outcome, "reason": " ".join(reason.split())[:300]}
-    run_dir.check()
-    _write(run_dir, attempt.model_copy(update={**ending, "kind": kind}))
+    ending: dict[str, Any] = {"ended": now(), "outcome": outcome, "reason": " ".join(reason.split())[:500]}
+    ended = attempt.model_copy(update={**ending, "kind": kind})
+    try:
+        _write(run_dir, ended)
+    except OSError:
+        run_dir.hold.verify()
+        with _path(run_dir, attempt.number).open("r+b") as file:
+            file.write(json_bytes(ended.model_dump(mode="json")))
+            file.truncate()
 
 
 def last_log(run_dir: RunDir) -> str | None:
@@ -108,12 +124,12 @@ def is_parked(record: Record, attempts: list[Attempt]) -> bool:
 def kills_in_a_row(run_dir: RunDir) -> list[Attempt]:
     """Return the last KILLS_UNTIL_PARKED attempts if all of them were killed at the same checkpoint, else []."""
     last = read(run_dir)[-KILLS_UNTIL_PARKED:]
-    no_progress = {attempt.checkpoint for attempt in last} == {_checkpoint_time(run_dir)}
+    no_progress = {attempt.checkpoint for attempt in last} == {checkpoint_time(run_dir)}
     killed = all(attempt.outcome is None for attempt in last)
     return last if len(last) == KILLS_UNTIL_PARKED and no_progress and killed else []
 
 
-def _checkpoint_time(run_dir: RunDir) -> int:
+def checkpoint_time(run_dir: RunDir) -> int:
     """Return the modification time of the checkpoint in ns, which tells checkpoints apart without reading them."""
     try:
         return run_dir.checkpoint.stat().st_mtime_ns
@@ -126,4 +142,4 @@ def _path(run_dir: RunDir, number: int) -> Path:
 
 
 def _write(run_dir: RunDir, attempt: Attempt) -> None:
-    write_json(_path(run_dir, attempt.number), attempt.model_dump(mode="json"))
+    run_dir.write_json(_path(run_dir, attempt.number), attempt.model_dump(mode="json"))

@@ -3,181 +3,45 @@
 A claim is a file ``claim/N`` that only one process can create; the file with the highest number is the current claim.
 Its owner touches it at every beat. A process that sees it unchanged for the duration of the lease, measured **by its
 own clock** (the clocks of two hosts are never compared), may create ``claim/N+1``; of several such processes only one
-succeeds, and no number is used twice. An owner that finds its file gone, or one with a higher number, has lost the run
+succeeds, and no number is used twice. A claim whose last beat is older than its lease by the clock of the file system
+has to be watched for a few beats only. An owner that finds its file gone, or one with a higher number, has lost the run
 and writes nothing more. There are no file locks, because those of NFS cannot be relied upon.
+
+Beside its claim an owner has a folder ``claim/drafts-TOKEN``. What it writes begins there and is renamed, so whoever
+takes the run over takes that folder away first: see :mod:`bench.guarded_folder`.
 """
 
 import json
-import math
 import os
-import platform
-import re
+import shutil
 import threading
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-import psutil
-
-from bench.environment import clean_text
 from bench.errors import UsageError
 from bench.events import OwnershipLost, RunHold
-from bench.files import create_once, explain_write_errors, parse_json, require_regular_file, write_json
+from bench.files import create_once, explain_write_errors, is_draft, write_json
+from bench.guarded_folder import remove_drafts
+from bench.run_dir import RunDir
+from bench.sweep import file_clock
+from bench.sweep.claim_files import NUMBER, Claim, ClaimOwner, claim_numbers, current, host, this_process
+from bench.sweep.processes import is_alive
 
-#: How long a claim lasts without a beat before others take the run over. More than the 60 s for which NFS clients may
-#: keep attributes. Every claim file states the duration of its own lease.
-LEASE_SECONDS = 90.0
-LONGEST_LEASE = 7 * 24 * 3600.0
 BEATS = 15  # per lease
-CLOCK_SECONDS = 5.0  # by how much two readings of the start time of one process may differ
-
-NUMBER = re.compile("[1-9][0-9]{0,17}")  # the name of a claim file
+WATCHED_PART = 0.2  # of a lease: for how long a claim is watched that has been silent for longer than its lease
+DRAFTS = "drafts-"  # begins the name of an owner's folder of drafts
 
 Verdict = Literal["alive", "dead", "unknown"]
 
 
-@dataclass(frozen=True)
-class ClaimOwner:
-    """The process that made a claim, the contents of its file.
-
-    Attributes:
-        host: names the machine and the name space of process ids (:func:`host`).
-        pid, started: process id and start time in seconds since the epoch, which identify a process on its host.
-        lease: duration of the lease in seconds.
-        job: the job of Slurm that the process belongs to.
-        token: differs for every claim.
-        released: whether the claim was given back.
-    """
-
-    host: str
-    pid: int
-    started: float
-    lease: float
-    job: str | None = None
-    token: str = ""
-    released: bool = False
-
-
-UNKNOWN_OWNER = ClaimOwner("unknown", 0, 0.0, LEASE_SECONDS, token="unknown")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The current claim on a run. ``beat`` is the modification time of its file in ns, which changes at every beat."""
-
-    path: Path
-    number: int
-    owner: ClaimOwner
-    beat: int
-
-    @property
-    def held(self) -> bool:
-        """Whether the claim has not been given back."""
-        return not self.owner.released
-
-
-def node() -> str:
-    """Return the name of the node of Slurm that this process runs on, elsewhere the name of the machine."""
-    return clean_text(os.environ.get("SLURMD_NODENAME") or platform.node())
-
-
-def host() -> str:
-    """Return what must be equal for two processes to share process ids: node, boot of the machine, pid name space."""
-    return "/".join([node(), *_boot_and_pid_namespace()])
-
-
-@lru_cache
-def _boot_and_pid_namespace() -> tuple[str, str]:
-    boot, namespace = "", ""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    with suppress(OSError):
-        namespace = os.readlink("/proc/self/ns/pid").rpartition(":")[2].strip("[]")
-    return boot, namespace
-
-
-def lease_seconds() -> float:
-    """Return the duration of this process's leases: the environment's VLPET_BENCH_LEASE_SECONDS, or the default.
-
-    Raises:
-        UsageError: the variable is not a positive number.
-    """
-    value = os.environ.get("VLPET_BENCH_LEASE_SECONDS", str(LEASE_SECONDS))
-    try:
-        if 0 < (seconds := float(value)) <= LONGEST_LEASE:
-            return seconds
-    except ValueError:
-        pass
-    raise UsageError(f"VLPET_BENCH_LEASE_SECONDS={value}: expected seconds above 0, up to {LONGEST_LEASE:g}")
-
-
-def this_process() -> ClaimOwner:
-    """Return this process as the owner of a new claim."""
-    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
-    job = clean_text(job) if job else None
-    started = psutil.Process().create_time()
-    return ClaimOwner(host(), os.getpid(), started, lease_seconds(), job, token=uuid.uuid4().hex)
-
-
-def current(folder: Path) -> Claim | None:
-    """Return the current claim in a run's ``claim`` folder, or None where there was never any.
-
-    Raises:
-        UsageError: claims replace each other faster than they can be read.
-    """
-    for _ in range(10):  # a file that vanishes after it was listed has been replaced by one with a higher number
-        numbers = _numbers(folder)
-        if not numbers:
-            return None
-        path = folder / str(numbers[-1])
-        try:
-            require_regular_file(path)
-            with path.open("rb") as file:  # opening makes NFS ask the server
-                beat = os.fstat(file.fileno()).st_mtime_ns
-                return Claim(path, numbers[-1], _owner(file.read()), beat)
-        except FileNotFoundError:
-            continue
-        except OSError:  # a folder, a loop of links: nothing that any process of ours made
-            return Claim(path, numbers[-1], UNKNOWN_OWNER, 0)
-    raise UsageError(f"{folder}: claims come and go too quickly to be read; run the command again")
-
-
-def _numbers(folder: Path) -> list[int]:
-    try:
-        return sorted(int(name) for name in os.listdir(folder) if NUMBER.fullmatch(name))
-    except OSError:  # no folder, or something else in its place
-        return []
-
-
-def _owner(content: bytes) -> ClaimOwner:
-    """Return the owner in the content of a claim file; one that cannot be read counts as a process of another host."""
-    try:
-        owner = ClaimOwner(**parse_json(content))
-        numbers = (owner.pid, owner.started, owner.lease)
-        if all(isinstance(n, int | float) and math.isfinite(n) for n in numbers) and isinstance(owner.host, str):
-            return replace(owner, pid=int(owner.pid), lease=min(owner.lease, LONGEST_LEASE))
-    except (ValueError, TypeError, OverflowError):
-        pass
-    return UNKNOWN_OWNER
-
-
 def process_lives(owner: ClaimOwner) -> bool | None:
     """Return whether the owner of a claim is alive; None for a process of another host, which cannot be asked."""
-    if owner.host != host():
-        return None
-    try:
-        process = psutil.Process(owner.pid)
-        same = abs(process.create_time() - owner.started) < CLOCK_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return is_alive(owner.pid, owner.ticks) if owner.host == host() else None
 
 
 class ClaimObserver:
@@ -186,32 +50,52 @@ class ClaimObserver:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         # claim file -> (token and beat, time by the own clock at which they were first observed, whether the beat has
-        # changed under the same token)
-        self._observed: dict[Path, tuple[tuple[str, int], float, bool]] = {}
+        # changed under the same token, how old the beat was then by the clock of the file system)
+        self._observed: dict[Path, tuple[tuple[str, int], float, bool, float]] = {}
 
     def verdict(self, claim: Claim) -> Verdict:
         """Return whether the owner of a claim that is held is alive, dead, or not known yet.
 
         Alive: a beat was observed since the first look, or the process exists on this host. Dead: the process no longer
-        exists on this host, or no beat was observed for the duration of the lease.
+        exists on this host, or no beat was observed for the duration of the lease; for a fifth of it where the last
+        beat was older than the lease already at the first look. One look at an old beat is not enough: a step of a
+        clock makes all beats old at once.
         """
         lives = process_lives(claim.owner)
         if lives is False:
             return "dead"
-        mark, now = (claim.owner.token, claim.beat), self._clock()
-        last_mark, since, has_beaten = self._observed.get(claim.path, (("", 0), now, False))
-        if mark != last_mark:
-            has_beaten = last_mark[0] == mark[0]
-            since = now
-            self._observed[claim.path] = (mark, now, has_beaten)
-        if now - since > claim.owner.lease:
+        _, since, has_beaten, age = self._look(claim)
+        watched = self._clock() - since
+        if watched > claim.owner.lease * (WATCHED_PART if age > claim.owner.lease else 1):
             return "dead"
         return "alive" if lives or has_beaten else "unknown"
+
+    def silence(self, claim: Claim) -> float:
+        """Return for how many seconds nothing was heard of the owner of a claim, as far as can be told."""
+        _, since, _, age = self._look(claim)
+        return age + self._clock() - since
+
+    def _look(self, claim: Claim) -> tuple[tuple[str, int], float, bool, float]:
+        mark, now = (claim.owner.token, claim.beat), self._clock()
+        last = self._observed.get(claim.path)
+        if last is None or last[0] != mark:
+            has_beaten = last is not None and last[0][0] == mark[0]
+            age = 0.0 if has_beaten or claim.owner.host == host() else _age(claim)
+            last = self._observed[claim.path] = (mark, now, has_beaten, age)
+        return last
 
     def is_held(self, folder: Path) -> bool:
         """Return whether the run is claimed by an owner that is not known to be dead."""
         claim = current(folder)
         return claim is not None and claim.held and self.verdict(claim) != "dead"
+
+
+def _age(claim: Claim) -> float:
+    """Return the seconds since the last beat by the clock of the file system; 0 where it cannot be asked."""
+    if not claim.beat:
+        return 0.0
+    now = file_clock.now_ns(claim.path.parent)
+    return 0.0 if now is None else max(0.0, (now - claim.beat) / 1e9)
 
 
 class Lease(RunHold):
@@ -223,6 +107,7 @@ class Lease(RunHold):
     def __init__(self, path: Path, owner: ClaimOwner, on_beat: Callable[[], str | None] = lambda: None) -> None:
         self.path = path
         self.owner = owner
+        self.drafts: Path = _drafts(path.parent, owner)
         self.on_beat = on_beat
         self.lost = False
         self._renewed = _now()
@@ -240,6 +125,8 @@ class Lease(RunHold):
         with suppress(OSError):
             if not self.lost and self._is_ours():
                 self._release()
+        with suppress(OSError):
+            remove_drafts(self.drafts, self.path.parent.parent)
 
     def stop_beats(self) -> None:
         """End the beats, and so the calls of ``on_beat``, without giving the claim back."""
@@ -256,6 +143,13 @@ class Lease(RunHold):
         if not self.lost and _now() - self._renewed > self.owner.lease / 3:
             self.renew()
         if self.lost:
+            raise OwnershipLost("another process has taken the run over")
+
+    def verify(self) -> None:
+        """Look now, and raise OwnershipLost where the run is another process's or about to become so."""
+        if not self.lost:
+            self.renew()
+        if self.lost or not self.drafts.is_dir():
             raise OwnershipLost("another process has taken the run over")
 
     def renew(self) -> None:
@@ -321,12 +215,58 @@ def acquire(folder: Path, observer: ClaimObserver) -> Lease | None:
         number = claim.number + 1 if claim else 1
         owner = this_process()
         path = folder / str(number)
-        if not create_once(path, json.dumps(asdict(owner)).encode()):
+        drafts = _drafts(folder, owner)
+        drafts.mkdir()
+        try:
+            claimed = create_once(path, json.dumps(asdict(owner)).encode())
+        except OSError:
+            shutil.rmtree(drafts, ignore_errors=True)
+            raise
+        if not claimed or claim_numbers(folder)[-1:] != [number]:
+            if claimed:  # this process was suspended meanwhile, and others have made later claims
+                path.unlink(missing_ok=True)
+            shutil.rmtree(drafts, ignore_errors=True)
             return None
-        numbers = _numbers(folder)
-        if numbers[-1] != number:  # this process was suspended meanwhile, and others have made later claims
-            path.unlink(missing_ok=True)
-            return None
-        for lower in numbers[:-1]:
-            (folder / str(lower)).unlink(missing_ok=True)
+        _take_over(folder, number, drafts)
         return Lease(path, owner)
+
+
+@contextmanager
+def claimed(run_dir: RunDir) -> Iterator[None]:
+    """Hold a run directory for the duration of the block, so that ``run_dir`` can write to it.
+
+    Raises:
+        UsageError: another process works on the run, or the directory cannot be written.
+    """
+    lease = acquire(run_dir.claim, ClaimObserver())
+    if lease is None:
+        raise UsageError(f"{run_dir.path}: another process works on this run; wait until it has ended")
+    before = run_dir.hold
+    with lease:
+        run_dir.hold = lease
+        try:
+            yield
+        finally:
+            run_dir.hold = before
+
+
+def _drafts(folder: Path, owner: ClaimOwner) -> Path:
+    return folder / f"{DRAFTS}{owner.token}"
+
+
+def _take_over(folder: Path, number: int, drafts: Path) -> None:
+    """Take what former owners write with, and remove their claims and drafts.
+
+    Nothing that a former owner does after this changes a file of the run.
+    """
+    for item in list(folder.iterdir()):
+        if NUMBER.fullmatch(item.name) and int(item.name) < number:
+            with suppress(OSError):
+                item.unlink()
+        elif item.name.startswith(DRAFTS) and item != drafts:
+            with suppress(FileNotFoundError):
+                item.rename(drafts / item.name)
+            with suppress(OSError):
+                remove_drafts(drafts / item.name, folder.parent)
+        elif is_draft(item) and item.is_file():
+            item.unlink(missing_ok=True)

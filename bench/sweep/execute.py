@@ -16,8 +16,9 @@ from bench.record_schema import Failure, Record, now
 from bench.run_dir import RunDir
 from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep import attempts
-from bench.sweep.attempts import BAD_INPUT, Attempt
-from bench.sweep.claims import ClaimObserver, Lease, acquire, current
+from bench.sweep.attempts import Attempt
+from bench.sweep.claim_files import current
+from bench.sweep.claims import ClaimObserver, Lease, acquire
 from bench.sweep.progress_file import ProgressFile
 from bench.sweep.run_state import state, stored_state
 
@@ -33,12 +34,13 @@ def work_through(
     retry: RetryPolicy = DEFAULT_RETRY,
     wait: bool = True,
     log: str | None = None,
-) -> None:
+) -> list[UsageError]:
     """Execute every run that is not settled, one after the other in this process.
 
     A failed run has a record that says why, and the next one begins; whether it gets another attempt, after the other
     runs, is up to ``retry``. A run with a corrupt record is executed again. Runs that other processes work on are
-    looked at again once the rest is done, and taken over where their owner has died.
+    looked at again once the rest is done, and taken over where their owner has died. A run that its surroundings
+    interrupt, or that this process may not write, costs the others nothing: it is left as it is, with a note.
 
     Args:
         runs: the runs to execute.
@@ -50,10 +52,12 @@ def work_through(
             to live.
         log: the file that receives the output of this process, to be noted in the attempts.
 
+    Returns:
+        What kept runs from being executed; they have no record, and another call goes on with them.
+
     Raises:
         KeyboardInterrupt: the current run has made its checkpoint, the rest has not begun.
-        UsageError: the device is not there (before anything is executed), or runs had bad input or could not be
-            written; these have no record, and the others have been executed.
+        UsageError: the device is not there; nothing was executed.
     """
     executor = _InlineExecutor(execution, results, report, retry, log)
     observer = ClaimObserver()
@@ -65,16 +69,16 @@ def work_through(
             if state(results, run, observer).is_settled(retry):
                 continue
             require_device(execution)
-            lease = acquire(RunDir(results, run.id).claim, observer)
-            if lease is None:
-                held_elsewhere.append(run)
-                continue
             try:
-                if not executor.execute(run, lease):
+                lease = acquire(RunDir(results, run.id).claim, observer)
+                if lease is None:
+                    held_elsewhere.append(run)
+                elif not executor.execute(run, lease):
                     open_runs.append(run)
             except UsageError as fault:
                 faults.append(fault)
-                report(RunEvent("note", run.id, f"{run.id}: {fault}"))
+                left = " is left to its owner" if isinstance(fault.__cause__, PermissionError) else ""
+                report(RunEvent("note", run.id, f"{run.id}{left}: {fault}"))
         held_elsewhere = [run for run in held_elsewhere if wait or not _owner_lives(RunDir(results, run.id), observer)]
         if held_elsewhere and not open_runs:
             if wait and not waiting_noted:
@@ -83,9 +87,7 @@ def work_through(
                 waiting_noted = True
             time.sleep(POLL_SECONDS)
         unsettled = [*open_runs, *held_elsewhere]
-    if faults:
-        more = f" ({len(faults) - 1} more runs could not be executed)" if len(faults) > 1 else ""
-        raise UsageError(f"{faults[0]}{more}")
+    return faults
 
 
 def require_device(execution: Execution) -> None:
@@ -98,7 +100,10 @@ def require_device(execution: Execution) -> None:
 
 def _owner_lives(run_dir: RunDir, observer: ClaimObserver) -> bool:
     """Return whether the owner of a run is known to be alive."""
-    claim = current(run_dir.claim)
+    try:
+        claim = current(run_dir.claim)
+    except OSError:  # not to be looked into
+        return False
     return claim is not None and claim.held and observer.verdict(claim) == "alive"
 
 
@@ -114,7 +119,7 @@ class _InlineExecutor:
 
     def execute(self, run: Run, lease: Lease) -> bool:
         """Make an attempt at a run, give the claim back, and return whether the run is settled."""
-        run_dir = RunDir(self.results, run.id, lease.check)
+        run_dir = RunDir(self.results, run.id, lease)
         progress = ProgressFile(run_dir, self.report, lease.owner.job)
 
         def on_beat() -> str | None:
@@ -126,18 +131,18 @@ class _InlineExecutor:
             # Another process may have finished the run after its state was read and before it was claimed.
             if stored_state(run_dir).is_settled(self.retry):
                 return True
-            if kills := attempts.kills_in_a_row(run_dir):
-                run_dir.finish(_worker_died_record(run, run_dir, kills))
-                return True
             try:
+                if kills := attempts.kills_in_a_row(run_dir):
+                    run_dir.finish(_worker_died_record(run, run_dir, kills))
+                    return True
                 self._attempt(run, run_dir, progress, lease)
             except OwnershipLost as fault:
                 self.report(RunEvent("note", run.id, f"{run.id}: {fault}"))
                 return False
             finally:
                 lease.stop_beats()  # before the file is removed: a beat would write it again
-                if not lease.lost:
-                    run_dir.progress.unlink(missing_ok=True)
+                with suppress(OSError, OwnershipLost):
+                    run_dir.remove(run_dir.progress)
             return stored_state(run_dir).is_settled(self.retry)
 
     def _attempt(self, run: Run, run_dir: RunDir, progress: ProgressFile, lease: Lease) -> None:
@@ -146,7 +151,7 @@ class _InlineExecutor:
         Raises:
             KeyboardInterrupt: this process was told to stop; not where only this run was cancelled.
             OwnershipLost: another process has taken the run over.
-            UsageError: the run directory cannot be written, or the data are not there.
+            UsageError: the run directory cannot be written, or the surroundings interrupted the run.
         """
         with explain_write_errors(run_dir.path):
             attempt = attempts.begin(run_dir, lease.owner, self.log)
@@ -163,7 +168,7 @@ class _InlineExecutor:
                 raise
         except UsageError as error:  # "failed": nobody should submit the run again by itself
             with suppress(OSError):
-                attempts.end(run_dir, attempt, "failed", str(error), BAD_INPUT)
+                attempts.end(run_dir, attempt, "failed", str(error), attempts.SURROUNDINGS)
             raise
         else:
             message = record.error.message if record.error else ""
@@ -208,7 +213,8 @@ def begin_anew(run: Run, results: Path, expected: Expectations | None = None) ->
     if lease is None:
         return False
     with lease, explain_write_errors(run_dir.path):
-        run_dir.cancelled.unlink(missing_ok=True)
+        run_dir = RunDir(results, run.id, lease)
+        run_dir.remove(run_dir.cancelled)
         if stored_state(run_dir, run, expected).name in ("failed", "parked", "stale"):
-            run_dir.put_aside(keep=(run_dir.claim,))
+            run_dir.put_aside(keep=(run_dir.claim,), last=run_dir.record)
     return True

@@ -16,7 +16,7 @@ from bench.events import Listener, RunEvent, silent
 from bench.files import explain_write_errors
 from bench.states import DEFAULT_RETRY, RetryPolicy
 from bench.sweep.run_follower import RunFollower
-from bench.sweep.worker import REQUEUE, TERMINATED, Pack, interrupt, stop_file, work_command
+from bench.sweep.worker import LEFT_OPEN, REQUEUE, TERMINATED, Pack, interrupt, stop_file, work_command
 
 POLL_SECONDS = 1.0
 TIMEOUT_MINUTES = 60 * 24 * 14  # Submitit requires a limit; a worker works through many runs
@@ -49,14 +49,20 @@ def run_in_workers(
     try:
         with signals(interrupt):
             pool.start(min(jobs, len(runs)))
+            left_open = False
+            held_elsewhere: set[str] = set()
             while (unsettled := follower.look()) or pool.workers:
-                killed, broken = _ended_workers(pool, report)
-                if not pool.workers and broken:
-                    break
+                killed, gave_up = _ended_workers(pool, report)
+                left_open = left_open or gave_up
+                running = {run for run, name in unsettled.items() if name == "running"}
+                idle = unsettled.keys() - running
                 if unsettled and killed:
                     pool.start(killed)
-                elif not pool.workers and any(name != "running" for name in unsettled.values()):
-                    pool.start(1)  # another sweep was executing the run, and its process has died
+                elif not pool.workers and (idle & held_elsewhere or (idle and not left_open)):
+                    pool.start(1)  # another sweep was executing a run, and its process has died
+                elif not pool.workers and not running:
+                    break
+                held_elsewhere = set() if pool.workers else running
                 time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         pool.stop()
@@ -64,17 +70,20 @@ def run_in_workers(
 
 
 def _ended_workers(pool: "WorkerPool", report: Listener) -> tuple[int, bool]:
-    """Return how many workers have been killed since the last look, and whether one failed outside of any run."""
-    killed, broken = 0, False
+    """Return how many workers have been killed since the last look, and whether one left runs open that it could not
+    go on with, or failed outside of any run."""
+    killed, gave_up = 0, False
     for worker in pool.take_ended():
         code = worker.exit_code()
         if code in (None, REQUEUE, TERMINATED):
             killed += 1
             report(RunEvent("note", "", f"worker {worker.job.job_id} was killed; another takes its place"))
+        elif code == LEFT_OPEN:
+            gave_up = True
         elif code != 0:
-            broken = True
+            gave_up = True
             report(RunEvent("note", "", f"worker {worker.job.job_id} ended early; see {worker.job.paths.stderr}"))
-    return killed, broken
+    return killed, gave_up
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class WorkerPool:
         import submitit
 
         # Submitit names files by process ids, which are used again: every call has a folder of its own.
-        self._folder = pack.results / "submitit" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        self._folder = workers_folder(pack.results) / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
         self._pack_file = self._folder / "pack.json"
         with explain_write_errors(self._folder):
             self._executor = submitit.LocalExecutor(folder=self._folder)
@@ -145,6 +154,14 @@ class WorkerPool:
                 os.kill(int(worker.job.job_id), signal.SIGTERM)
         for worker in self.workers:
             worker.job.wait()
+
+
+def workers_folder(results: Path) -> Path:
+    """Return the folder for what workers print: one of this user where the usual one is another person's."""
+    folder = results / "submitit"
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return results / f"submitit-{os.getuid()}"
+    return folder
 
 
 def gpus(execution: Execution) -> list[str]:

@@ -5,11 +5,11 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from bench.events import Listener, RunEvent
-from bench.files import parse_json, read_bytes, write_json
+from bench.events import Listener, OwnershipLost, RunEvent
+from bench.files import parse_json, read_bytes
 from bench.record_schema import now
 from bench.run_dir import RunDir
-from bench.sweep.claims import node
+from bench.sweep.claim_files import node
 
 
 class ProgressFile:
@@ -54,10 +54,12 @@ class ProgressFile:
         self._progress["steps_per_second"] = (event.step - self._first_step) / seconds
 
     def write(self) -> None:
-        """Write progress.json. A full disk is no reason to stop the run, so a failure to write is ignored."""
+        """Write progress.json. A failure is ignored: a full disk is no reason to stop the run, and that a run was lost
+        is noticed elsewhere.
+        """
         content = self._progress | {"memory_bytes": memory(), "written": now()}
-        with suppress(OSError):
-            write_json(self._run_dir.progress, content, durable=False)
+        with suppress(OSError, OwnershipLost):
+            self._run_dir.write_json(self._run_dir.progress, content, durable=False)
 
 
 def memory() -> int:

@@ -13,21 +13,24 @@ from bench.sweep.run_state import State, state
 
 
 class RunFollower:
-    """Reports the progress of runs that other processes execute. A run ends when ``retry`` counts it as settled."""
+    """Reports the progress of runs that other processes execute. A run ends when ``retry`` counts it as settled.
+
+    ``observer`` is what has looked at the claims of the runs, at every look.
+    """
 
     def __init__(self, runs: Sequence[Run], results: Path, report: Listener, retry: RetryPolicy) -> None:
         self._runs = {run.id: run for run in runs}
         self._results = results
         self._report = report
         self._retry = retry
-        self._observer = ClaimObserver()
+        self.observer = ClaimObserver()
         self._last_events: dict[str, RunEvent] = {}
 
     def look(self) -> dict[str, StateName]:
         """Report what has happened since the last look and return the states of the runs that are not settled."""
         unsettled: dict[str, StateName] = {}
         for run in list(self._runs.values()):
-            current = state(self._results, run, self._observer)
+            current = state(self._results, run, self.observer)
             event = self._event(run, current)
             if event is None or event.kind != "end":
                 unsettled[run.id] = current.name

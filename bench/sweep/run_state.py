@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config import Run
-from bench.files import CorruptFile
+from bench.errors import UsageError
+from bench.files import CorruptFile, UnreadableFile, one_line
 from bench.fingerprints import Expectations, differences, of_record, summary
 from bench.run_dir import RunDir
 from bench.states import RetryPolicy, StateName
 from bench.sweep import attempts
+from bench.sweep.claim_files import current
 from bench.sweep.claims import ClaimObserver
 
 
@@ -16,8 +18,9 @@ from bench.sweep.claims import ClaimObserver
 class State:
     """The state of a run (:data:`bench.states.STATES`) and a note on it.
 
-    The note is the cause of a failure, the file that is corrupt, the reason of an interruption, or what has changed
-    since a run that is stale.
+    The note is the cause of a failure, the file that is corrupt or unreadable, the reason of an interruption with what
+    mends it, what has changed since a run that is stale, or for how long nothing was heard of a run that seems to be
+    running.
     """
 
     name: StateName
@@ -36,13 +39,25 @@ def state(
     With ``expected`` a record of other data, weights or methods than those that are there now makes the run stale.
 
     An ``observer`` that has looked before can tell a dead owner on another host from a living one; a new one takes
-    every owner on another host for living.
+    every owner on another host for living, and notes for how long nothing was heard of it.
     """
     run_dir = RunDir(results, run.id)
     stored = stored_state(run_dir, run, expected)
-    if stored.name != "done" and (observer or ClaimObserver()).is_held(run_dir.claim):
-        return State("running")
-    return stored
+    if stored.name in ("done", "unreadable"):
+        return stored
+    try:
+        claim = current(run_dir.claim)
+        if claim is None or not claim.held:
+            return stored
+        observer = observer or ClaimObserver()
+        verdict = observer.verdict(claim)
+        if verdict == "dead":
+            return stored
+        silence = observer.silence(claim)
+        is_silent = verdict == "unknown" and silence > claim.owner.lease
+        return State("running", f"not heard of for {_duration(silence)}" if is_silent else "")
+    except (OSError, UsageError) as error:
+        return State("unreadable", one_line(error))
 
 
 def stored_state(run_dir: RunDir, run: Run | None = None, expected: Expectations | None = None) -> State:
@@ -51,11 +66,17 @@ def stored_state(run_dir: RunDir, run: Run | None = None, expected: Expectations
     Whether its record is stale is known where ``run`` and ``expected`` are given.
     """
     try:
-        record = run_dir.read()
+        return _stored_state(run_dir, run, expected)
     except CorruptFile as fault:
         return State("corrupt", str(fault))
-    current = expected.of(run) if record is not None and run is not None and expected is not None else {}
-    if record is not None and (lines := differences(of_record(record), current)):
+    except (UnreadableFile, OSError) as fault:  # a folder that this process may not look into, or that has just gone
+        return State("unreadable", one_line(fault))
+
+
+def _stored_state(run_dir: RunDir, run: Run | None, expected: Expectations | None) -> State:
+    record = run_dir.read()
+    made_of = expected.of(run) if record is not None and run is not None and expected is not None else {}
+    if record is not None and (lines := differences(of_record(record), made_of)):
         return State("stale", summary(lines))
     if record is not None and record.status == "done":
         return State("done")
@@ -67,3 +88,7 @@ def stored_state(run_dir: RunDir, run: Run | None = None, expected: Expectations
     if earlier:
         return State("interrupted", earlier[-1].reason or "killed")
     return State("interrupted" if run_dir.run.exists() else "missing")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

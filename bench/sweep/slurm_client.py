@@ -2,34 +2,61 @@
 
 import json
 import os
+import re
 import shutil
+import stat
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench.errors import UsageError
+from bench.files import write_json
 from bench.record_schema import ExtensibleModel
+from bench.sweep.slurm_reasons import describe, explain
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 ANSWER_SECONDS = 30  # squeue itself tries for some time to reach its controller
+SUBMIT_SECONDS = 180  # sbatch, too, and a large array takes longer
+KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # how to reach Slurm, and who asks
+FOREIGN_VARIABLES = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SRUN_", "SUBMITIT_")
+SILENT = "Slurm does not answer (try sinfo); what runs goes on, run the command again later"
+UNANSWERED = "?"  # stands for the id of an array until sbatch has answered
 
 
 class SlurmUnavailable(UsageError):
     """Slurm does not answer at the moment."""
 
 
+class SlurmRefusal(UsageError):
+    """sbatch does not take a job; ``reason`` is what it says."""
+
+    def __init__(self, reason: str) -> None:
+        advice = describe(reason, []) if explain(reason) else f"{reason}; change the profile"
+        super().__init__(f"sbatch refuses the jobs: {advice}")
+        self.reason = reason
+
+    @property
+    def is_for_their_number(self) -> bool:
+        """Whether fewer jobs, or the same ones later, would be taken."""
+        return re.search(r"(?i)max_?submit|job submit limit|max_?job_?count|temporarily", self.reason) is not None
+
+
 class SlurmSubmission(ExtensibleModel):
-    """One job array that a sweep has submitted.
+    """One job array that a sweep has submitted, or is about to.
 
     Attributes:
         number: counts the submissions of a results folder.
         name: the name of its jobs in Slurm. No other submission has it, whereas job ids are used again.
         sweep, command: the name of the sweep, and the command line that submitted it.
         submitted: time in ISO 8601, UTC.
-        jobs: job id -> run id -> number of attempts that the run had made before.
+        jobs: job id -> run id -> number of attempts that the run had made before. An intention, which is written before
+            sbatch is called, has the ids ``?_0``, ``?_1`` and so on.
         report: the id of the job that collects the results, if there is one.
+        report_fault: why there is none although there should be.
         conf: Slurm's configuration file, where it is not the system's.
+        automatic: whether a driver or the collecting job submitted it because an earlier one was lost.
     """
 
     number: int
@@ -39,17 +66,34 @@ class SlurmSubmission(ExtensibleModel):
     submitted: str
     jobs: dict[str, dict[str, int]]
     report: str | None = None
+    report_fault: str | None = None
     conf: str | None = None
+    automatic: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether sbatch has answered, so that the ids of the jobs are there."""
+        return not any(job.startswith(UNANSWERED) for job in self.jobs)
+
+    def with_array(self, array: str) -> "SlurmSubmission":
+        """Return the submission with the id of its array."""
+        jobs = {f"{array}_{job.rpartition('_')[2]}": runs for job, runs in self.jobs.items()}
+        return self.model_copy(update={"jobs": jobs})
+
+    def write(self, results: Path) -> None:
+        """Write the file of the submission, in the folder of its name."""
+        write_json(submission_file(results, self.name), self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job in Slurm's queue, as squeue prints it; ``reason`` is why it waits."""
+    """A job in Slurm's queue, as squeue prints it; ``reason`` is why it waits, ``conf`` its Slurm's configuration."""
 
     id: str
     state: str
     reason: str
     node: str
+    conf: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +107,10 @@ class SubmittedJob:
 
 def submissions_folder(results: Path) -> Path:
     return results / "slurm"
+
+
+def submission_file(results: Path, name: str) -> Path:
+    return submissions_folder(results) / name / "submission.json"
 
 
 def submissions(results: Path) -> list[SlurmSubmission]:
@@ -116,24 +164,53 @@ def queued_jobs(submissions: Iterable[SlurmSubmission]) -> dict[str, QueuedJob] 
         words = ("--noheader", "--array", "--all", f"--name={','.join(sorted(job_names))}", "--format=%i|%T|%r|%N")
         if (answer := _output("squeue", *words, conf=conf)) is None:
             return None
-        rows = [line.strip().split("|", 3) for line in answer.splitlines() if line.count("|") == 3]
-        jobs |= {row[0]: QueuedJob(*row) for row in rows}
+        rows = [line.strip().split("|") for line in answer.splitlines() if line.count("|") == 3]
+        jobs |= {job: QueuedJob(job, state, reason, node, conf) for job, state, reason, node in rows}
     return jobs
 
 
-def accounted_states(jobs: Iterable[SubmittedJob]) -> dict[str, str]:
-    """Return the states of jobs in Slurm's accounting (FAILED, CANCELLED, TIMEOUT, ...); {} where there is none."""
+@dataclass(frozen=True)
+class AccountedJob:
+    """What Slurm's accounting says of a job: its state (FAILED, CANCELLED, TIMEOUT, ...), its exit code and the signal
+    that ended it, both 0 where there is none."""
+
+    state: str
+    code: int = 0
+    signal: int = 0
+
+
+def accounted_jobs(jobs: Iterable[SubmittedJob]) -> dict[str, AccountedJob]:
+    """Return what Slurm's accounting says of jobs, by their ids; {} where there is no accounting."""
     arrays: dict[str | None, set[str]] = {}
     for job in jobs:
-        arrays.setdefault(job.submission.conf, set()).add(job.id.partition("_")[0])
-    states: dict[str, str] = {}
+        if job.submission.answered:
+            arrays.setdefault(job.submission.conf, set()).add(job.id.partition("_")[0])
+    accounted: dict[str, AccountedJob] = {}
     for conf, ids in arrays.items():
-        words = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State", f"--jobs={','.join(ids)}")
-        answer = _output("sacct", *words, conf=conf) or ""
-        for job_ids, state in (line.split("|") for line in answer.splitlines() if "|" in line):
+        words = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
+        answer = _output("sacct", *words, f"--jobs={','.join(sorted(ids))}", conf=conf) or ""
+        for job_ids, state, *codes in (line.split("|") for line in answer.splitlines() if "|" in line):
             if state:  # "CANCELLED by 1000" names the user
-                states |= dict.fromkeys(expand_job_ids(job_ids), state.split()[0])
-    return states
+                code, _, number = codes[0].partition(":") if codes else ("0", "", "0")
+                numbers = (int(text) if text.isdigit() else 0 for text in (code, number))
+                accounted |= dict.fromkeys(expand_job_ids(job_ids), AccountedJob(state.split()[0], *numbers))
+    return accounted
+
+
+def array_of(submission: SlurmSubmission) -> str | None:
+    """Return the id of the array of a submission by its name, from Slurm's queue or accounting; None where neither has
+    it.
+
+    Raises:
+        SlurmUnavailable: Slurm does not answer.
+    """
+    queue = queued_jobs([submission])
+    if queue is None:
+        raise SlurmUnavailable(SILENT)
+    since = (datetime.fromisoformat(submission.submitted) - timedelta(days=2)).strftime("%Y-%m-%d")
+    words = ("--noheader", "--parsable2", "--allocations", "--format=JobID", f"--name={submission.name}")
+    answer = "" if queue else _output("sacct", *words, f"--starttime={since}", conf=submission.conf) or ""
+    return next((job.strip().partition("_")[0] for job in (*queue, *answer.splitlines()) if job.strip()), None)
 
 
 def expand_job_ids(ids: str) -> list[str]:
@@ -147,6 +224,38 @@ def expand_job_ids(ids: str) -> list[str]:
         return [ids]
     ranges = [part.partition("-") for part in rest.rstrip("]").partition("%")[0].split(",")]
     return [f"{array}_{i}" for first, _, last in ranges for i in range(int(first), int(last or first) + 1)]
+
+
+def sbatch(script: Path) -> str:
+    """Submit a script and return what sbatch prints.
+
+    Raises:
+        SlurmRefusal: sbatch does not take it.
+        SlurmUnavailable: sbatch does not answer in time, or not at all; it may have submitted the script all the same.
+    """
+    try:
+        done = subprocess.run(
+            ["sbatch", str(script)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SUBMIT_SECONDS,
+            env=environment(),
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise SlurmUnavailable(SILENT) from None
+    if done.returncode == 0:
+        return done.stdout
+    if re.search(r"(?i)unable to contact|timed out|connect", done.stderr):
+        raise SlurmUnavailable(SILENT)
+    lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or [done.stderr]
+    raise SlurmRefusal(" ".join("; ".join(line.removeprefix("sbatch: error: ") for line in lines).split()))
+
+
+def release(ids: Collection[str], conf: str | None) -> None:
+    """Let held jobs wait for their turn again."""
+    if ids:
+        _output("scontrol", "release", ",".join(sorted(ids)), conf=conf)
 
 
 def cancel(ids: Collection[str], conf: str | None) -> None:
@@ -164,11 +273,36 @@ def config_number(name: str) -> int | None:
     return None
 
 
+def environment(conf: str | None = None, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment for commands of Slurm: this process's, without what another job or shell means for them.
+
+    Inside a job, sbatch would pass on that job's CPU binding, memory, GPUs and count of restarts; ``SBATCH_...`` would
+    overrule the profile. What says how to reach Slurm stays; ``conf`` replaces ``SLURM_CONF``.
+    """
+    ours = {k: v for k, v in inherited.items() if k in KEPT_VARIABLES or not k.startswith(FOREIGN_VARIABLES)}
+    return ours | ({"SLURM_CONF": conf} if conf else {})
+
+
 def _output(*words: str, conf: str | None = None) -> str | None:
-    """Return what a command of Slurm prints; None if it fails or does not end in time."""
-    env = os.environ | ({"SLURM_CONF": conf} if conf else {})
+    """Return what a command of Slurm prints; None if it fails, does not end in time, or ``conf`` is suspect.
+
+    A configuration names libraries that the command loads, and the results folder, which says where it is, may be
+    written by others.
+    """
+    if conf and conf != os.environ.get("SLURM_CONF") and not _is_trustworthy(Path(conf)):
+        return None
+    env = environment(conf)
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS, env=env)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
+
+
+def _is_trustworthy(file: Path) -> bool:
+    """Return whether nobody but root and this user can have written a file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return False
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -56,8 +56,11 @@ class StartedSweep(FrozenModel):
         return {name: Path(path) for name, path in self.data.items()}
 
 
-def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, command: str) -> str:
+def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, command: str) -> str | None:
     """Keep the plan of a sweep that is being started; return what its entry is called.
+
+    A plan that another person has started, and that this one may not write, keeps its date. Where this person may not
+    add a plan to the folder of another, there is no entry, and None is returned.
 
     Raises:
         UsageError: the results folder cannot be written.
@@ -75,12 +78,16 @@ def keep(results: Path, sweep: Sweep, roots: Mapping[str, Path], executor: str, 
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for key, path in _entries(results, sweep.name):
-            if not path.exists() and create_once(path, content):
-                return key
+            try:
+                if not path.exists() and create_once(path, content):
+                    return key
+            except PermissionError:
+                return None
             with suppress(UsageError):  # a broken entry is another one's, and stays
                 kept = _read(path, key)
                 if kept.sweep.content() == plan["sweep"] and dict(kept.data) == plan["data"]:
-                    write_bytes(path, content)
+                    with suppress(PermissionError):
+                        write_bytes(path, content)
                     return key
     raise AssertionError("the entries of a name have no end")
 

@@ -9,12 +9,15 @@ from typing import Any
 from bench.errors import UsageError, near_matches
 from bench.files import parse_json, read_bytes
 from bench.fingerprints import Expectations
+from bench.records import run_names
 from bench.run_dir import RunDir
 from bench.states import STATES, UNTIL_PARKED
 from bench.sweep import attempts, progress_file, slurm_client
+from bench.sweep.claim_files import current
 from bench.sweep.claims import ClaimObserver
-from bench.sweep.run_state import State, state
+from bench.sweep.run_state import State, state, stored_state
 from bench.sweep.slurm_client import QueuedJob, SubmittedJob
+from bench.sweep.slurm_reasons import describe, explain
 
 #: The columns of a running run that come from its progress file.
 PROGRESS_COLUMNS = ("step", "steps", "epoch", "eta_seconds", "samples_per_second", "memory_bytes", "node")
@@ -44,7 +47,11 @@ class SweepStatus:
 
 
 class SweepObserver:
-    """Looks at a sweep again and again. From the second look on it can tell which owners on other hosts are alive."""
+    """Looks at a sweep again and again. From the second look on it can tell which owners on other hosts are alive.
+
+    The first look judges by what is on disk. An owner whose last beat is older than its lease, by the clock of the file
+    system, is dead if Slurm does not run its job any more; otherwise nobody knows, and the row says so.
+    """
 
     def __init__(self, cells: Sequence[Any], results: Path, expected: Expectations | None = None) -> None:
         self._cells = cells
@@ -64,12 +71,19 @@ class SweepObserver:
         unsettled = {run for run, current in states.items() if not current.is_settled(UNTIL_PARKED)}
         submitted = {r: job for r, job in slurm_client.submitted_jobs(self._results).items() if r in unsettled}
         queue = slurm_client.queued_jobs(job.submission for job in submitted.values())
+        listed = {job for submitted_job in submitted.values() for job in submitted_job.submission.jobs}
         rows = []
         for cell in self._cells:
             row: dict[str, Any] = {"run": cell.run_id, "state": "unsupported", **dict.fromkeys(PROGRESS_COLUMNS)}
             row |= {"job": None, "attempts": 0, "note": cell.reason, "log": None}
             if cell.run:
-                row |= self._run_columns(RunDir(self._results, cell.run_id), states[cell.run_id])
+                run_dir, now = RunDir(self._results, cell.run_id), states[cell.run_id]
+                if now.name == "running" and now.note and queue is not None:  # silent for longer than its lease
+                    claim = current(run_dir.claim)
+                    job_of_owner = claim.owner.job if claim else None
+                    if job_of_owner in listed and not _is_at_work(queue.get(job_of_owner or "")):
+                        now = stored_state(run_dir, cell.run, self._expected)
+                row |= self._run_columns(run_dir, now)
             if job := submitted.get(cell.run_id):
                 row |= _queue_columns(row["state"], job, queue)
             rows.append(row)
@@ -85,7 +99,10 @@ class SweepObserver:
             progress = progress_file.read(run_dir)
             keys = (*PROGRESS_COLUMNS, "job")
             columns |= {key: progress[key] for key in keys if progress.get(key) is not None}
-            columns["note"] = progress.get("phase", "set-up")
+            if current.note:  # nothing was heard of it, so nobody knows when it will end
+                columns["eta_seconds"] = None
+            else:
+                columns["note"] = progress.get("phase", "set-up")
         if current.name in ("failed", "parked"):
             columns |= self._failure_columns(run_dir, current.note)
         if current.name == "done" and run_dir.id not in self._run_seconds:
@@ -132,12 +149,23 @@ def _queue_columns(name: str, submitted: SubmittedJob, queue: dict[str, QueuedJo
             return {}
         return {"state": "queued", "job": submitted.id, "note": "Slurm does not answer"}
     job = queue.get(submitted.id)
+    if not submitted.submission.answered:
+        note = "being submitted, or the sweep was killed meanwhile; run the sweep again"
+        return {"state": "queued", "note": note} if name == "missing" else {}
     if job is None:
         return {"note": f"its job {submitted.id} is gone; run the sweep again"} if name == "missing" else {}
     if name == "missing":
-        note = "starting" if job.state == "RUNNING" else job.reason
+        note = "starting" if job.state == "RUNNING" else describe(job.reason, [job.id])
         return {"state": "queued", "job": job.id, "node": job.node or None, "note": note}
-    return {"state": "preempted", "job": job.id} if name == "interrupted" else {}
+    if name != "interrupted":
+        return {}
+    why = {"note": describe(job.reason, [job.id])} if explain(job.reason) else {}
+    return {"state": "preempted", "job": job.id, **why}
+
+
+def _is_at_work(job: QueuedJob | None) -> bool:
+    """Return whether Slurm runs a job, or is about to end it."""
+    return job is not None and job.state != "PENDING"
 
 
 def find_run_dir(results: Path, prefix: str, data: str | None = None) -> RunDir:
@@ -146,7 +174,7 @@ def find_run_dir(results: Path, prefix: str, data: str | None = None) -> RunDir:
     Raises:
         UsageError: no id begins so, or several do.
     """
-    names = sorted(path.name for path in (results / "runs").glob("*"))
+    names = run_names(results)
     matches = [name for name in names if name.startswith(prefix)]
     if data:
         matches = [name for name in matches if _data_name(RunDir(results, name)) == data]

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import sys
 from pathlib import Path
 
 from bench.config import Execution, FrozenModel, Run, validated
@@ -17,6 +18,7 @@ from bench.states import RETRY_POLICIES, RetryName
 
 REQUEUE = 75  # exit code of a worker that made its checkpoint and wants to go on (EX_TEMPFAIL of sysexits.h)
 TERMINATED = 128 + signal.SIGTERM
+LEFT_OPEN = 69  # exit code of a worker that left runs open that their surroundings keep from going on (EX_UNAVAILABLE)
 
 
 class Pack(FrozenModel):
@@ -68,7 +70,7 @@ def interrupt(number: int, frame: object) -> None:
 
 
 def work(pack_file: Path) -> int:
-    """Work through a pack and return the exit code of the process: 0, REQUEUE or TERMINATED.
+    """Work through a pack and return the exit code of the process: 0, LEFT_OPEN, REQUEUE or TERMINATED.
 
     SIGUSR2 is how Slurm announces preemption and the time limit; the worker then asks to be started again. SIGTERM is
     Slurm ending the job: it requeues the job by itself where that is wanted, and a cancelled job must not come back.
@@ -82,10 +84,12 @@ def work(pack_file: Path) -> int:
 
         pack = Pack.read(pack_file)
         retry, log = RETRY_POLICIES[pack.retry], output_file(pack_file.parent)
-        work_through(pack.runs, pack.execution, pack.results, retry=retry, wait=False, log=log)
+        faults = work_through(pack.runs, pack.execution, pack.results, retry=retry, wait=False, log=log)
     except KeyboardInterrupt as stop:
-        return TERMINATED if str(stop) == "SIGTERM" else REQUEUE
-    return 0
+        return TERMINATED if str(stop).startswith("SIGTERM") else REQUEUE
+    for fault in faults:
+        print(f"left open: {fault}", file=sys.stderr)
+    return LEFT_OPEN if faults else 0
 
 
 def output_file(folder: Path) -> str | None:
@@ -96,6 +100,7 @@ def output_file(folder: Path) -> str | None:
 
     try:
         job = submitit.JobEnvironment()
-        return str(submitit.core.utils.JobPaths(folder, job_id=job.job_id, task_id=job.global_rank).stderr)
+        file = folder / f"{job.job_id}_{job.global_rank}_log.err"
     except (RuntimeError, ValueError, KeyError):  # the variable is there, but this is no job of Submitit
         return None
+    return str(file) if file.exists() else None

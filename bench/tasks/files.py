@@ -43,7 +43,7 @@ class JsonRecord:
         """Return the value of a key, which must be of the given type; a string must be text that can be written."""
         value = self.content.get(key)
         if type(value) is kind:  # of the published files nearly every one
-            if kind is str:
+            if isinstance(value, str):
                 self.check_text(key, value)
             return value
         if key not in self.content:

@@ -19,6 +19,7 @@ class Example(msgspec.Struct, frozen=True, gc=False):  # a million are made in t
             split has no labels.
         reference: what scoring needs, as plain JSON values; None where nothing is public.
         official: fields by which the files of official tools name the example, where that is not its id.
+        transcript: the span of characters of ``text`` that is context and may be cut before anything else.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Example(msgspec.Struct, frozen=True, gc=False):  # a million are made in t
     answers: tuple[tuple[str, float], ...] = ()
     reference: Any = None
     official: dict[str, Any] | None = None
+    transcript: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

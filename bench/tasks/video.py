@@ -14,6 +14,7 @@ from bench.tasks.prediction_files import CHOICES, CLIP_CAPTIONS
 from bench.tasks.task import Decode, Example, Task, TaskScores
 from bench.tasks.tolerance import Tolerance, tolerate
 
+SUBTITLES = "[Subs] "  # what stands before a transcript
 DAY = 86_400  # seconds; no clip is longer
 Captions = tuple[list[list[str]], list[str]]
 SPAN = re.compile(r"([0-9]+(?:\.[0-9]*)?)-([0-9]+(?:\.[0-9]*)?)")
@@ -62,7 +63,7 @@ class Transcripts:
             tolerate(Tolerance.EMPTY_TRANSCRIPT)
         if len(transcript) > MAX_CHARACTERS:
             tolerate(Tolerance.LONG_TRANSCRIPT)
-        return f"[Subs] {transcript[:MAX_CHARACTERS]}"
+        return f"{SUBTITLES}{transcript[:MAX_CHARACTERS]}"
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise UsageError where more examples had no subtitles than are left: then it is the file that is wrong."""
@@ -97,7 +98,7 @@ def read_choices(
     """Read a multiple-choice task: transcript, question, time span, choices.
 
     The transcript comes first, so that a long one pushes the question and choices out of the source limit (quirk
-    SUBS-TRUNC).
+    SUBS-TRUNC), unless the recipe keeps them (``truncation``).
     """
     transcripts = Transcripts(root, source)
     examples = ExampleList(split)
@@ -127,6 +128,7 @@ def read_choices(
                 visual=(frames_file(source, record.file_name("vid_name")),),
                 answers=answers,
                 reference={"answer": answers[0][0] if answers else None, "show": show},
+                transcript=(len(SUBTITLES), len(spoken)),
             )
             examples.add(example, record)
     transcripts.check(examples.examples)
@@ -161,7 +163,7 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
         spoken = transcripts.spoken(record)
         if spoken is None:
             continue
-        text = f"{spoken}{span}"
+        text, transcript = f"{spoken}{span}", (len(SUBTITLES), len(spoken))
         visual = (frames_file(source, record.file_name("vid_name")),)
         reference: dict[str, Any]
         official = {"vid_name": record.get("vid_name", str)}
@@ -170,7 +172,7 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
         official |= {"ts": record.content["ts"]} if spans else {}
         if split == "test":
             reference = {k: record.content.get(k) for k in ("vid_name", "clip_id", "ts")}
-            examples.add(Example(str(official["clip_id"]), text, visual, (), reference, official), record)
+            examples.add(Example(str(official["clip_id"]), text, visual, (), reference, official, transcript), record)
             continue
         described = [(str(d.get("desc_id", int)), d.get("desc", str)) for d in record.items("descs")]
         if not described:
@@ -181,7 +183,7 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
                     raise record.fault(f"key 'descs': the description {number} is blank, nothing compares with it")
                 tolerate(Tolerance.BLANK_TARGET)
             reference = {"caption": desc, "clip": described[0][0]}  # a clip is known by its first description
-            examples.add(Example(number, text, visual, ((desc, 1.0),), reference, official), record)
+            examples.add(Example(number, text, visual, ((desc, 1.0),), reference, official, transcript), record)
     transcripts.check(examples.examples)
     return examples.examples
 

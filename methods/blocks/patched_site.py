@@ -4,6 +4,9 @@ from torch import Tensor, nn
 
 from methods.core.recompute import recomputed
 
+#: modules that give the same for the same inputs (and task); those of a method may keep something of a forward pass
+BLOCKS = ("methods.blocks.", "torch.nn.")
+
 
 class PatchedSite(nn.Module):
     """``H' = scale · G ⊙ (h_scale · H + ΔH)``; a missing delta is ΔH = 0, a missing gate G = 1.
@@ -31,6 +34,7 @@ class PatchedSite(nn.Module):
         self.scale = scale
         self.plus_x = plus_x
         self.masked_delta = masked_delta
+        self.computes_alike = all(type(part).__module__.startswith(BLOCKS) for part in self.modules())
 
     def forward(self, x: Tensor, h: Tensor, u: Tensor | None = None, token_mask: Tensor | None = None) -> Tensor:
         """Return H', ``b n d``, in the dtype of ``h``.
@@ -44,7 +48,7 @@ class PatchedSite(nn.Module):
             u: what the delta reads, ``b n d_in``; H where it is None.
             token_mask: ``b n`` bool, False where a position is padding; None where there is no padding.
         """
-        if self.gate is None:
+        if self.gate is None or not self.computes_alike:
             return self._changed(x, h, u, token_mask)
         return recomputed(self._changed, h, x, h, u, token_mask)
 
@@ -58,7 +62,8 @@ class PatchedSite(nn.Module):
         change = h.new_zeros(())
         if self.delta is not None:
             inputs = ((h if u is None else u).to(dtype), *([token_mask] if self.masked_delta else []))
-            change = (self.delta(*inputs) if self.gate else recomputed(self.delta, h, *inputs)).to(h.dtype)
+            again = self.gate is None and self.computes_alike
+            change = (recomputed(self.delta, h, *inputs) if again else self.delta(*inputs)).to(h.dtype)
         out = base if self.delta is None else base + change
         if self.gate is not None:
             out = self.gate(x.to(dtype), base.to(dtype), change.to(dtype), out.to(dtype), token_mask).to(h.dtype)

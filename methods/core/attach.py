@@ -14,9 +14,10 @@ from methods.core.errors import MethodError
 from methods.core.handle import Handle
 from methods.core.placement import Placement
 from methods.core.preparation import of_part
+from methods.core.recompute import remember_origin
 from methods.core.registry import ResolvedMethod, get
-from methods.core.sites import Sites, feature_linear
-from methods.core.spec import Projector, Spec
+from methods.core.sites import Sites, feature_linear, is_norm
+from methods.core.spec import Part, Projector, Spec
 from methods.core.start_values import layer_factory
 
 
@@ -36,7 +37,7 @@ def attach(
         method: the name of a registered method, what :func:`methods.get` returned, or a spec.
         tasks: the names of the tasks for which a method with weights per task has weights.
         prepared: what :func:`methods.core.preparation.prepare` returned. Without it a part that needs training data
-            (:meth:`methods.core.spec.Part.prepare`) has other start values, which is right where weights are loaded.
+            (:meth:`methods.core.part.Part.prepare`) has other start values, which is right where weights are loaded.
 
     Raises:
         MethodError: a method is attached already, or this one does not fit the model. The model is as it was.
@@ -52,9 +53,15 @@ def attach(
         raise MethodError("this method acts on the joint input of a vision-language wrapper (bench.backbones.build)")
     make = layer_factory(sites.shape.family, reference=next(lm.parameters()), tasks=tasks)
     placement = Placement(model, sites, make)
+    for norm in filter(is_norm, lm.modules()):
+        placement.after_forward(norm, remember_origin)  # before hooks of parts, which may change what a norm returns
+    decay: dict[nn.Parameter, bool] = {}
     for index, part in enumerate(spec.parts):
         placement.prepared = of_part(prepared, index) if prepared is not None and part.training_examples else None
+        present = set(placement.modules)
         part.place(placement)
+        added = [module for key, module in placement.modules.items() if key not in present]
+        decay |= _stated_decay(part, added, tasks)
     place_projector(spec.projector, placement)
     trained = _trained_of_the_model(model, sites, spec)
     if not trained and not placement.modules and not placement.model_changes:
@@ -62,7 +69,7 @@ def attach(
 
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     undo: list[Callable[[], None]] = []
-    handle = Handle(model, lm, spec, placement, undo=undo, before=before)
+    handle = Handle(model, lm, spec, placement, undo=undo, before=before, decay=decay)
     try:
         # Freezing comes first: changes of the model may ask which of its parameters are trained.
         for parameter in before:
@@ -75,6 +82,17 @@ def attach(
     model.pet = nn.ModuleDict(placement.modules).train(model.training)
     undo += [register().remove for register in placement.hook_registrations]
     return handle
+
+
+def _stated_decay(part: Part, modules: list[nn.Module], tasks: tuple[str, ...]) -> dict[nn.Parameter, bool]:
+    """Return what a part states about the weight decay of the parameters of its modules."""
+    stated = part.official_decay
+    return {
+        parameter: stated[plain]
+        for module in modules
+        for name, parameter in module.named_parameters()
+        if (plain := ".".join(word for word in name.split(".") if word not in tasks)) in stated
+    }
 
 
 def _trained_of_the_model(model: Any, sites: Sites, spec: Spec) -> set[nn.Parameter]:

@@ -1,6 +1,6 @@
 """What a method's modules may ask of those who train, run and export a model: one protocol per request.
 
-A :class:`~methods.core.spec.Part` registers a module for a contract while it places it
+A :class:`~methods.core.part.Part` registers a module for a contract while it places it
 (:class:`~methods.core.placement.Placement`)::
 
     def place(self, placement):
@@ -16,7 +16,7 @@ Nobody searches modules for methods of these names. :class:`~methods.core.handle
 ``penalties`` and ``update_listeners``, and whoever trains passes these on (``bench.train.train``).
 
 A part that needs training data before it is placed overrides ``training_examples`` and ``prepare``
-(:meth:`methods.core.spec.Part.prepare`)::
+(:meth:`methods.core.part.Part.prepare`)::
 
     def prepare(self, model, examples):             # batches of one example: TrainingBatch
         return {"rows": ...}                        # start values for ``place``, as ``placement.prepared``

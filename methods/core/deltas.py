@@ -3,6 +3,7 @@
 Nothing here imports torch at import time; ``build`` imports the blocks when a model is there.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
@@ -67,6 +68,11 @@ class Delta(FrozenSchema):
         padding, or None where there is no padding; it can stand in encoder layers only.
         """
         return False
+
+    @property
+    def official_decay(self) -> Mapping[str, bool]:
+        """As :attr:`methods.core.part.Part.official_decay`, of names below the delta's module."""
+        return {}
 
     def check(self, d_in: int, d_out: int) -> None:
         """Raise MethodError where the module cannot be built for these widths."""
@@ -156,6 +162,11 @@ class Bottleneck(Delta):
         notes += [f"tasks share {self.share}"] if self.per_task else []
         return f"{text}   ({'; '.join(notes)})"
 
+    @property
+    def official_decay(self) -> Mapping[str, bool]:
+        """The biases of matrices that are no Linears: the official code calls them ``b`` and decays them."""
+        return {"down.bias": True, "up.bias": True} if self.phm or self.factor else {}
+
     def check(self, d_in: int, d_out: int) -> None:
         """Raise MethodError where heads or phm do not divide a width."""
         if self.arrange in ("up", "down_up", "pair") and d_out % self.heads:
@@ -220,6 +231,11 @@ class LoRA(Delta):
 
 class Bias(Delta):
     """A trained vector, zero at the start: a bias for a module that has none."""
+
+    @property
+    def official_decay(self) -> Mapping[str, bool]:
+        """The vector is not decayed: the official code calls it ``bias``."""
+        return {"vector": False}
 
     def build(self, d_in: int, d_out: int, make: "LayerFactory") -> "nn.Module":
         """Build the bias ``d_out``, which is the same for every input."""

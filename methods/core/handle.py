@@ -72,6 +72,7 @@ class Handle:
         *,
         undo: list[Callable[[], None]],
         before: Mapping[nn.Parameter, bool],
+        decay: Mapping[nn.Parameter, bool],
     ) -> None:
         self.model = model
         self.spec = spec
@@ -83,6 +84,7 @@ class Handle:
         self._merge_steps = placement.merge_steps
         self._undo = undo
         self._before = before
+        self._decay = decay
 
     @property
     def _visual(self) -> nn.Module:
@@ -99,6 +101,11 @@ class Handle:
     def added(self) -> dict[str, nn.Parameter]:
         """Return the trained parameters that the model did not have before, by name."""
         return {name: p for name, p in self.trained().items() if p not in self._before}
+
+    def official_decay(self) -> dict[str, bool]:
+        """Return, by name, the trained parameters of which a part states whether the official code decays them; it goes
+        by name for the others (:attr:`methods.core.part.Part.official_decay`)."""
+        return {name: self._decay[p] for name, p in self.trained().items() if p in self._decay}
 
     def count(self) -> Count:
         """Count the parameters of the model as it is now."""

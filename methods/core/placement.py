@@ -30,7 +30,7 @@ class Placement:
         peft_export: see :meth:`set_peft_export`.
         diagnostics: see :meth:`add_diagnostics`.
         prepared: what the part that is placed now has computed from training data
-            (:meth:`methods.core.spec.Part.prepare`); None where no data were given.
+            (:meth:`methods.core.part.Part.prepare`); None where no data were given.
     """
 
     model: Any

@@ -104,7 +104,7 @@ class Sites:
         norms: list[nn.Module] = []
         for name in names:
             if name in self._stacks:
-                norms += [module for module in self._stacks[name].modules() if _is_norm(module)]
+                norms += [module for module in self._stacks[name].modules() if is_norm(module)]
             else:
                 norms += [port.module for port in self.ports(f"{name}.ln")]
         return [parameter for norm in norms for parameter in norm.parameters()]
@@ -173,9 +173,9 @@ class Sites:
         if site == "lm.head":
             modules = [head for head in [self.lm.get_output_embeddings()] if head is not None]
         elif site == "vis.ln":
-            modules = [] if self.visual is None else [module for module in self.visual.modules() if _is_norm(module)]
+            modules = [] if self.visual is None else [module for module in self.visual.modules() if is_norm(module)]
         else:
-            modules = [module for module in self._stacks[site[:3]].children() if _is_norm(module)]
+            modules = [module for module in self._stacks[site[:3]].children() if is_norm(module)]
         return {index: [_module_port(site, index, module)] for index, module in enumerate(modules)}
 
 
@@ -263,7 +263,8 @@ def _module_port(site: str, index: int, module: Any, layer: nn.Module | None = N
     return Port(site, index, module=module, x=module, layer=layer)
 
 
-def _is_norm(module: nn.Module) -> bool:
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a norm with trained weights."""
     return isinstance(module, nn.LayerNorm | T5LayerNorm)
 
 

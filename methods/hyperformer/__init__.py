@@ -1,5 +1,6 @@
 """HyperFormer (Mahabadi et al., 2021) in the form of VL-Adapter: adapters generated per task and layer."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -31,6 +32,11 @@ class HyperFormer(Part):
     def per_task(self) -> bool:
         """True: the weights are generated from the task."""
         return True
+
+    @property
+    def official_decay(self) -> Mapping[str, bool]:
+        """The norm on c is not decayed: the official code calls it ``LayerNorm``."""
+        return {"norm.weight": False}
 
     def place(self, placement: "Placement") -> None:
         """Build a generator per stack and the adapters that read their weights from it."""

@@ -168,7 +168,7 @@ class SideNetwork(nn.Module):
         self.encoder.start_recording()
         with torch.no_grad(), context.visual(0):
             states, mask = join(encoder, input_ids, attention_mask, visual_tokens[:, :0])
-        side_mask = torch.cat([mask, mask.new_ones(visual_tokens.shape[:2])], dim=1)
+        side_mask = torch.cat([mask, context.visual_mask(visual_tokens, mask)], dim=1)
         u = self.encoder.enter(visual_tokens)
         arguments = LayerArguments(additive_mask(side_mask, u))
         if self.encoder.family == "t5":  # biases between text tokens, none to or from a visual one

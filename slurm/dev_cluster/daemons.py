@@ -43,13 +43,20 @@ def start_controller(cluster: Cluster) -> None:
 
 
 def start_nodes(cluster: Cluster, nodes: Sequence[str]) -> None:
-    """Start node daemons and wait until the controller has accepted them."""
+    """Start node daemons and wait until the controller has accepted them.
+
+    A node whose daemon runs and that is drained or down is brought back: Slurm drains nodes by itself whose jobs could
+    not be launched or ended, as after the kill of a daemon or a step.
+    """
     for node in nodes:
         start(cluster, f"slurmd-{node}", "slurmd", "-N", node)
     up_states = ("idle", "mixed", "allocated", "completing")
 
     def all_up() -> bool:
         states = node_states(cluster)
+        unusable = [node for node in nodes if states.get(node, "").startswith(("drain", "down"))]
+        if unusable:
+            cluster.run("scontrol", "update", f"nodename={','.join(unusable)}", "state=resume")
         return all(states.get(node) in up_states for node in nodes)
 
     wait_until(all_up, f"not all of {', '.join(nodes)} are idle; see {cluster.log('slurmctld')}")

@@ -25,7 +25,7 @@ PACKAGES = (
 PROGRAMS = ("munged", "mariadb-install-db", "mariadbd", "slurmdbd", "sacctmgr", "slurmctld", "slurmd", "sbatch", "srun")
 VERBS = {
     "install": "install Debian's packages; starts nothing",
-    "up": "bring it up, or start what does not run; wait until it is ready and print the line of `env`",
+    "up": "bring it up, or start what does not run and undrain nodes; wait until ready and print the line of `env`",
     "down": "stop everything: jobs are killed, the queue is forgotten, logs stay",
     "status": "what runs; exit code 0 if all of it does",
     "env": "print the line of shell that points sbatch, squeue, ... at it",

@@ -1,5 +1,6 @@
 """Decoding: generation is what stepping by hand gives, every argument is explicit, NLVR2 is one comparison."""
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,6 +102,70 @@ def test_beams_weigh_short_and_long_answers_like_the_official_decoder() -> None:
         assert tuple(generated) == best
         winners.add(len(best))
     assert winners == {2, 3}
+
+
+@torch.no_grad()
+def old_beam_search(model: Any, ids: Tensor, feats: Tensor, beams: int, limit: int) -> list[int]:
+    """Beam search of transformers 4.2.1 for one example, without a cache: tokens of the best answer, its end left out.
+
+    An answer weighs its log-probabilities over its tokens, the start counted and an end not, to the power of 1.
+    """
+    end, early = model.lm.config.eos_token_id, model.backbone_family.generation["early_stopping"]
+    open_answers, ended, done = [(0.0, [model.lm.config.decoder_start_token_id])], [], False
+    while not done and (length := len(open_answers[0][1])) < limit:
+        decoded = torch.tensor([answer for _, answer in open_answers])
+        inputs = (ids.expand(len(decoded), -1), feats.expand(len(decoded), -1, -1))
+        scores = model(*inputs, decoder_input_ids=decoded).logits[:, -1].log_softmax(-1)
+        if model.family == "bart":
+            for row, (_, answer) in zip(scores, open_answers, strict=True):
+                row[list(repeats(answer, 3))] = -torch.inf
+            if length == limit - 1:
+                scores = torch.full_like(scores, -torch.inf)
+                scores[:, end] = 0.0
+        sums = scores + torch.tensor([total for total, _ in open_answers])[:, None]
+        best, places = sums.flatten().topk(2 * beams)
+        longer = []
+        for rank, (total, place) in enumerate(zip(best.tolist(), places.tolist(), strict=True)):
+            parent, word = divmod(place, scores.shape[1])
+            if word != end:
+                longer.append((total, [*open_answers[parent][1], word]))
+            elif rank < beams:
+                ended = sorted([*ended, (total / length, open_answers[parent][1])], reverse=True)[:beams]
+        done = len(ended) == beams and (early or ended[-1][0] >= best[0].item() / length)
+        open_answers = longer[:beams]
+    if not done:
+        ended += [(total / len(answer), answer) for total, answer in open_answers]
+    return max(ended)[1]
+
+
+@pytest.mark.parametrize(("family", "differ"), [("t5", True), ("bart", False)])
+def test_beams_are_ranked_as_by_transformers_4(family: str, differ: bool) -> None:
+    """Answers that are cut off at the limit weigh one token more there; BART has none, it is made to end (quirk
+    BEAM-LENGTH)."""
+    model, ids, feats = tiny.model(family, std=0.3), tiny.text(family, rows=4), tiny.features(rows=4)
+    end, start = model.lm.config.eos_token_id, model.lm.config.decoder_start_token_id
+    strength = [0.0]
+
+    def likelier_end(module: Any, args: Any, output: Any) -> None:
+        output.logits[..., end] += strength[0]
+
+    model.lm.register_forward_hook(likelier_end)
+    found: dict[str, list[list[int]]] = {"library": [], "transformers-4": []}
+    official = []
+    for strength[0], limit in ((2.3, 5), (2.6, 5), (2.9, 5), (2.6, 8), (3.2, 8)):
+        for way, answers in found.items():
+            rows = model.generate(ids, feats, **backbones.generation_arguments(model, 3, limit, way)).tolist()
+            answers += [[start, *itertools.takewhile(lambda word: word != end, row[1:])] for row in rows]
+        official += [old_beam_search(model, ids[i : i + 1], feats[i : i + 1], 3, limit) for i in range(4)]
+    assert found["transformers-4"] == official
+    assert (found["library"] != official) == differ
+    assert len({len(answer) for answer in official}) > 2
+
+
+def test_only_beams_of_models_that_need_not_end_get_another_token() -> None:
+    for family, beams, limit in (("t5", 3, 21), ("t5", 1, 20), ("bart", 3, 20), ("bart", 1, 20)):
+        arguments = backbones.generation_arguments(tiny.model(family), beams, 20, "transformers-4")
+        assert arguments["max_length"] == limit
 
 
 @families

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import methods
 from bench.backbones.visual import pool
 
 families = pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -46,6 +47,29 @@ def test_padding_changes_nothing(family: str) -> None:
     arguments = {"max_length": 8, "num_beams": 1, "do_sample": False, "min_new_tokens": 6}
     one = model.generate(ids[:1, :3], feats[:1], **arguments)
     assert torch.equal(model.generate(padded, feats, **arguments)[:1], one)
+
+
+@families
+@pytest.mark.parametrize("method", ["none", "lst", "prompt"])
+def test_padded_frames_can_be_masked(family: str, method: str) -> None:
+    """Then they change nothing, in the encoder, the decoder, a side network; zero rows between frames are frames."""
+    model, ids, feats = tiny.model(family), tiny.text(family), tiny.features()
+    if method != "none":
+        methods.attach(model, method)
+    feats[0, 6:] = feats[1, 2] = 0
+    model.masks_padding = True
+    both = model(ids, feats).logits
+    _, mask = model.encode(ids, feats)
+    if method == "none":
+        assert mask.tolist() == [[1] * 12 + [0] * 3, [1] * 15]
+    torch.testing.assert_close(both[:1], model(ids[:1], feats[:1, :6]).logits, **CLOSE)
+    arguments = {"max_length": 8, "num_beams": 3, "do_sample": False, "min_new_tokens": 6}
+    one = model.generate(ids[:1], feats[:1, :6], **arguments)
+    assert torch.equal(model.generate(ids, feats, **arguments)[:1], one)
+    blind = model(ids, torch.zeros_like(feats)).logits
+    model.masks_padding = False
+    assert torch.equal(blind, model(ids, torch.zeros_like(feats)).logits)  # a blind model has no padding
+    assert not torch.allclose(both[0], model(ids, feats).logits[0], atol=1e-4)
 
 
 @families

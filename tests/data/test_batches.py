@@ -22,6 +22,7 @@ from bench.tasks import Example
 from bench.tasks.tolerance import Tolerance
 
 PAD = 1
+CUTS = ("official", "keep-question")
 
 
 class Letters:
@@ -35,9 +36,12 @@ class Letters:
 
     digest = None
 
+    def encode(self, text: str, limit: int | None) -> list[int]:
+        return [0, *[ord(letter) for letter in text][: limit and limit - 2], 2]
+
     def encode_all(self, texts: Sequence[str], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         self.asked.update(texts)
-        rows = [[0, *[ord(letter) for letter in text][: limit and limit - 2], 2] for text in texts]
+        rows = [self.encode(text, limit) for text in texts]
         return np.array([i for row in rows for i in row], np.int32), np.array([len(row) for row in rows])
 
 
@@ -53,6 +57,34 @@ VQA = tasks.get("vqa")
 
 def prepared(*examples: Example, task: tasks.Task = VQA, prefix: bool = False) -> TokenizedSplit:
     return TokenizedSplit(task, examples, Letters(), Ones(), prefix=prefix)
+
+
+def asking(words: int, rest: str, task: tasks.Task, truncation: str = "keep-question", **limits: int) -> str:
+    """What is left of a source with a transcript of so many words of one letter, and what was counted."""
+    spoken = " ".join("abcdefghij"[i % 10] for i in range(words))
+    example = Example("1", f"<{spoken}>{rest}", ("1",), transcript=(1, 1 + len(spoken)))
+    text = Letters()
+    text.positions = limits.get("positions")
+    task = dataclasses.replace(task, source_limit=limits.get("limit"))
+    split = TokenizedSplit(task, [example], text, Ones(), prefix=True, truncation=truncation)
+    counted = split.tolerated[Tolerance.BEYOND_POSITIONS.value]
+    return "".join(chr(i) for i in split.collate([0]).input_ids[0] if i > 2) + "!" * counted
+
+
+@pytest.mark.parametrize("limits", [{"limit": 26}, {"positions": 26}, {"limit": 99, "positions": 26}])
+def test_the_transcript_is_cut_and_the_question_kept(limits: dict[str, int]) -> None:
+    task, marks = tasks.get("tvqa"), "!" * ("positions" in limits)
+    assert asking(99, " [Q] why?", task, **limits) == "<a b c> [Q] why? tvqa: " + marks
+    assert asking(99, " [Q] why?", task, "official", **limits) == "<a b c d e f g h i j a b"[:24] + marks
+    assert asking(2, " [Q] why?", task, **limits) == "<a b> [Q] why? tvqa: "
+    assert asking(0, " [Q] why?", task, **limits) == "<> [Q] why? tvqa: "
+    assert asking(9, " [Q] why and because?", task, **limits) == "<> [Q] why and because? "[:24] + marks
+
+
+def test_questions_without_a_transcript_are_cut_by_the_positions_only() -> None:
+    question = "what is left of the right man?"
+    kept = [TokenizedSplit(VQA, [asked(1, text=question)], Letters(), Ones(), prefix=True, truncation=t) for t in CUTS]
+    assert [data.length(0) for data in kept] == [20, len(f"vqa: {question}") + 2]
 
 
 def asked(number: int, answers: dict[str, float] | None = None, text: str = "q") -> Example:

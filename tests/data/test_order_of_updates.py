@@ -26,8 +26,11 @@ class Letters:
 
     digest = None
 
+    def encode(self, text: str, limit: int | None) -> list[int]:
+        return [0, *map(ord, text), 2][:limit]
+
     def encode_all(self, texts: Sequence[str], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-        rows = [[0, *map(ord, text), 2][:limit] for text in texts]
+        rows = [self.encode(text, limit) for text in texts]
         return np.array([i for row in rows for i in row], np.int32), np.array([len(row) for row in rows])
 
 

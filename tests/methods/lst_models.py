@@ -38,7 +38,7 @@ def one_by_one():
     g = torch.Generator().manual_seed(2)
     for length in (3, 5, 4):
         ids, labels = (torch.randint(4, 50, (1, count), generator=g) for count in (length, length - 1))
-        yield Batch("vqa", [0], ids, labels, torch.zeros(1, 9, FEATURES), torch.ones(1))
+        yield Batch("vqa", [0], ids, labels, torch.zeros(1, 9, FEATURES), torch.ones(1), [length])
 
 
 def prepared(model, start):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
-from bench import official
+from bench import official, optim
 
 D, FF, R, RG, RV, LORA, FEATS, BASE, WORDS = 16, 24, 8, 6, 4, 5, 10, 30, 34
 PROMPT, MID, TASK, HIDDEN, E = 3, 7, 5, 9, 4
@@ -274,6 +274,19 @@ def case(family, method, **sizes):
     elif (base in adapters or kind == "hyperformer") and family == "bart":
         sd.train("layer_norm", "layernorm")
     return sd
+
+
+def exempt(model, handle, **options):
+    """The names of the trained parameters that have no weight decay."""
+    groups = optim.groups(model, 0.1, 0.01, stated=handle.official_decay(), **options)
+    spared = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
+    return {name for name, p in handle.trained().items() if id(p) in spared}
+
+
+def officially_exempt(loaded):
+    """The same by the official trainer's rule, which asks for parts of official names."""
+    names = {name: loaded.names.pieces_of(name)[0][0] for name in loaded.handle.trained()}
+    return {name for name, official in names.items() if "bias" in official or "LayerNorm.weight" in official}
 
 
 def act(u):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BartConfig, T5Config
 
-from bench import losses, official
+from bench import losses, official, optim
 
 CONFIGS = {"bart": BartConfig, "t5": T5Config}
 GOLDEN = ["bart_full", "bart_vlpet_large", "t5_full", "t5_vlpet_small"]  # names of methods, too
@@ -106,6 +106,9 @@ def test_gradients_and_the_trained_set_are_the_official_ones(golden, batch, pref
     trained = [p for p in golden.model.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == golden.facts.n_trainable
     assert sum(p.numel() for p in golden.model.parameters()) == golden.facts.n_total
+    decayed = sum(p.numel() for g in optim.groups(golden.model, 0.1, 0.01) if g["weight_decay"] for p in g["params"])
+    sizes = {name: golden.arrays[f"sd/{name}"].numel() for name in golden.facts.trainable}
+    assert decayed == sum(size for name, size in sizes.items() if "bias" not in name and "LayerNorm" not in name)
     if batch == "main":
         assert set(wanted) == set(golden.facts.trainable)
         norm = torch.stack([p.grad.norm() for p in trained]).norm()

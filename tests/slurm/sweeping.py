@@ -15,7 +15,8 @@ from bench.files import read_json_lines
 from bench.run_dir import RunDir
 from bench.sweep import attempts, progress_file
 from bench.sweep.attempts import Attempt
-from bench.sweep.claims import ClaimObserver, current
+from bench.sweep.claim_files import current
+from bench.sweep.claims import ClaimObserver
 from bench.sweep.execute import work_through
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,8 @@ time_minutes = 30
 signal_seconds = 60
 array_parallelism = {parallel}
 pack = {pack}
-max_requeues = {requeues}
+requeue = {requeue}
+max_requeues = 50
 
 [env]
 OMP_NUM_THREADS = 1
@@ -49,24 +51,26 @@ def run(method: str, seed: int = 1, steps: int = 20) -> Run:
 class Sweeping:
     """A results folder, and the command line on it in an environment that sees the cluster."""
 
-    def __init__(self, cluster: DevSlurm, folder: Path, data: Path) -> None:
+    def __init__(self, cluster: Any, folder: Path, data: Path, results: Path | None = None) -> None:
         self.cluster = cluster
         self.folder = folder
-        self.results = folder / "results"
+        self.results = results or folder / "results"
         self.data = data
-        self.env = cluster.env | {
+        self.env = (cluster.env if cluster else dict(os.environ)) | {
             "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]),
             "OMP_NUM_THREADS": "1",
             "NO_PICTURES": "1",
+            "QUICK_LOOKS": "1",
             "GATE": str(folder / "gate"),
             "VLPET_BENCH_LEASE_SECONDS": LEASE,
         }
         self.started: list[subprocess.Popen[str]] = []
 
-    def profile(self, partition: str = "main", parallel: int = 4, pack: int = 1, requeues: int = 20) -> list[str]:
+    def profile(self, partition: str = "main", parallel: int = 4, pack: int = 1, *, requeue: bool = True) -> list[str]:
         """Write a profile; return the flags that use it."""
         file = self.folder / "profile.toml"
-        file.write_text(PROFILE.format(partition=partition, parallel=parallel, pack=pack, requeues=requeues))
+        values = {"partition": partition, "parallel": parallel, "pack": pack, "requeue": str(requeue).lower()}
+        file.write_text(PROFILE.format(**values))
         return ["--executor", "slurm", "--profile", str(file)]
 
     def words(self, runs: Sequence[Run]) -> list[str]:
@@ -83,9 +87,13 @@ class Sweeping:
     def folder_flags(self) -> list[str]:
         return ["--data", f"mini={self.data}", "--reports", str(self.folder / "reports")]
 
+    def command(self, runs: Sequence[Run], *flags: str) -> list[str]:
+        """Return the command line of a sweep."""
+        return [sys.executable, "-m", "bench", "sweep", *self.words(runs), *self.folder_flags(), *flags]
+
     def start(self, runs: Sequence[Run], *flags: str) -> subprocess.Popen[str]:
         """Start a sweep in the background."""
-        command = [sys.executable, "-m", "bench", "sweep", *self.words(runs), *self.folder_flags(), *flags]
+        command = self.command(runs, *flags)
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.started.append(subprocess.Popen(command, cwd=ROOT, env=self.env, **pipes))
         return self.started[-1]

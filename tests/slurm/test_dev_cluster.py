@@ -112,12 +112,14 @@ def test_up_starts_only_what_does_not_run(cluster: DevSlurm) -> None:
     cluster.control("up", "4")
     assert pids(cluster) == before
     os.kill(int(before["slurmd-node4.pid"]), signal.SIGKILL)
+    cluster.run("scontrol", "update", "nodename=node1", "state=drain", "reason=a launch has failed")
     with pytest.raises(AssertionError, match=r"slurmd-node4 +not running"):
         cluster.control("status")
     cluster.control("up")
     after = pids(cluster)
     assert before.pop("slurmd-node4.pid") != after.pop("slurmd-node4.pid")
     assert before == after
+    assert cluster.node("node1") == "idle"
     with pytest.raises(AssertionError, match="4 nodes running"):
         cluster.control("up", "3")
     with pytest.raises(AssertionError, match="no node 'node9'; there are node1, "):

@@ -9,14 +9,15 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bench.errors import UsageError
 from bench.events import OwnershipLost
 from bench.files import create_once
 from bench.sweep import claims
-from bench.sweep.claims import ClaimObserver, acquire, current, this_process
+from bench.sweep.claim_files import current, this_process
+from bench.sweep.claims import ClaimObserver, acquire
+from bench.sweep.processes import start_ticks
 
 
 class Clock:
@@ -39,6 +40,10 @@ def held_by(folder: Path, number: int = 1, **who: object) -> Path:
     path = folder / str(number)
     path.write_text(json.dumps(asdict(replace(this_process(), **who))))
     return path
+
+
+def numbers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if not path.name.startswith(claims.DRAFTS)]
 
 
 def test_one_at_a_time_and_given_back(folder: Path) -> None:
@@ -65,7 +70,7 @@ def test_given_back_when_the_run_raises(folder: Path) -> None:
     "who",
     [
         {"host": "elsewhere", "pid": 2**22 - 1},
-        {"pid": os.getppid(), "started": psutil.Process(os.getppid()).create_time()},
+        {"pid": os.getppid(), "ticks": start_ticks(os.getppid())},
     ],
     ids=["another host", "a living process"],
 )
@@ -98,13 +103,13 @@ with acquire(Path(sys.argv[1]), ClaimObserver()):
 
 
 def test_a_process_id_that_came_again_does_not_hold_the_claim(folder: Path) -> None:
-    held_by(folder, pid=os.getpid(), started=psutil.Process().create_time() - 1000)
+    held_by(folder, pid=os.getpid(), ticks=this_process().ticks - 1000)
     assert acquire(folder, ClaimObserver()) is not None
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0], ids=["slow", "right", "fast"])
 def test_another_host_is_judged_by_its_beats_and_not_by_its_clock(folder: Path, skew: float) -> None:
-    """The file's times are those of a clock that is wrong; only whether they change is looked at."""
+    """The file's times are those of a clock that is wrong: what counts is whether they change."""
     path = held_by(folder, host="elsewhere", lease=30.0)
     clock, beat = Clock(), time.time() + skew
     observer = ClaimObserver(clock)
@@ -119,13 +124,13 @@ def test_another_host_is_judged_by_its_beats_and_not_by_its_clock(folder: Path, 
         assert claim is not None
         return observer.verdict(claim)
 
-    assert [verdict(20, False) for _ in range(2)] == ["unknown", "unknown"]
+    assert [verdict(4, False) for _ in range(2)] == ["unknown", "unknown"]
     assert [verdict(20, True) for _ in range(9)] == ["alive"] * 9
     assert verdict(29, False) == "alive"
     assert verdict(2, False) == "dead"
     lease = acquire(folder, observer)
     assert lease is not None
-    assert [path.name for path in folder.iterdir()] == ["2"]
+    assert numbers(folder) == ["2"]
 
 
 def test_a_host_whose_clock_jumps_keeps_its_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +176,7 @@ def test_of_many_who_find_a_claim_dead_one_takes_it(folder: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(won) == 1
-    assert [path.name for path in folder.iterdir()] == ["2"]
+    assert numbers(folder) == ["2"]
 
 
 def test_one_who_was_asleep_while_others_took_over_does_not_get_the_run(
@@ -187,7 +192,7 @@ def test_one_who_was_asleep_while_others_took_over_does_not_get_the_run(
 
     monkeypatch.setattr(claims, "create_once", slowly)
     assert acquire(folder, ClaimObserver()) is None
-    assert [path.name for path in folder.iterdir()] == ["3"]
+    assert numbers(folder) == ["3"]
 
 
 @pytest.mark.parametrize("how", ["taken over", "taken over and given back", "folder deleted"])
@@ -246,3 +251,57 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UsageError, match="--results"):
         acquire(tmp_path / "runs" / "x" / "claim", ClaimObserver())
+
+
+def test_no_step_of_a_clock_makes_a_living_owner_on_this_host_look_dead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start time of a process in seconds since the epoch moves with every step, so it is not looked at."""
+    held_by(folder, pid=os.getppid(), ticks=start_ticks(os.getppid()))
+    real = time.time
+    for step in (-3600.0, 3600.0):
+        monkeypatch.setattr(time, "time", lambda step=step: real() + step)
+        monkeypatch.setattr("psutil.boot_time", lambda step=step: real() + step)
+        monkeypatch.setattr("psutil.Process.create_time", lambda self, step=step: step)
+        assert ClaimObserver().is_held(folder)
+        assert acquire(folder, ClaimObserver()) is None
+
+
+@pytest.mark.parametrize("ticks", [None, -1])
+def test_an_owner_of_an_earlier_version_is_judged_by_its_beats(folder: Path, ticks: int | None) -> None:
+    """Its claim has a start time in seconds since the epoch."""
+    path = held_by(folder, pid=os.getppid())
+    owner = {**json.loads(path.read_text()), "started": 1.0e9}
+    del owner["ticks"]
+    path.write_text(json.dumps(owner | ({} if ticks is None else {"ticks": ticks})))
+    claim = current(folder)
+    assert claim is not None and claim.owner.pid == os.getppid()
+    assert ClaimObserver().verdict(claim) == "unknown"
+
+
+def test_an_owner_that_was_silent_for_longer_than_its_lease_is_watched_for_a_few_beats(folder: Path) -> None:
+    path, clock = held_by(folder, host="elsewhere", lease=100.0), Clock()
+    os.utime(path, (time.time() - 600, time.time() - 600))
+    observer = ClaimObserver(clock)
+    claim = current(folder)
+    assert claim is not None
+    assert observer.verdict(claim) == "unknown" and 590 < observer.silence(claim) < 660
+    clock.now += 19
+    assert observer.verdict(claim) == "unknown"
+    clock.now += 2
+    assert observer.verdict(claim) == "dead"
+    assert [item.name for item in folder.iterdir()] == ["1"]
+
+
+def test_a_step_of_the_file_system_s_clock_costs_no_living_owner_its_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = held_by(folder, host="elsewhere", lease=90.0), Clock()
+    monkeypatch.setattr(claims, "_age", lambda claim: 3600.0)
+    observer = ClaimObserver(clock)
+    assert observer.is_held(folder)
+    for beat in range(1, 20):
+        clock.now += 6
+        os.utime(path, (beat, beat))
+        claim = current(folder)
+        assert claim is not None and observer.verdict(claim) == "alive"

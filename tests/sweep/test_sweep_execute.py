@@ -17,7 +17,8 @@ from bench.record_schema import Record
 from bench.run_dir import RunDir
 from bench.states import NEVER, UNTIL_PARKED
 from bench.sweep import attempts
-from bench.sweep.claims import ClaimObserver, acquire, current, this_process
+from bench.sweep.claim_files import current, this_process
+from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.execute import begin_anew, work_through
 from bench.sweep.run_state import state
 
@@ -91,7 +92,7 @@ def test_processes_at_work_on_one_folder_do_each_run_once(tmp_path: Path, monkey
     for dead in runs[:12]:  # claims of a dead process, which all want to take over
         folder = RunDir(tmp_path, dead.id).claim
         folder.mkdir(parents=True)
-        (folder / "1").write_text(json.dumps(asdict(replace(this_process(), pid=2**22 - 1, started=1.0))))
+        (folder / "1").write_text(json.dumps(asdict(replace(this_process(), pid=2**22 - 1, ticks=1))))
     monkeypatch.setenv("FAKE_SECONDS", "0.02")
     fake_runs.also_in_workers(tmp_path / "site", monkeypatch)
     code = """

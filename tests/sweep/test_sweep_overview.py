@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import fake_runs
@@ -15,7 +16,8 @@ from bench.events import RunEvent
 from bench.run_dir import RunDir
 from bench.states import NEVER, UNTIL_PARKED
 from bench.sweep import attempts, slurm_client
-from bench.sweep.claims import ClaimObserver, acquire, this_process
+from bench.sweep.claim_files import this_process
+from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.execute import work_through
 from bench.sweep.progress_file import ProgressFile
 from bench.sweep.slurm_client import SlurmSubmission
@@ -218,3 +220,16 @@ def test_the_data_root_is_named_as_for_the_sweep(
     assert "nothing to cancel" in capsys.readouterr().out
     assert main(["retry", *words, "--failed"]) == 0
     assert f"{run.id}: will be tried again" in capsys.readouterr().out
+
+
+def test_one_look_says_for_how_long_nothing_was_heard_of_an_owner_elsewhere(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunDir(results, RUNS[6].id)
+    folder.claim.mkdir(parents=True)
+    folder.progress.write_text('{"phase": "train", "step": 5, "steps": 10, "steps_per_second": 1.0}')
+    path = folder.claim / "1"
+    path.write_text(json.dumps(asdict(replace(this_process(), host="elsewhere"))))
+    os.utime(path, (time.time() - 600, time.time() - 600))
+    row = look(results, capsys)["runs"][6]
+    assert (row["state"], row["note"], row["eta_seconds"]) == ("running", "not heard of for 10 min", None)

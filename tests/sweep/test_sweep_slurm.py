@@ -3,66 +3,28 @@
 import json
 import os
 import shlex
-import stat
 from dataclasses import replace
 from pathlib import Path
 
 import fake_runs
 import pytest
+from played_slurm import calls, in_queue, make, submitter, tried
 
 from bench.cli import main
-from bench.config import Execution, Run, resolve
+from bench.config import Execution, resolve
 from bench.errors import UsageError
 from bench.run_dir import RunDir
-from bench.sweep import attempts, slurm_client
-from bench.sweep.claims import ClaimObserver, acquire, this_process
-from bench.sweep.profile import Profile
+from bench.sweep import slurm_client
+from bench.sweep.claims import ClaimObserver, acquire
 from bench.sweep.resource_estimate import gpus, memory_gb
-from bench.sweep.slurm import SlurmSubmitter
-from bench.sweep.slurm_monitor import SlurmMonitor, lost_runs
+from bench.sweep.slurm_lost import lost_runs
+from bench.sweep.slurm_monitor import SlurmMonitor
 from bench.sweep.worker import Pack
-
-PLAIN = {"partition": "main", "time_minutes": 60}
-
-
-def make(seed: int = 1, backbone: str = "mini-bart", **settings: object) -> Run:
-    return resolve(backbone, "lora", "image-text", seed=seed, settings=settings)
-
-
-def submitter(results: Path, execution: Execution | None = None, **fields: object) -> SlurmSubmitter:
-    profile = Profile.model_validate(PLAIN | fields)
-    return SlurmSubmitter("try", "python -m bench sweep", results.resolve(), profile, execution or Execution())
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands that stand for Slurm's: they write down their arguments, and say what is in the file of their name."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in (*slurm_client.COMMANDS, "sinfo", "sacct"):
-        file = folder / name
-        file.write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/calls\ncat {folder}/{name}.says 2>/dev/null\n')
-        file.chmod(file.stat().st_mode | stat.S_IEXEC)
-        (folder / f"{name}.says").write_text("")
-    answer = 'echo "Submitted batch job $((76 + $(grep -c "^sbatch " calls)))"'
-    with (folder / "sbatch").open("a") as file:
-        file.write(f"cd {folder}; {answer}\n")
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder
-
-
-def in_queue(slurm: Path, *jobs: tuple[str, str, str, str]) -> None:
-    (slurm / "squeue.says").write_text("".join("|".join(job) + "\n" for job in jobs))
-
-
-def calls(slurm: Path, name: str) -> list[str]:
-    return [line for line in (slurm / "calls").read_text().splitlines() if line.split()[0] == name]
 
 
 def submission_scripts(results: Path) -> list[str]:
     """The scripts of the array and of the report job of the only submission, in this order."""
-    scripts = {path.resolve() for path in slurm_client.submissions_folder(results).glob("*/.submission_file_*")}
-    return sorted((script.read_text() for script in scripts), key=lambda text: "--dependency" in text)
+    return [path.read_text() for path in sorted(slurm_client.submissions_folder(results).glob("*/*.sh"))]
 
 
 def test_the_script_asks_for_what_the_profile_and_the_runs_say(tmp_path: Path) -> None:
@@ -181,14 +143,6 @@ def test_without_slurm_one_line_says_what_is_missing_and_what_to_try(
     assert "\n" not in str(error.value)
 
 
-def tried(results: Path, run: Run, outcome: str | None = None, reason: str = "") -> None:
-    folder = RunDir(results, run.id)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    attempt = attempts.begin(folder, this_process(), None)
-    if outcome:
-        attempts.end(folder, attempt, outcome, reason)
-
-
 def test_runs_whose_jobs_died_are_sent_again_and_cancelled_ones_are_not(tmp_path: Path, slurm: Path) -> None:
     runs = [make(seed) for seed in range(1, 7)]
     tried(tmp_path, runs[5])
@@ -205,7 +159,7 @@ def test_runs_whose_jobs_died_are_sent_again_and_cancelled_ones_are_not(tmp_path
     assert lost_runs(tmp_path, runs, submitted) == [runs[3]]
     (slurm / "sacct.says").write_text("77_[4-5%2]|PENDING\n")  # and yet they are not in the queue
     assert lost_runs(tmp_path, runs, submitted) == [runs[0], runs[3], runs[4], runs[5]]
-    (slurm / "sacct.says").write_text("77_4|FAILED\n77_5|COMPLETED\n")
+    (slurm / "sacct.says").write_text("77_4|FAILED|1:0\n77_5|CANCELLED by 0|0:0\n")
     assert lost_runs(tmp_path, runs, submitted) == [runs[0], runs[3]]
 
 

@@ -185,6 +185,14 @@ def test_a_worker_says_by_its_exit_code_whether_it_wants_to_go_on(
     assert (attempt.outcome, attempt.reason) == (("interrupted", signal_name) if signal_name else ("done", ""))
 
 
+def test_the_folder_of_another_person_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "submitit").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "submitit")
+    run_in_workers([make(1)], CPU, tmp_path, jobs=1)
+    assert state(tmp_path, make(1)).name == "done"
+    assert list((tmp_path / f"submitit-{os.getuid()}").iterdir()) and not list((tmp_path / "submitit").iterdir())
+
+
 def test_a_pack_that_cannot_be_read_is_one_clear_error(tmp_path: Path, repo: Path) -> None:
     (tmp_path / "pack.json").write_text("{")
     command = [sys.executable, "-m", "bench", "work", "--pack", str(tmp_path / "pack.json")]
