@@ -62,16 +62,15 @@ def test_batches_and_fingerprints_are_those_of_the_files(
             path.unlink()
     assert feature_digests(packed, suite) == feature_digests(plain, suite)
     run = resolve(
-        method="lora", backbone="mini-bart", suite=suite, recipe="mini", settings={"n_frames": 5, "limit": 30}
+        method="lora", backbone="mini-bart", suite=suite, recipe="mini", settings={"n_frames": 5, "limit": 12}
     )
     for task in run.task_list:
-        for split in task.splits:
+        for split in ("train", task.report_split):
             ours, theirs = (run_data.read_split(run, task, split, root) for root in (packed, plain))
-            for index in range(2):
-                one, other = (data.batch(1, index, 7, seed=3) for data in (ours, theirs))
-                assert one.ids == other.ids
-                for name in ("input_ids", "labels", "vis_feats", "weights"):
-                    assert torch.equal(getattr(one, name), getattr(other, name))
+            one, other = (data.batch(1, 0, 7, seed=3) for data in (ours, theirs))
+            assert one.ids == other.ids
+            for name in ("input_ids", "labels", "vis_feats", "weights"):
+                assert torch.equal(getattr(one, name), getattr(other, name))
     capsys.readouterr()
     assert main(["data", "check", str(packed), "--suite", suite, "--features", "sample"]) == 0
     assert capsys.readouterr().out.count(": packed, ") == len(feature_folders(packed, suites.get(suite)))
