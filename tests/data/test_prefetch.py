@@ -4,11 +4,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from bench import run_data
+from bench.config import Execution, resolve
+from bench.data import batches
 from bench.data.prefetch import Prefetcher
 from bench.errors import UsageError
+from bench.events import RunEvent, RunHold
+from bench.run import run_one
 
 
 def threads() -> list[str]:
@@ -77,3 +83,32 @@ def test_waiting_counts_where_the_device_has_nothing_to_do(is_busy: bool, least:
     next(results)
     assert least <= results.wait_seconds <= most
     results.close()
+
+
+@pytest.mark.parametrize("interrupted_at", [None, 3])
+def test_a_run_that_makes_batches_ahead_is_the_same_run(
+    interrupted_at: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = resolve(method="lora", backbone="mini-bart", suite="image-text", settings={"steps": 6, "limit": 12})
+    losses = []
+    for number, kept_bytes in enumerate((batches.PREFETCH_BYTES, 0)):
+        run_data.tokenized_split.cache_clear()
+        monkeypatch.setattr(batches, "PREFETCH_BYTES", kept_bytes)
+        hold, seen = RunHold(), []
+
+        def listen(event: RunEvent, hold: RunHold = hold, seen: list[float | None] = seen) -> None:
+            if event.kind == "step":
+                seen.append(event.loss)
+                hold.stop = "asked" if len(seen) == interrupted_at else None
+                assert bool(threads()) == (batches.PREFETCH_BYTES == 0)
+
+        if interrupted_at:
+            with pytest.raises(KeyboardInterrupt):
+                run_one(run, Execution(), tmp_path / str(number), listen, hold)
+            assert not threads() and len(seen) == interrupted_at
+            hold.stop = None
+        record = run_one(run, Execution(), tmp_path / str(number), listen, hold)
+        assert record.time["data_wait_seconds"] > 0 and 0 < record.time["data_wait_share"] < 1
+        losses.append(seen)
+    run_data.tokenized_split.cache_clear()
+    assert losses[0] == losses[1] and len(losses[0]) == 6
