@@ -19,6 +19,7 @@ from bench import backbones, stages, suites, train
 from bench import device as dev
 from bench.checkpoint import changing_tensors
 from bench.config import Execution, Run, is_mini, resolve
+from bench.data import example_tables
 from bench.data.check import splits_of
 from bench.data.feature_inspection import FeatureInspector
 from bench.data.features import FeatureStore
@@ -187,7 +188,7 @@ class Arrival:
         lines, lacking = [], []
         for split in dict.fromkeys([*splits_of(run, task), "validation"]):
             self.progress(f"reading {task.name} {split}")
-            examples = task.read(root, split)
+            examples = example_tables.read(task, root, split)
             if not examples:
                 raise Fault(f"{task.name} {split} has no examples ({task.splits[split]})", "fetch the annotations")
             sample = examples[:: math.ceil(len(examples) / SAMPLED_FILES)]

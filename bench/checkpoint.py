@@ -19,6 +19,7 @@ from bench.parallel import ALONE, Group
 NO_FILE = (errno.EINVAL, errno.ELOOP)  # of the error for something else in the place of a file
 KEYS = {"run", "fingerprints", "step", "examples", "step_seconds", "tensors", "optimizer", "rng"}
 OF_OTHERS = "rng_of_others"  # a further field: the random states of all processes of a run but the first, by rank
+ADDED = {OF_OTHERS, "data_wait_seconds"}  # fields that not every checkpoint has
 
 
 class Unusable(Exception):
@@ -27,11 +28,13 @@ class Unusable(Exception):
 
 @dataclass
 class TrainingProgress:
-    """How far a training is: number of updates, number of examples in them, and seconds of every update."""
+    """How far a training is: number of updates, number of examples in them, seconds of every update, and how many of
+    these the device waited for data."""
 
     steps: int = 0
     examples: int = 0
     step_seconds: list[float] = field(default_factory=list)
+    data_wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Checkpoint:
             "step": progress.steps,
             "examples": progress.examples,
             "step_seconds": torch.tensor(progress.step_seconds, dtype=torch.float64),
+            "data_wait_seconds": progress.data_wait_seconds,
             "tensors": {name: tensor.detach().cpu() for name, tensor in changing_tensors(model).items()},
             "optimizer": optimiser.state_dict(),
             "rng": random_states[0],
@@ -112,7 +116,8 @@ class Checkpoint:
         if len(random_states) != self.group.size:
             numbers = f"by {self.group.size} processes after {len(random_states)}"
             self.note(f"continued at step {state['step']} {numbers}, with other random numbers for dropout")
-        return TrainingProgress(state["step"], state["examples"], state["step_seconds"].tolist())
+        waited = state.get("data_wait_seconds", 0.0)
+        return TrainingProgress(state["step"], state["examples"], state["step_seconds"].tolist(), waited)
 
     def _usable_state(self, model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> dict[str, Any] | None:
         """Return the content of the file, verified; None where there is none, or none that can be used."""
@@ -138,7 +143,7 @@ class Checkpoint:
             raise Unusable(f"cannot be read ({type(error).__name__}: {one_line(error)[:120]})") from error
         if not isinstance(state, dict):
             raise Unusable(f"holds {type(state).__name__}, expected the fields of a checkpoint")
-        if different_keys := (state.keys() - {OF_OTHERS}) ^ KEYS:
+        if different_keys := (state.keys() - ADDED) ^ KEYS:
             different = ", ".join(sorted(map(str, different_keys)))
             raise Unusable(f"its fields are not those of a checkpoint of this version: {different}")
         return state
@@ -158,6 +163,9 @@ class Checkpoint:
             raise Unusable(f"has seen {examples!r} examples")
         if not isinstance(seconds, Tensor) or seconds.shape != (step,):
             raise Unusable(f"has no {step} times of updates")
+        waited = state.get("data_wait_seconds", 0.0)
+        if type(waited) is not float or not 0 <= waited < math.inf:
+            raise Unusable(f"has waited {waited!r} seconds for data")
         _verify_tensors("tensor", state["tensors"], changing_tensors(model))
         _verify_optimizer(state["optimizer"], optimiser)
         others = state.get(OF_OTHERS, [])

@@ -3,7 +3,7 @@
 The id of a run names its data root and its backbone; it does not say what is in them. A fingerprint does, in parts:
 
 - ``data``: the annotation files of the suite, by path below the data root;
-- ``features``: names and sizes of the feature files, by folder below the data root;
+- ``features``: names and sizes of the feature files, packed or not, by folder below the data root;
 - ``backbone`` and ``tokenizer``: the files that are loaded, by name;
 - ``method``: the specification of the method on this backbone, with what its parts state about weight decay.
 
@@ -17,7 +17,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import methods
 from bench import backbones, suites
-from bench.data.roots import cache_folder, locate
+from bench.data.roots import cache_folder, locate, walk
 from bench.errors import UsageError
 from bench.files import write_bytes
 from methods.core.errors import MethodError
@@ -39,7 +39,6 @@ Fingerprints = dict[str, dict[str, str]]  # part -> name -> digest
 DIGITS = 12  # of a SHA-256 in hexadecimal
 CACHED_BYTES = 1 << 20  # of files at least so large, digests are kept in the cache folder
 SETTLED_SECONDS = 5.0  # a file that was changed later than this may change again within one tick of its clock
-SUFFIXES = {"grid": ".h5", "frames": ".npz"}
 WEIGHTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.index.json")
 TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -175,29 +174,25 @@ def overall(digests: Mapping[str, str]) -> str:
 
 
 def feature_digests(root: Path, suite: str) -> dict[str, str]:
-    """Return a digest of the names and sizes of a suite's feature files for every folder below a data root."""
-    suffix = SUFFIXES[suites.get(suite).features.kind]
+    """Return a digest of the names and sizes of a suite's feature files for every folder below a data root.
+
+    A pack has those of the files that it was made of, so that packing changes nothing, nor does deleting the files
+    then; only one whose values are not exactly theirs gives another digest.
+    """
+    from bench.data.packs import find_pack  # imports numpy, which `status` does without
+
+    suffix = suites.get(suite).features.suffix
     digests = {}
-    for folder in _folders(root):
+    for folder in walk(root):
         with suppress(OSError), os.scandir(folder) as entries:
-            sizes = sorted((entry.name, _size(entry)) for entry in entries if entry.name.endswith(suffix))
+            pack = find_pack(Path(folder))
+            sizes = {name: size for name, (size, _) in pack.sources.items()} if pack else {}
+            sizes |= {entry.name: _size(entry) for entry in entries if entry.name.endswith(suffix)}
             if sizes:
-                text = "\n".join(f"{name}\t{size}" for name, size in sizes)
+                text = "\n".join(f"{name}\t{size}" for name, size in sorted(sizes.items()))
+                text += "" if pack is None or pack.is_exact else f"\npacked as {pack.dtype}"
                 digests[os.path.relpath(folder, root)] = hashlib.sha256(os.fsencode(text)).hexdigest()[:DIGITS]
     return digests
-
-
-def _folders(root: Path) -> Iterator[str]:
-    """Yield every folder below a root once, those behind symbolic links too."""
-    visited = set()
-    for folder, names, _ in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
-            names.clear()
-            continue
-        visited.add(real)
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        yield folder
 
 
 def _size(entry: os.DirEntry[str]) -> int:

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import backbones, stages
+from bench import backbones, stages, suites
 from bench.config import Execution, Run
 from bench.data.batches import TokenizedSplit
+from bench.data.feature_inspection import FeatureInspector
 from bench.data.roots import locate
 from bench.errors import UsageError, unknown
 from bench.events import RunEvent
 from bench.files import create_once, explain_write_errors, read_bytes
 from bench.run_context import RunContext
+from bench.run_data import read_split
 from bench.stage_outputs import DataRoot, Machine
 from bench.tasks import Example, Task
 from bench.tasks.prediction_files import OWN, distinct
@@ -66,7 +68,7 @@ def with_questions(chosen: Sequence[Task], split: str, root: Path) -> list[Task]
 
 def read_for_prediction(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
     """Return a tokenised split; UsageError where an annotation or feature file is missing or faulty."""
-    tokenized = stages.read_split(run, task, split, root)
+    tokenized = read_split(run, task, split, root)
     require_features(root, task, split, tokenized.examples)
     return tokenized
 
@@ -74,7 +76,7 @@ def read_for_prediction(run: Run, task: Task, split: str, root: Path) -> Tokeniz
 def require_features(root: Path, task: Task, split: str, examples: Sequence[Example]) -> None:
     """Raise UsageError where a feature file of the examples is missing."""
     files = dict.fromkeys(file for example in examples for file in example.visual)
-    if missing := [file for file in files if not (root / file).is_file()]:
+    if missing := FeatureInspector(root, suites.get(task.suite).features.kind).missing(files):
         some = ", ".join(missing[:LISTED])
         raise UsageError(f"{root}: {task.name} {split} lacks {len(missing):,} of {len(files):,} feature files ({some})")
 

@@ -191,8 +191,9 @@ def _data_facts(outputs: StageOutputs) -> dict[str, Any]:
 def _seconds(context: RunContext, outputs: StageOutputs) -> dict[str, float | None]:
     """Return the times of the finished stages.
 
-    ``step_seconds`` is the median over the updates; ``preparation_seconds`` are those of the process that computed what
-    the method needs of the training data, be it this one or an earlier one.
+    ``step_seconds`` is the median over the updates; in ``data_wait_seconds`` of the training, a share
+    ``data_wait_share`` of it, the device waited for batches; ``preparation_seconds`` are those of the process that
+    computed what the method needs of the training data, be it this one or an earlier one.
     """
     times: dict[str, float | None] = {}
     if outputs.preparation:
@@ -205,6 +206,8 @@ def _seconds(context: RunContext, outputs: StageOutputs) -> dict[str, float | No
             "step_seconds": steps[len(steps) // 2] if steps else None,
             "samples_per_second": trained.examples / trained.seconds if trained.seconds else None,
             "steps": trained.steps,
+            "data_wait_seconds": trained.data_wait_seconds,
+            "data_wait_share": trained.data_wait_seconds / trained.seconds if trained.seconds else None,
         }
     if outputs.predicted and outputs.scored:
         times |= {

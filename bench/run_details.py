@@ -181,6 +181,7 @@ def describe_example(
 
 def _source(run: Run, record: Record, task: Task, example_id: str, root: Path) -> tuple[Example | None, str]:
     """Read an example from a data root; the second value says what is wrong with the root, "" for nothing."""
+    from bench.data import example_tables  # imports numpy
     from bench.fingerprints import annotation_digests, overall
 
     mend = f"give the folder with --data {run.data}=PATH"
@@ -191,7 +192,7 @@ def _source(run: Run, record: Record, task: Task, example_id: str, root: Path) -
         note = f"the annotations in {root} are not those that the run was evaluated on; {mend}"
     try:
         tuning = run.recipe.evaluate == "tuning"
-        examples = held_out.read(task, root, held_out.TUNING) if tuning else task.read(root, task.report_split)
+        examples = example_tables.read(task, root, held_out.TUNING if tuning else task.report_split, tuning=tuning)
     except UsageError as fault:
         return None, str(fault)
     example = next((example for example in examples if example.id == example_id), None)

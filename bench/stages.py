@@ -5,22 +5,18 @@ Both training (:mod:`bench.run`) and the evaluation of kept weights (:mod:`bench
 
 import json
 import time
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import methods
-from bench import backbones, evaluate, suites, train
+from bench import backbones, evaluate, train
 from bench import device as dev
 from bench.checkpoint import Checkpoint, changing_tensors
 from bench.config import Run, is_mini
 from bench.data import held_out
 from bench.data.batches import Share, TokenizedSplit
 from bench.data.check import check_for_runs
-from bench.data.features import FeatureStore
-from bench.data.features import feat_dim as read_feat_dim
 from bench.data.roots import is_synthetic, locate
 from bench.environment import environment
 from bench.errors import UsageError
@@ -30,6 +26,7 @@ from bench.fingerprints import Fingerprints, annotation_digests, differences, of
 from bench.micro_batches import MicroBatches
 from bench.preparation import Preparation
 from bench.run_context import RunContext
+from bench.run_data import feature_columns, read_split, tokenizer
 from bench.scoring import score_rows
 from bench.stage_outputs import (
     AttachedModel,
@@ -42,7 +39,6 @@ from bench.stage_outputs import (
 )
 from bench.surroundings import outside_of_training
 from bench.tasks import Task
-from bench.tasks.tolerance import counting
 from bench.training_curve import TrainingCurve
 from methods.core.handle import Handle
 
@@ -110,7 +106,7 @@ def build_model(context: RunContext, data: DataRoot, machine: Machine) -> backbo
     """
     context.enter("model")
     with machine.memory.phase("load"), outside_of_training("building the model"):
-        return seeded_model(context.run, _feat_dim(data.root, context.run.task_list[0]), "cpu")
+        return seeded_model(context.run, feature_columns(data.root, context.run.task_list[0]), "cpu")
 
 
 def attach_method(
@@ -359,19 +355,6 @@ def with_method(run: Run, model: backbones.VLModel, preparation: Preparation | N
     return handle
 
 
-def read_split(run: Run, task: Task, split: str, root: Path) -> TokenizedSplit:
-    """Return a tokenised split, cut to ``recipe.limit`` examples where there is a limit.
-
-    A run that tunes gets nothing but what tuning may look at, whichever split is asked for.
-    """
-    recipe = run.recipe
-    tuning = recipe.evaluate == "tuning"
-    if tuning and split != held_out.TRAIN:
-        split = held_out.TUNING
-    texts = (recipe.task_prefix, recipe.truncation)
-    return _tokenized(root, task, split, run.backbone, *texts, recipe.n_frames, recipe.limit, tuning)
-
-
 def predict_task(
     context: RunContext, model: backbones.VLModel, task: Task, data: TokenizedSplit, machine: Machine
 ) -> list[str]:
@@ -382,36 +365,9 @@ def predict_task(
             model,
             task,
             data,
-            _tokenizer(context.run.backbone),
+            tokenizer(context.run.backbone),
             context.run.recipe,
             machine.device,
             on_batch=lambda done, total: context.stop_if_asked(),
             group=context.group,
         )
-
-
-# The runs of a sweep that one process executes share what they read.
-
-
-@lru_cache(maxsize=64)
-def _tokenized(
-    root: Path,
-    task: Task,
-    split: str,
-    backbone: str,
-    prefix: bool,
-    truncation: str,
-    n_frames: int,
-    limit: int | None,
-    tuning: bool,
-) -> TokenizedSplit:
-    with counting() as tolerated:
-        examples = (held_out.read(task, root, split) if tuning else task.read(root, split))[:limit]
-    store = _store(root, task.suite, n_frames)
-    text = _tokenizer(backbone)
-    return TokenizedSplit(task, examples, text, store, prefix=prefix, truncation=truncation, tolerated=tolerated)
-
-
-_store = lru_cache(lambda root, suite, n: FeatureStore(root, suites.get(suite).features.kind, n_frames=n))
-_tokenizer = lru_cache(backbones.tokenizer)
-_feat_dim = lru_cache(read_feat_dim)

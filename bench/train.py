@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench import optim
 from bench.checkpoint import Checkpoint, TrainingProgress
 from bench.config import Recipe
 from bench.data.batches import ALL, Batch, Share, TokenizedSplit, schedule
+from bench.data.prefetch import WORKERS, Prefetcher, QueuedWork
 from bench.events import OwnershipLost
 from bench.micro_batches import MicroBatches
 from bench.parallel import ALONE, Group, PeerLost
@@ -54,6 +56,16 @@ class TrainingPlan:
 
         It depends on the number of the update and the seed only, so that a resumed training gets the same batches.
         """
+        return (make() for make in self.jobs(start, recipe, seed, share))
+
+    def jobs(
+        self, start: int, recipe: Recipe, seed: int, share: Share = ALL, *, pin: bool = False
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield, for every update from ``start`` on, a function that makes its batch, or a process's share of it, in
+        pinned memory with ``pin``.
+
+        Several threads may make batches at once.
+        """
         per_epoch = sum(self.sizes.values())
         for epoch in range(start // per_epoch, math.ceil(self.steps / per_epoch)):
             next_index = dict.fromkeys(self.sizes, 0)
@@ -63,7 +75,12 @@ class TrainingPlan:
                 next_index[name] += 1
                 if start <= step < self.steps:
                     size = self.tasks[name].batch_size(recipe.batch_size)
-                    yield self.data[name].batch(epoch, index, size, seed, share)
+                    yield partial(self.data[name].batch, epoch, index, size, seed, share, pin=pin)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all features are in memory, so that nothing is gained by making batches ahead."""
+        return all(data.is_in_memory for data in self.data.values())
 
 
 @dataclass
@@ -137,10 +154,16 @@ def train(
     done = Trained()
     group.seed_dropout(seed, 0)
     if checkpoint is not None and (earlier := checkpoint.restore(model, optimiser, plan.steps)):
-        done = Trained(earlier.steps, earlier.examples, earlier.step_seconds)
+        done = Trained(earlier.steps, earlier.examples, earlier.step_seconds, earlier.data_wait_seconds)
     on_resume(done.steps)
     model.train()
-    batches = plan.batches(done.steps, recipe, seed, Share(group.rank, group.size, micro_batches.trim))
+    queued, waited_before = QueuedWork(device), done.data_wait_seconds
+    share = Share(group.rank, group.size, micro_batches.trim)
+    batches = Prefetcher(
+        plan.jobs(done.steps, recipe, seed, share, pin=device.type == "cuda"),
+        workers=0 if plan.is_in_memory else WORKERS,
+        is_busy=queued.is_pending,
+    )
     losses_to_read = UnreadLosses(device, done, on_step)
     per_epoch = sum(plan.sizes.values())
     try:
@@ -148,6 +171,7 @@ def train(
             if reason := group.agree(should_stop()):
                 raise KeyboardInterrupt(reason)
             batch = next(batches)
+            done.data_wait_seconds = waited_before + batches.wait_seconds
             factor = optim.rate(done.steps, plan.steps, recipe.warmup)
             for param_group in optimiser.param_groups:
                 param_group["lr"] = param_group["peak"] * factor
@@ -157,6 +181,7 @@ def train(
                 nn.utils.clip_grad_norm_(trainable, recipe.clip)
             losses_to_read.add(loss, {"task": batch.task, "lr": recipe.lr * factor, "examples": batch.examples})
             optimiser.step()
+            queued.mark()
             done.steps += 1
             for listener in update_listeners:
                 listener.after_update(done.steps, plan.steps)
@@ -176,6 +201,8 @@ def train(
             before_save()
             checkpoint.save(model, optimiser, done)
         raise
+    finally:
+        batches.close()
     if checkpoint is not None and not (recipe.checkpoint_every and done.steps % recipe.checkpoint_every == 0):
         before_save()  # an interruption of the evaluation does not cost the training
         checkpoint.save(model, optimiser, done)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bench import stages
+from bench import run_data, stages
 from bench.cli import main
 from bench.config import Execution, resolve
 from bench.data.features import feat_dim
@@ -93,7 +93,7 @@ def test_questions_that_are_not_there_cost_no_other_task_its_predictions(
     try:
         assert predict(trained["image-text"], root, "--split", "test", "--format", "json") == 0
         assert {row["task"] for row in json.loads(capsys.readouterr().out)} == {"vqa"}
-        stages._tokenized.cache_clear()
+        run_data.tokenized_split.cache_clear()
         assert predict(trained["image-text"], root, "--split", "test", "--task", "gqa") == 2
         assert "GQA/submit.json: no such file" in capsys.readouterr().err
     finally:

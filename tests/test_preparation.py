@@ -15,8 +15,8 @@ from bench.data.batches import TokenizedSplit
 from bench.kept_weights import load
 from bench.preparation import cache_file, examples, read
 from bench.run import run_one
+from bench.run_data import read_split
 from bench.run_dir import RunDir
-from bench.stages import read_split
 
 SETTINGS: dict[str, Any] = {"steps": 2, "batch_size": 4, "beams": 1, "n_boxes": 9, "checkpoint_every": 1}
 

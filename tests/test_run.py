@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import micro_batches, records, stages, tasks, train
+from bench import micro_batches, records, run_data, stages, tasks, train
 from bench.config import Execution, Run, resolve
 from bench.errors import UsageError
 from bench.events import RunEvent
@@ -409,7 +409,7 @@ def no_permission(*inputs: object, **more: object) -> None:
     [
         ("bench.evaluate.predict", no_memory, "eval_batch_size=N smaller", False),
         ("bench.tasks.video.tokenize_captions", no_java, "a program does not run here: install it", False),
-        ("bench.stages._store", no_permission, "not permitted: have its owner permit it", True),
+        ("bench.run_data.feature_store", no_permission, "not permitted: have its owner permit it", True),
         ("bench.device.pick", no_memory, "out of memory outside of training", True),
     ],
 )
@@ -422,7 +422,7 @@ def test_what_is_no_fault_of_the_run_interrupts_it_and_evaluation_alone_is_done_
     advice: str,
     trains_again: bool,
 ) -> None:
-    stages._tokenized.cache_clear()
+    run_data.tokenized_split.cache_clear()
     run = make(method="lora", steps=3, limit=3, checkpoint_every=0)
     with monkeypatch.context() as patch:
         patch.setattr(place, fault)

@@ -4,10 +4,14 @@ Extra tokens have fixed ids, spaces are kept (BART) or collapsed (T5), and decod
 4.2.1 did.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bench.backbones.family import BackboneFamily
+from bench.backbones.word_pieces import Encoded, WordPieces
 from bench.errors import UsageError
 
 _CLEAN_UP = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"))
@@ -64,6 +68,20 @@ class Tokenizer:
         """
         normalised = self._normalise_spaces(text)
         return self.hf_tokenizer(normalised, truncation=max_length is not None, max_length=max_length)["input_ids"]
+
+    def encode_all(self, texts: Sequence[str], max_length: int | None) -> Encoded:
+        """Return what :meth:`encode` does for each of many texts, as one array, with the number of ids of each."""
+        return self._pieces.encode_all([self._normalise_spaces(text) for text in texts], max_length)
+
+    @property
+    def digest(self) -> str | None:
+        """A digest of everything that ids depend on beside the text; None where the tokeniser is not a fast one."""
+        settings = self._pieces.settings
+        return settings and hashlib.sha256(f"{settings}{self.collapses_spaces}".encode()).hexdigest()
+
+    @cached_property
+    def _pieces(self) -> WordPieces:
+        return WordPieces(self.hf_tokenizer)
 
     def encode_bare(self, text: str) -> list[int]:
         """Return the ids of a text without special tokens."""

@@ -1,15 +1,21 @@
-"""``data``: check a data root, write the miniature one, or convert raw annotations to the official form."""
+"""``data``: check a data root, pack its features, write the miniature one, or convert raw annotations."""
 
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.cli.options import count, path
 from bench.errors import UsageError
 
+if TYPE_CHECKING:
+    from bench.suites import Suite
+
 EXAMPLES = {
     "data": "example: python -m bench data check /data/datasets --suite image-text\n"
+    "         python -m bench data pack /data/datasets --suite image-text\n"
     "         python -m bench data mini my-mini --seed 3\n"
     "         python -m bench data convert nlvr2 raw/train.json raw/dev.json raw/test1.json --out /data/datasets"
 }
@@ -18,8 +24,8 @@ EXAMPLES = {
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "what",
-        choices=("check", "mini", "convert"),
-        help="check a root, write the miniature (synthetic) one, or convert raw annotations",
+        choices=("check", "pack", "mini", "convert"),
+        help="check a root, pack its features, write the miniature (synthetic) one, or convert raw annotations",
     )
     parser.add_argument(
         "words",
@@ -43,6 +49,13 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         "--jobs", type=count, default=os.cpu_count() or 1, metavar="N", help="processes that read features (the cores)"
     )
     parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of packed values; float16 takes half the room and is other data, unless all values are the same in it "
+        "(float32)",
+    )
+    parser.add_argument(
         "--partial", action="store_true", help="numbers of examples that are not the published ones are all right"
     )
 
@@ -53,7 +66,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if len(arguments.words) > 1:
         raise UsageError(f"data {arguments.what}: one folder at a time, not {arguments.words[1]} as well")
     arguments.root = arguments.words[0] if arguments.words else None
-    return _mini(arguments) if arguments.what == "mini" else _check(arguments)
+    return {"mini": _mini, "pack": _pack, "check": _check}[arguments.what](arguments)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -85,6 +98,35 @@ def _mini(arguments: argparse.Namespace) -> int:
         raise UsageError("data mini: name one suite that has miniature data, for example --suite image-text")
     for miniature in filter(None, miniatures):
         print(f"wrote {generate(miniature, arguments.root, arguments.seed)} (synthetic)")
+    return 0
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    """Pack every feature folder that the chosen suites read, by default those that have annotations in the root."""
+    from bench import suites
+    from bench.data.packing import pack_folder
+    from bench.data.roots import feature_folders, has_annotations
+
+    root: Path | None = arguments.root
+    if root is None or not os.path.isdir(root):
+        raise UsageError(f"{root}: no such folder" if root else "data pack: say which data root to pack")
+    chosen = [suites.get(name) for name in arguments.suite or suites.names()]
+    for suite in chosen if arguments.suite else [s for s in chosen if has_annotations(root, s)]:
+        folders = feature_folders(root, suite)
+        if not folders:
+            raise UsageError(f"{root}: has no feature files of {suite.name} (*{suite.features.suffix})")
+        for folder in folders:
+            name = folder.relative_to(root)
+
+            def show(done: int, total: int, name: Path = name) -> None:
+                show_progress(f"packing {name}: {done:,} of {total:,} files")
+
+            report = pack_folder(folder, suite.features, arguments.dtype, arguments.jobs, show)
+            show_progress("")
+            exact = "the same values" if report.is_exact else f"values rounded to {arguments.dtype}"
+            print(
+                f"packed {name}: {report.files:,} files, {exact} ({report.written} shards written, {report.kept} kept)"
+            )
     return 0
 
 
@@ -130,9 +172,25 @@ def _check(arguments: argparse.Namespace) -> int:
             print(f"{words[-1]:<6} {report.name}: {report.examples:,} examples ({files}){note}")
             for kind, number in report.tolerated.items():
                 print(f"note   {report.name}: tolerated {number:,} {kind} ({REASONS[Tolerance(kind)]})")
+        _print_packs(folder, suite)
     if "incomplete" in words:
         print("not the published data; if that is what you want, say so with --partial")
     return 2 if "fault" in words else 1 if "incomplete" in words else 0
+
+
+def _print_packs(root: Path, suite: "Suite") -> None:
+    """Print which feature folders are packed, and in which packing was interrupted."""
+    from bench.data.packs import PackFault, find_pack, is_interrupted
+    from bench.data.roots import feature_folders
+
+    for folder in feature_folders(root, suite):
+        name = folder.relative_to(root)
+        if is_interrupted(folder):
+            print(f"note   {name}: is being packed, or that was interrupted; `data pack` goes on with it")
+        with suppress(PackFault):  # a fault of each split that needs the folder
+            if pack := find_pack(folder):
+                exact = "the values of the files" if pack.is_exact else f"values rounded to {pack.dtype}"
+                print(f"note   {name}: packed, {len(pack):,} files, {exact}")
 
 
 def show_progress(line: str) -> None:

@@ -78,7 +78,9 @@ def _print_run(run: Mapping[str, Any]) -> None:
             _print_scores(rows)
     _print_section("parameters", run["parameters"])
     _print_section("diagnostics of the method", run["diagnostics"])
-    _print_section("time in seconds", run["time"])
+    _print_section("time in seconds", {k: v for k, v in run["time"].items() if k != "data_wait_share"})
+    if (share := run["time"].get("data_wait_share")) is not None:
+        print(f"  data wait {100 * share:.0f} %")
     phases = run["memory"].get("phases", {})
     _print_section("peak memory in bytes", {phase: _pairs(peaks) for phase, peaks in phases.items()})
     _print_section("memory by purpose in bytes", run["memory"].get("analytic", {}))

@@ -1,25 +1,26 @@
 """The tokenised examples of a split, and the official order of batches."""
 
 import random
-from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data.columns import Columns, Index
+from bench.data.token_ids import TextEncoder, TokenIds, token_ids
 from bench.errors import UsageError
 from bench.losses import IGNORED
 from bench.tasks import Example, Task
 from bench.tasks.tolerance import Tolerance
 
-Ids: TypeAlias = "array[int]"  # 4 bytes each: a million questions, or transcripts of 600 tokens, fit in memory
+NO_ANSWER = -1  # the number of the empty answer of an example without one
 PREFETCH_BYTES = 1 << 30  # features of a task up to this size are kept as one tensor, so that a batch is one look-up
 
 
@@ -28,21 +29,6 @@ class FeatureSource(Protocol):
 
     def load(self, example: Example) -> Any:
         """Return the features of an example, float32: ``(v, f)``, or ``(2, v, f)`` for a pair of images."""
-
-
-class TextEncoder(Protocol):
-    """What batches need of a tokeniser: its padding id, and the encoding of a text."""
-
-    @property
-    def pad_id(self) -> int:
-        """Id of the padding token."""
-
-    @property
-    def positions(self) -> int | None:
-        """The largest number of ids of a text that the model can read; None for any number."""
-
-    def encode(self, text: str, max_length: int | None) -> list[int]:
-        """Return ids with special tokens, at most ``max_length``."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +92,13 @@ class Batch:
         # Computed there, their number would have to come back from the device.
         moved.__dict__["label_positions"] = self.label_positions.to(device, non_blocking=True)
         return moved
+
+    def pinned(self) -> "Batch":
+        """Return the batch in pinned memory; what is there already is not copied."""
+        names = ("input_ids", "labels", "vis_feats", "weights")
+        batch = replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+        batch.__dict__["label_positions"] = self.label_positions.pin_memory()
+        return batch
 
     def split(self, size: int, *, trim: bool) -> list["Batch"]:
         """Split the batch into parts of at most ``size`` examples of similar length.
@@ -173,81 +166,81 @@ class TokenizedSplit:
         tolerated: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.task = task
-        self.examples = list(examples)
-        self.tolerated = Counter(tolerated)
-        self._text = text
+        self.examples = examples
+        self._columns = Columns.of(examples)
+        self._pad_id = text.pad_id
         self._store = store
-        self._sources = self._encoded(prefix, truncation)
-        self._targets: dict[str, Ids] = {}
-        self._order: tuple[int, list[int]] = (-1, [])
+        before, _, behind = task.source_of("\0", prefix).partition("\0")
+        if truncation == "keep-question":
+            self._sources = self._keeping_questions(text, (before, behind))
+        else:
+            self._sources = token_ids(self._columns.texts, text, task.source_limit, (before, behind))
+        self._targets = token_ids(self._columns.answers, text, task.target_limit)
+        self._no_target = token_ids([""], text, task.target_limit)[0]
+        self.tolerated = Counter(tolerated)
+        if cut := self._sources.cut + self._targets.cut:
+            self.tolerated[Tolerance.BEYOND_POSITIONS.value] += cut
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
-    def _encoded(self, prefix: bool, truncation: str) -> list[Ids]:
-        """Encode the sources; equal ones (all COCO images, the captions of one clip) share their ids."""
-        ids_of: dict[str, Ids] = {}
-        encoded = []
-        for example in self.examples:
-            source = self.task.source(example, prefix)
-            if source not in ids_of:
-                if truncation == "keep-question":
-                    ids = self._encode_keeping_question(example, prefix)
-                else:
-                    ids = self._encode(source, self.task.source_limit)
-                ids_of[source] = array("i", ids)
-            encoded.append(ids_of[source])
-        return encoded
+    def _keeping_questions(self, encoder: TextEncoder, around: tuple[str, str]) -> TokenIds:
+        """Encode the sources, whose transcripts keep as many of their first words as there is room for."""
+        texts = list(self._columns.texts)
+        spans = [self.examples[i].transcript for i in self._columns.first_of_text.tolist()]
+        if all(begin == end for begin, end in spans):
+            return token_ids(texts, encoder, None, around)
+        parts = []
+        for text, (begin, end) in zip(texts, spans, strict=True):
+            if begin == end:
+                parts.append(token_ids([text], encoder, None, around))
+            else:
+                parts.append(self._keeping_question(encoder, text[:begin], text[begin:end], text[end:], around))
+        return TokenIds.join(parts)
 
-    def _encode_keeping_question(self, example: Example, prefix: bool) -> list[int]:
-        """Encode a source whose transcript keeps as many of its first words as there is room for."""
-        begin, end = example.transcript
-        limit, positions = self.task.source_limit, self._text.positions
-        if begin == end:
-            return self._encode(self.task.source(example, prefix), None)
-        words = example.text[begin:end].split(" ")
+    def _keeping_question(
+        self, encoder: TextEncoder, before: str, transcript: str, behind: str, around: tuple[str, str]
+    ) -> TokenIds:
+        words = transcript.split(" ")
 
         def source(count: int) -> str:
-            text = f"{example.text[:begin]}{' '.join(words[:count])}{example.text[end:]}"
-            return self.task.source(replace(example, text=text), prefix)
+            return f"{before}{' '.join(words[:count])}{behind}".join(around)
 
         def length(count: int) -> int:
-            return len(self._text.encode(source(count), None))
+            return len(encoder.encode(source(count), None))
 
+        limit, positions = self.task.source_limit, encoder.positions
         room = min((size for size in (limit, positions) if size is not None), default=None)
         if room is None or length(len(words)) <= room:
-            return self._text.encode(source(len(words)), None)
-        if room != limit:
-            self.tolerated[Tolerance.BEYOND_POSITIONS.value] += 1
+            return TokenIds.of(encoder.encode(source(len(words)), None))
         fitting = bisect_right(range(len(words)), room, key=length)  # so many of the counts 0, 1, ... leave room
-        return self._text.encode(source(max(fitting - 1, 0)), room)
-
-    def _encode(self, text: str, limit: int | None) -> list[int]:
-        positions = self._text.positions
-        if positions is None or (limit is not None and limit <= positions):
-            return self._text.encode(text, limit)
-        ids = self._text.encode(text, limit)
-        if len(ids) <= positions:
-            return ids
-        self.tolerated[Tolerance.BEYOND_POSITIONS.value] += 1
-        return self._text.encode(text, positions)
+        return TokenIds.of(encoder.encode(source(max(fitting - 1, 0)), room), cut=int(room != limit))
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def length(self, index: int) -> int:
         """Return the number of source tokens of an example."""
-        return len(self._sources[index])
+        return self._sources.length(self._columns.text_of[index])
 
-    def batch(self, epoch: int, index: int, size: int, seed: int, share: Share = ALL) -> Batch:
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all features are kept as one tensor, so that a batch takes no time worth mentioning."""
+        return self._table is not None
+
+    def batch(self, epoch: int, index: int, size: int, seed: int, share: Share = ALL, *, pin: bool = False) -> Batch:
         """Return batch ``index`` of an epoch, or a process's share of it; the last one of an epoch may be smaller.
 
-        The order depends on the epoch only. The answer of each example is drawn by a generator of its own, from (seed,
-        epoch, example): not from numpy's global state in loader workers, as the official code does (quirk NP-SEED).
+        Several threads may make batches at once. The order depends on the epoch only. The answer of each example is
+        drawn by a generator of its own, from (seed, epoch, example): not from numpy's global state in loader workers,
+        as the official code does (quirk NP-SEED). With ``pin`` the tensors are in pinned memory, from which a GPU
+        copies without being waited for.
         """
-        if self._order[0] != epoch:
+        order = self._order
+        if order[0] != epoch:
             generator = torch.Generator().manual_seed(epoch)
-            self._order = (epoch, torch.randperm(len(self), generator=generator).tolist())
-        chosen = self._order[1][index * size : (index + 1) * size]
+            order = self._order = (epoch, torch.randperm(len(self), generator=generator).numpy())
+        chosen = order[1][index * size : (index + 1) * size].tolist()
         answers = [self._draw(i, f"{seed}/{epoch}/{i}") for i in chosen]
-        return self._collate(chosen, answers) if share.size == 1 else self._share(chosen, answers, share)
+        return self._collate(chosen, answers, pin) if share.size == 1 else self._share(chosen, answers, share, pin)
 
     def collate(self, chosen: Sequence[int], draw: int | None = None) -> Batch:
         """Return a batch of the given examples; answers are drawn with a seed, or the best ones taken.
@@ -257,7 +250,7 @@ class TokenizedSplit:
         answers = [self._best(i) if draw is None else self._draw(i, f"{draw}/{i}") for i in chosen]
         batch = self._collate(list(chosen), answers)
         for row, index in enumerate(chosen):
-            if not self.examples[index].answers:
+            if not self._answers(index):
                 batch.labels[row] = IGNORED
         return batch
 
@@ -265,46 +258,52 @@ class TokenizedSplit:
         """Return the number of tokens of an example's best answer, that of an empty text where it has none."""
         return len(self._target(self._best(index)[0]))
 
-    def _best(self, index: int) -> tuple[str, float]:
-        return max(self.examples[index].answers, key=lambda answer: answer[1], default=("", 0.0))
+    def _best(self, index: int) -> tuple[int, float]:
+        return max(self._answers(index), key=lambda answer: answer[1], default=(NO_ANSWER, 0.0))
 
-    def _draw(self, index: int, seed: str) -> tuple[str, float]:
-        answers = self.examples[index].answers
+    def _answers(self, index: int) -> list[tuple[int, float]]:
+        """Return the candidate answers of an example, by their numbers, with their scores."""
+        columns = self._columns
+        begin, end = columns.answer_begins[index], columns.answer_begins[index + 1]
+        return list(zip(columns.answer_of[begin:end].tolist(), columns.scores[begin:end].tolist(), strict=True))
+
+    def _draw(self, index: int, seed: str) -> tuple[int, float]:
+        answers = self._answers(index)
         if not any(score for _, score in answers):
-            return "", 0.0  # stays in the batch with weight 0 (quirk VQA-ZERO)
+            return NO_ANSWER, 0.0  # stays in the batch with weight 0 (quirk VQA-ZERO)
         if len(answers) == 1:
             return answers[0]
         return random.Random(seed).choices(answers, [score for _, score in answers])[0]
 
-    def _collate(self, chosen: list[int], answers: list[tuple[str, float]]) -> Batch:
-        return Batch(
+    def _collate(self, chosen: list[int], answers: list[tuple[int, float]], pin: bool = False) -> Batch:
+        batch = Batch(
             task=self.task.name,
             ids=chosen,
-            input_ids=_padded([self._sources[i] for i in chosen], self._text.pad_id),
+            input_ids=_padded([self._sources[self._columns.text_of[i]] for i in chosen], self._pad_id),
             labels=_padded([self._target(answer) for answer, _ in answers], IGNORED),
-            vis_feats=self._features(chosen),
+            vis_feats=self._features(chosen, pin),
             weights=torch.tensor([score for _, score in answers]),
             text_lengths=[self.length(i) for i in chosen],
         )
+        return batch.pinned() if pin else batch
 
-    def _share(self, chosen: list[int], answers: list[tuple[str, float]], share: Share) -> Batch:
+    def _share(self, chosen: list[int], answers: list[tuple[int, float]], share: Share, pin: bool) -> Batch:
         """Collate a process's share of a batch; no features are read but its own."""
         texts = [self.length(index) for index in chosen]
         labels = [len(self._target(answer)) for answer, _ in answers]
         rows = sorted(range(len(chosen)), key=lambda row: (texts[row] + labels[row], row))[share.rank :: share.size]
         batch = self._collate([chosen[row] for row in rows], [answers[row] for row in rows])
         padding = (0, 0) if share.trim else (max(texts), max(labels))
-        return replace(
+        batch = replace(
             batch,
-            input_ids=_widened(batch.input_ids, padding[0], self._text.pad_id),
+            input_ids=_widened(batch.input_ids, padding[0], self._pad_id),
             labels=_widened(batch.labels, padding[1], IGNORED),
             totals=(len(chosen), sum(labels)),
         )
+        return batch.pinned() if pin else batch
 
-    def _target(self, answer: str) -> Ids:
-        if answer not in self._targets:
-            self._targets[answer] = array("i", self._encode(answer, self.task.target_limit))
-        return self._targets[answer]
+    def _target(self, answer: int) -> np.ndarray:
+        return self._no_target if answer == NO_ANSWER else self._targets[answer]
 
     @cached_property
     def _first(self) -> np.ndarray:
@@ -321,27 +320,29 @@ class TokenizedSplit:
         return features
 
     @cached_property
-    def _table(self) -> tuple[Tensor, list[int]] | None:
+    def _table(self) -> tuple[Tensor, Index] | None:
         """All features as one tensor and each example's row in it, or None where they are too large to keep."""
-        rows: dict[tuple[str, ...], int] = {}
-        index = [rows.setdefault(e.visual, len(rows)) for e in self.examples]
-        if self._first.nbytes * len(rows) > PREFETCH_BYTES:
+        first = self._columns.first_of_visual
+        if self._first.nbytes * len(first) > PREFETCH_BYTES:
             return None
-        table = torch.empty(len(rows), *self._first.shape)
-        for row, example in {row: i for i, row in enumerate(index)}.items():
-            table[row] = torch.from_numpy(self._load(example))
-        return table, index
+        table = torch.empty(len(first), *self._first.shape)
+        values = table.numpy()
+        for row, index in enumerate(first.tolist()):
+            values[row] = self._load(index)
+        return table, self._columns.visual_of
 
-    def _features(self, chosen: list[int]) -> Tensor:
+    def _features(self, chosen: list[int], pin: bool) -> Tensor:
         if self._table is not None:
             table, index = self._table
-            return table[[index[i] for i in chosen]]
-        if not chosen:
-            return torch.empty(0, *self._first.shape)
-        return torch.from_numpy(np.stack([self._load(i) for i in chosen]))
+            return table[torch.from_numpy(index[chosen]).long()]
+        features = torch.empty(len(chosen), *self._first.shape, pin_memory=pin)
+        values = features.numpy()
+        for row, i in enumerate(chosen):
+            values[row] = self._load(i)
+        return features
 
 
-def _padded(rows: Sequence[Ids], value: int) -> Tensor:
+def _padded(rows: Sequence[np.ndarray], value: int) -> Tensor:
     padded = np.full((len(rows), max(map(len, rows), default=0)), value, dtype=np.int64)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids

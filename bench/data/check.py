@@ -9,6 +9,7 @@ from bench import suites, tasks
 from bench.config import Execution, Run
 from bench.data import held_out
 from bench.data.check_cache import CheckCache
+from bench.data.example_tables import read_ahead, read_with_tolerances
 from bench.data.feature_inspection import FeatureInspector, FeatureShapes, disagreement
 from bench.data.roots import OFFICIAL, is_synthetic, locate
 from bench.errors import UsageError
@@ -16,7 +17,7 @@ from bench.files import require_file
 from bench.suites import Suite
 from bench.tasks import Task
 from bench.tasks.files import ADVICE
-from bench.tasks.tolerance import Tolerance, read_with_tolerances
+from bench.tasks.tolerance import Tolerance
 
 Progress = Callable[[str], None]  # receives a line on where the check is, "" at its end
 SHOWN_EVERY = 500  # files between two lines of progress
@@ -170,6 +171,8 @@ def _read_splits(
     """Return a report on each split, in their order; one that is right and complete enough comes from the cache."""
     cache = CheckCache(root, suite)
     inspector = FeatureInspector(root, suite.features.kind, jobs)
+    progress("reading annotations")
+    read_ahead(root, splits)
     reports = []
     for task, split in splits:
         report = SplitReport(task.name, split)

@@ -70,7 +70,11 @@ class CheckCache:
                     path.unlink(missing_ok=True)
 
     def _signature(self, task: Task, folders: list[str], listing: Callable[[str], Listing]) -> str:
-        parts = [self._annotations, _code(task), *(f"{folder}\0{signature(listing(folder))}" for folder in folders)]
+        parts = [
+            self._annotations,
+            code_digest(task),
+            *(f"{folder}\0{signature(listing(folder))}" for folder in folders),
+        ]
         return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -86,7 +90,7 @@ def _annotations(root: Path, suite: Suite) -> Listing:
 
 
 @functools.lru_cache
-def _code(task: Task) -> str:
+def code_digest(task: Task) -> str:
     """Return a digest of the code that reads a task and checks what was read."""
     package = Path(__file__).parents[1]
     files = {path for name in SOURCES for path in (package / name).glob("*.py")}

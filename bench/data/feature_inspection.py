@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.data import feature_files
+from bench.data.columns import visual_files
 from bench.data.feature_files import Kind
+from bench.data.packs import FOLDER, INDEX, FeaturePack, PackFault, find_pack
 from bench.data.verified_features import VerifiedFeatures
 from bench.errors import UsageError
 from bench.tasks import Example
@@ -58,6 +61,7 @@ class FeatureInspector:
         self._jobs = jobs
         self._listings: dict[str, Listing] = {}
         self._verified: dict[str, VerifiedFeatures] = {}
+        self._packs: dict[str, FeaturePack | None] = {}
 
     def inspect(self, examples: Sequence[Example], *, complete: bool, progress: Progress) -> FeatureShapes:
         """Look for every feature file of some examples, and read all of them or, if they are many, a sample.
@@ -70,7 +74,7 @@ class FeatureInspector:
         Raises:
             UsageError: files are missing or have no features, or two differ that must agree; they are named.
         """
-        names = list(dict.fromkeys(name for example in examples for name in example.visual))
+        names = visual_files(examples)
         folders = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
         self._require(names)
         sizes = [self.listing(folder)[file][0] for folder, _, file in (name.rpartition("/") for name in names)]
@@ -96,17 +100,30 @@ class FeatureInspector:
             raise UsageError(fault)
         return shapes
 
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Return those of some files that are neither in their folder nor in its pack."""
+        return [name for name in names if name.rpartition("/")[2] not in self.listing(name.rpartition("/")[0])]
+
     def _require(self, names: Iterable[str]) -> None:
-        """Raise UsageError where a file is not listed in its folder."""
-        missing = [name for name in names if name.rpartition("/")[2] not in self.listing(name.rpartition("/")[0])]
-        if missing:
+        """Raise UsageError where a file is missing."""
+        if missing := self.missing(names):
             others = f", like {len(missing) - 1} more of this split" if len(missing) > 1 else ""
             raise UsageError(f"{self._root / missing[0]}: no such feature file{others}; fetch or extract the features")
 
     def listing(self, folder: str) -> Listing:
-        """Return what is in a folder; nothing, where there is no such folder."""
+        """Return what is in a folder and in its pack; nothing, where there is no such folder.
+
+        Raises:
+            UsageError: the pack is damaged, or a file has changed since it was packed.
+        """
         if folder not in self._listings:
-            self._listings[folder] = list_folder(self._root / folder)
+            listing = list_folder(self._root / folder)
+            pack = self._packs[folder] = find_pack(self._root / folder)
+            if pack is not None:
+                pack.require_current(listing)
+                listing = {name: (*source, 0) for name, source in pack.sources.items()} | listing
+                listing[f"{FOLDER}/{INDEX}"] = list_folder(self._root / folder / FOLDER)[INDEX]
+            self._listings[folder] = listing
         return self._listings[folder]
 
     def _outcomes(self, names: Sequence[str]) -> Iterator[Outcome]:
@@ -114,6 +131,10 @@ class FeatureInspector:
         unread = []
         for name in names:
             folder, _, file = name.rpartition("/")
+            self.listing(folder)
+            if (pack := self._packs[folder]) is not None and file in pack:
+                yield _packed(pack, name, file)
+                continue
             if folder not in self._verified:
                 self._verified[folder] = VerifiedFeatures(self._root / folder)
             shape = self._verified[folder].get(file, self.listing(folder)[file])
@@ -123,7 +144,7 @@ class FeatureInspector:
                 yield name, shape, ""
         read = partial(_read, self._root, self._kind)
         chunks = [unread[at : at + CHUNK] for at in range(0, len(unread), CHUNK)]
-        with _mapping(min(self._jobs, len(chunks))) as mapped:
+        with process_map(min(self._jobs, len(chunks))) as mapped:
             for outcomes in mapped(read, chunks):
                 for name, shape, fault in outcomes:
                     folder, _, file = name.rpartition("/")
@@ -133,7 +154,7 @@ class FeatureInspector:
 
 
 @contextmanager
-def _mapping(jobs: int) -> Iterator[Callable[..., Iterable[list[Outcome]]]]:
+def process_map(jobs: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """Give a ``map`` whose calls are spread over processes where there are several; HDF5 knows no threads."""
     if jobs < 2:
         yield map
@@ -144,6 +165,14 @@ def _mapping(jobs: int) -> Iterator[Callable[..., Iterable[list[Outcome]]]]:
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _packed(pack: FeaturePack, name: str, file: str) -> Outcome:
+    """Verify the features of a packed file."""
+    try:
+        return name, pack.shape(file), ""
+    except PackFault as fault:
+        return name, None, str(fault)
 
 
 def _read(root: Path, kind: Kind, names: Sequence[str]) -> list[Outcome]:

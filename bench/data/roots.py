@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench import suites
@@ -86,6 +86,31 @@ def _generate(miniature: Miniature, root: Path, seed: int) -> Path:
 def has_annotations(root: Path, suite: Suite) -> bool:
     """Return whether a root has any annotation file of a suite."""
     return any(True for pattern in suite.annotations for _ in root.glob(pattern))
+
+
+def walk(root: Path) -> Iterator[str]:
+    """Yield every folder below a root once, those behind symbolic links too, but not hidden ones."""
+    visited = set()
+    for folder, names, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            names.clear()
+            continue
+        visited.add(real)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        yield folder
+
+
+def feature_folders(root: Path, suite: Suite) -> list[Path]:
+    """Return the folders below a root that have feature files of a suite's kind, or a pack of them."""
+    from bench.data.packs import FOLDER, INDEX  # imports numpy
+
+    suffix = suite.features.suffix
+    return [
+        folder
+        for folder in map(Path, walk(root))
+        if any(name.endswith(suffix) for name in os.listdir(folder)) or (folder / FOLDER / INDEX).exists()
+    ]
 
 
 def why_blocked(name: str, suite: str, folders: Mapping[str, Path]) -> str:

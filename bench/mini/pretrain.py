@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -189,7 +190,7 @@ class Corpus:
         for name, source in (("image", "vqa"), ("pair", "nlvr"), ("clip", "tvqa")):
             task = dataclasses.replace(tasks.get(source), prompt="describe: ", prompt_at="front", target_limit=None)
             examples = [
-                dataclasses.replace(example, text="", answers=((self.description(example), 1.0),))
+                msgspec.structs.replace(example, text="", answers=((self.description(example), 1.0),))
                 for example in self.examples[source]
             ]
             lessons[f"describe {name}"] = (task, examples)

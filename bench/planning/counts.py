@@ -81,9 +81,11 @@ class ExampleCounts:
         return SplitCount(task.splits[split], published if fault else examples, published, fault)
 
     def _read_uncached(self, root: Path, name: str, split: str) -> tuple[int | None, str]:
+        from bench.data import example_tables  # imports numpy
+
         self._progress(f"counting the examples of {name} {split} in {root}")
         try:
-            return len(tasks.get(name).read(root, split)), ""
+            return len(example_tables.read(tasks.get(name), root, split)), ""
         except UsageError as fault:
             return None, str(fault)
         finally:

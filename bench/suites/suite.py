@@ -24,6 +24,11 @@ class Features:
     kind: Literal["grid", "frames"]
     columns: int
 
+    @property
+    def suffix(self) -> str:
+        """The ending of the names of the files."""
+        return ".h5" if self.kind == "grid" else ".npz"
+
 
 @dataclass(frozen=True)
 class Miniature:

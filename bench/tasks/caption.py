@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.metrics.caption import EDITION, SLOW_METRICS, caption_scores, tokenize_captions
-from bench.tasks.files import ExampleList, grid_folder, json_object
+from bench.tasks.files import ExampleList, grid_folder, json_items
 from bench.tasks.prediction_files import COCO_RESULTS
 from bench.tasks.task import Decode, Example, Task, TaskScores
 from bench.tasks.tolerance import Tolerance, tolerate
@@ -18,7 +18,7 @@ def read(root: Path, split: str) -> list[Example]:
     """Read a split: one example per caption to train on, one per image with all references to evaluate."""
     images = grid_folder(root, "COCO")
     examples = ExampleList(split)
-    for image in json_object(root / "COCO" / "dataset_coco.json").items("images"):
+    for image in json_items(root / "COCO" / "dataset_coco.json", "images"):
         if image.get("split", str) not in KNOWN_SPLITS:
             raise image.fault(f"key 'split' is {image.get('split', str)!r:.60}, expected {' or '.join(KNOWN_SPLITS)}")
         if image.get("split", str) not in SPLITS[split]:

@@ -1,12 +1,15 @@
 """Reading annotation files: every fault is one error that names the file, the record and the key."""
 
+import codecs
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.errors import UsageError
-from bench.files import parse_named_json, read_text
+from bench.files import parse_named_json, read_text, require_file
 from bench.tasks.task import Example
 from bench.tasks.tolerance import Tolerance, tolerate
 
@@ -16,21 +19,35 @@ MAX_NAME_BYTES = 200  # of the name of a feature file, which gets an ending and 
 
 
 class JsonRecord:
-    """One JSON object of a file; looking up a key checks that it is there and has the type it should have."""
+    """One JSON object of a file; looking up a key checks that it is there and has the type it should have.
 
-    def __init__(self, content: Any, file: Path, place: str) -> None:
+    Messages call its place in the file ``place``, for one of many followed by its ``index`` and the text ``behind``.
+    """
+
+    __slots__ = ("_place", "content", "file")
+
+    def __init__(self, content: Any, file: Path, place: str, index: int | None = None, behind: str = "") -> None:
+        self.content, self.file, self._place = content, file, (place, index, behind)
         if not isinstance(content, dict):
-            raise UsageError(f"{file}: {place} is {type(content).__name__}, expected an object with named fields")
-        self.content, self.file, self.place = content, file, place
+            raise UsageError(f"{file}: {self.place} is {type(content).__name__}, expected an object with named fields")
+
+    @property
+    def place(self) -> str:
+        place, index, behind = self._place
+        return place if index is None else f"{place}{index}{behind}"
 
     def __contains__(self, key: str) -> bool:
         return key in self.content
 
     def get(self, key: str, kind: type | tuple[type, ...]) -> Any:
         """Return the value of a key, which must be of the given type; a string must be text that can be written."""
+        value = self.content.get(key)
+        if type(value) is kind:  # of the published files nearly every one
+            if isinstance(value, str):
+                self.check_text(key, value)
+            return value
         if key not in self.content:
             raise self.fault(f"key {key!r} is missing (there are: {', '.join(map(str, self.content)):.200})")
-        value = self.content[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(k.__name__ for k in kinds)
@@ -58,8 +75,21 @@ class JsonRecord:
 
     def items(self, key: str) -> Iterator["JsonRecord"]:
         """Yield the objects in the list under a key."""
+        place = f"{self.place}, {key}["
         for index, item in enumerate(self.get(key, list)):
-            yield JsonRecord(item, self.file, f"{self.place}, {key}[{index}]")
+            yield JsonRecord(item, self.file, place, index, "]")
+
+    def strings(self, key: str, inner: str) -> list[str]:
+        """Return the strings under ``inner`` of the objects in the list under a key."""
+        items = self.get(key, list)
+        try:  # all at once; of the published files nearly every list passes
+            strings = [item[inner] for item in items]
+            joined = "".join(strings)
+            if joined.isascii() and len(joined) <= MAX_CHARACTERS:
+                return strings
+        except (KeyError, TypeError):
+            pass
+        return [item.get(inner, str) for item in self.items(key)]
 
     def check_text(self, key: str, text: str) -> None:
         """Raise UsageError for a text that no UTF-8 file can hold, or that is longer than any of the official files."""
@@ -114,19 +144,87 @@ class ExampleList:
             self._records.append(record)
 
 
+class ImageFiles:
+    """The feature files of images in one folder, relative to the data root; one tuple for all examples of an image."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._files: dict[str, tuple[str]] = {}
+
+    def of(self, record: JsonRecord, key: str) -> tuple[str]:
+        """Return the file of the image that is named under a key, without ending."""
+        name = record.content.get(key)
+        files = self._files.get(name) if isinstance(name, str) else None
+        if files is None:
+            name = record.file_name(key)
+            files = self._files[name] = (f"{self._folder}/{name}.h5",)
+        return files
+
+
 def load_json(file: Path) -> Any:
     """Parse a JSON file; UsageError where it is missing or broken."""
     return parse_named_json(read_text(file, ADVICE), f"{file}:")
 
 
-def json_list(file: Path) -> list[JsonRecord]:
-    """Read a JSON file that holds a list of objects, at least one."""
-    content = load_json(file)
-    if not isinstance(content, list):
-        raise UsageError(f"{file}: holds {type(content).__name__}, expected a list of records")
-    if not content:
+_decode = msgspec.json.Decoder().decode
+_split_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_split_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+#: what a text raises that msgspec refuses; json may accept it (NaN, lone surrogates), or words the error
+REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def json_list(file: Path) -> Iterator[JsonRecord]:
+    """Yield the objects of a JSON file that holds a list of at least one, parsed one after the other.
+
+    Raises:
+        UsageError: the file is missing, broken, or holds something else.
+    """
+    try:
+        parts = _split_list(_content(file))
+    except REFUSED:
+        content = load_json(file)
+        if not isinstance(content, list):
+            raise UsageError(f"{file}: holds {type(content).__name__}, expected a list of records") from None
+        parts = content
+    if not parts:
         raise UsageError(f"{file}: has no records; {ADVICE}")
-    return [JsonRecord(item, file, f"record {index}") for index, item in enumerate(content)]
+    for index, item in enumerate(_parsed(parts, lambda: load_json(file))):
+        yield JsonRecord(item, file, "record ", index)
+
+
+def json_items(file: Path, key: str) -> Iterator[JsonRecord]:
+    """Yield the objects in the list under a key of the one object in a JSON file, parsed one after the other.
+
+    Raises:
+        UsageError: the file is missing, broken, or holds something else.
+    """
+    try:
+        parts = _split_list(_split_object(_content(file))[key])
+    except (KeyError, *REFUSED):
+        yield from json_object(file).items(key)
+        return
+    for index, item in enumerate(_parsed(parts, lambda: load_json(file)[key])):
+        yield JsonRecord(item, file, f"the file, {key}[", index, "]")
+
+
+def _content(file: Path) -> bytes:
+    """Return the content of a file, without a byte order mark."""
+    require_file(file, ADVICE)
+    try:
+        return file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror or error}); {ADVICE}") from None
+
+
+def _parsed(parts: list[Any], parse_all: Callable[[], Any]) -> Iterator[Any]:
+    """Yield the values of the parts of a file; where one is refused, ``parse_all`` has them all, or names the fault."""
+    for index, part in enumerate(parts):
+        try:
+            value = _decode(part) if isinstance(part, msgspec.Raw) else part
+        except REFUSED:
+            yield from parse_all()[index:]
+            return
+        yield value
 
 
 def json_object(file: Path) -> JsonRecord:
@@ -152,6 +250,8 @@ def soft_label(record: JsonRecord) -> tuple[tuple[str, float], ...]:
     label = record.get("label", dict)
     for answer, score in label.items():
         record.check_text("label", answer)
+        if type(score) in (float, int) and 0 <= score <= 1 and (not score or answer.strip()):
+            continue
         name = f"key 'label': score of {answer!r:.60} is {score!r:.60}"
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score < math.inf:
             raise record.fault(f"{name}, expected a number of at least 0")

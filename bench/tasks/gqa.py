@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.tasks.files import (
     ExampleList,
+    ImageFiles,
     JsonRecord,
     added_folder,
     answer_tables,
@@ -35,16 +36,17 @@ def read(root: Path, split: str) -> list[Example]:
     for name in FILES[split]:
         refuse_raw(folder / f"{name}.json", "gqa")
     answer_tables(folder)
-    images = grid_folder(root, "VG" if split == "train" else "GQA")
+    images = ImageFiles(grid_folder(root, "VG" if split == "train" else "GQA"))
     types = _question_types(root) if split == "validation" else {}
     examples = ExampleList(split)
+    references: dict[tuple[tuple[str, float], ...], dict[str, Any]] = {}  # equal ones are one object
     for name in FILES[split]:
         for record in json_list(folder / f"{name}.json"):
             label = soft_label(record)
             if not any(points for _, points in label):
                 raise record.fault("key 'label' has no answer with a score, expected one")
             question = record.get("question_id", str)
-            reference: dict[str, Any] = dict(label)
+            reference = references.setdefault(label, dict(label))
             if question in types:
                 reference = {"label": dict(label), "types": types[question]}
             examples.add(_example(record, images, label, reference), record)
@@ -52,17 +54,19 @@ def read(root: Path, split: str) -> list[Example]:
 
 
 def _questions(root: Path, split: str) -> list[Example]:
-    images, examples = added_folder(root, "GQA", "submit"), ExampleList(split)
+    images, examples = ImageFiles(added_folder(root, "GQA", "submit")), ExampleList(split)
     for record in json_list(root / UNANSWERED[split]):
         examples.add(_example(record, images), record)
     return examples.examples
 
 
 def _example(
-    record: JsonRecord, images: str, label: tuple[tuple[str, float], ...] = (), reference: dict[str, Any] | None = None
+    record: JsonRecord,
+    images: ImageFiles,
+    label: tuple[tuple[str, float], ...] = (),
+    reference: dict[str, Any] | None = None,
 ) -> Example:
-    visual = (f"{images}/{record.file_name('img_id')}.h5",)
-    return Example(record.get("question_id", str), record.text("sent"), visual, label, reference)
+    return Example(record.get("question_id", str), record.text("sent"), images.of(record, "img_id"), label, reference)
 
 
 def _question_types(root: Path) -> dict[str, dict[str, str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.tasks.files import ExampleList, grid_folder, json_list
+from bench.tasks.files import ExampleList, ImageFiles, grid_folder, json_list
 from bench.tasks.prediction_files import NLVR_TABLE
 from bench.tasks.raw_forms import refuse_raw
 from bench.tasks.task import Decode, Example, Task, TaskScores
@@ -15,7 +15,7 @@ def read(root: Path, split: str) -> list[Example]:
     """Read a split; the two images stay apart until the model."""
     file = root / "nlvr" / f"{FILES[split]}.json"
     refuse_raw(file, "nlvr2")
-    images = grid_folder(root, "nlvr")
+    images = ImageFiles(grid_folder(root, "nlvr"))
     examples = ExampleList(split)
     for record in json_list(file):
         label = record.get("label", int)
@@ -27,7 +27,7 @@ def read(root: Path, split: str) -> list[Example]:
         example = Example(
             id=record.get("uid", str),
             text=record.text("sent"),
-            visual=tuple(f"{images}/{record.file_name(key)}.h5" for key in ("img0", "img1")),
+            visual=images.of(record, "img0") + images.of(record, "img1"),
             answers=((("false", "true")[label], 1.0),),
             reference={"label": label, "identifier": identifier},
         )

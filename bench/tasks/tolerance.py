@@ -9,11 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bench.tasks.task import Example, Task
 
 
 class Tolerance(StrEnum):
@@ -79,10 +74,3 @@ def counting() -> Iterator["Counter[str]"]:
         yield counter
     finally:
         _counter.reset(token)
-
-
-def read_with_tolerances(task: "Task", root: Path, split: str) -> "tuple[list[Example], dict[str, int]]":
-    """Read a split; return its examples, and how often each kind of oddity was tolerated, by name."""
-    with counting() as counter:
-        examples = task.read(root, split)
-    return examples, dict(sorted(counter.items()))

@@ -1,18 +1,20 @@
 """VQA v2 on the Karpathy split: open questions about one image, ten human answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.metrics import vqa as metric
 from bench.tasks.files import (
     ExampleList,
+    ImageFiles,
     JsonRecord,
     added_folder,
     answer_tables,
     grid_folder,
+    json_items,
     json_list,
-    json_object,
     soft_label,
 )
 from bench.tasks.prediction_files import VQA_RESULTS
@@ -35,7 +37,7 @@ def read(root: Path, split: str) -> list[Example]:
     folder = root / "vqa"
     answer_tables(folder)
     human = {} if split == "train" else _human_answers(folder)
-    images = grid_folder(root, "COCO")
+    images = ImageFiles(grid_folder(root, "COCO"))
     examples = ExampleList(split)
     for record in json_list(folder / f"{FILES[split]}.json"):
         examples.add(_example(record, human, split, images), record)
@@ -44,30 +46,55 @@ def read(root: Path, split: str) -> list[Example]:
 
 def _questions(root: Path, split: str) -> list[Example]:
     images, examples = added_folder(root, "COCO", "test2015"), ExampleList(split)
-    for record in json_object(root / UNANSWERED[split]).items("questions"):
+    for record in json_items(root / UNANSWERED[split], "questions"):
         feature_file = f"{images}/COCO_test2015_{record.get('image_id', int):012d}.h5"
         examples.add(Example(str(record.get("question_id", int)), record.text("question"), (feature_file,)), record)
     return examples.examples
 
 
-def _human_answers(folder: Path) -> dict[int, dict[str, Any]]:
-    answers_of: dict[int, dict[str, Any]] = {}
-    for name in ANNOTATIONS:
-        for record in json_object(folder / name).items("annotations"):
-            answers = [answer.get("answer", str) for answer in record.items("answers")]
-            if not answers:
-                raise record.fault("key 'answers' is empty, expected the answers of ten people")
-            question = record.get("question_id", int)
-            judged = {"answers": answers, **{key: record.get(key, str) for key in ("question_type", "answer_type")}}
-            if question in answers_of:
-                if answers_of[question] != judged:
-                    raise record.fault(f"question_id {question} has other answers in an earlier record; remove one")
-                tolerate(Tolerance.REPEATED_ANSWERS)
-            answers_of[question] = judged
+def _human_answers(folder: Path) -> dict[int, "Judged"]:
+    """Return the human answers by question; the two evaluated splits share what is read, which is most of the time."""
+    status = [(folder / name).stat() for name in ANNOTATIONS if (folder / name).exists()]
+    answers_of, repeated = _read_answers(folder, tuple((s.st_size, s.st_mtime_ns, s.st_ino) for s in status))
+    tolerate(Tolerance.REPEATED_ANSWERS, repeated)
     return answers_of
 
 
-def _example(record: JsonRecord, human: dict[int, dict[str, Any]], split: str, images: str) -> Example:
+@lru_cache(maxsize=1)
+def _read_answers(folder: Path, status: tuple[tuple[int, ...], ...]) -> tuple[dict[int, "Judged"], int]:
+    """Read the annotation files, which have this ``status``; the second value is the number of repeated questions."""
+    answers_of: dict[int, Judged] = {}
+    same: dict[str, str] = {}  # equal answers are one object
+    repeated = 0
+    for name in ANNOTATIONS:
+        for record in json_items(folder / name, "annotations"):
+            answers = tuple(same.setdefault(answer, answer) for answer in record.strings("answers", "answer"))
+            if not answers:
+                raise record.fault("key 'answers' is empty, expected the answers of ten people")
+            question = record.get("question_id", int)
+            types = [record.get(key, str) for key in ("question_type", "answer_type")]
+            judged = Judged(answers, *(same.setdefault(kind, kind) for kind in types))
+            if question in answers_of:
+                if answers_of[question] != judged:
+                    raise record.fault(f"question_id {question} has other answers in an earlier record; remove one")
+                repeated += 1
+            answers_of[question] = judged
+    return answers_of, repeated
+
+
+class Judged(NamedTuple):
+    """What people answered to a question, and its types."""
+
+    answers: tuple[str, ...]
+    question_type: str
+    answer_type: str
+
+    def reference(self) -> dict[str, Any]:
+        """Return what scoring needs of it."""
+        return {"answers": list(self.answers), "question_type": self.question_type, "answer_type": self.answer_type}
+
+
+def _example(record: JsonRecord, human: Mapping[int, Judged], split: str, images: ImageFiles) -> Example:
     number = record.get("question_id", int)
     text = record.text("sent" if "sent" in record else "question")
     label = soft_label(record)
@@ -77,11 +104,11 @@ def _example(record: JsonRecord, human: dict[int, dict[str, Any]], split: str, i
     if split != "train":
         if number not in human:
             raise record.fault(f"question_id {number} has no ten answers in {' or '.join(ANNOTATIONS)}")
-        if len(human[number]["answers"]) != metric.HUMANS:
+        if len(human[number].answers) != metric.HUMANS:
             tolerate(Tolerance.NOT_TEN_ANSWERS)
         topk = record.get("is_topk_optimal", bool) if "is_topk_optimal" in record else None
-        reference = human[number] | {"label": dict(label), "topk": topk}
-    return Example(str(number), text, (f"{images}/{record.file_name('img_id')}.h5",), label, reference)
+        reference = human[number].reference() | {"label": dict(label), "topk": topk}
+    return Example(str(number), text, images.of(record, "img_id"), label, reference)
 
 
 def score(examples: Sequence[Example], predictions: Sequence[str]) -> TaskScores:

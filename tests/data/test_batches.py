@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,15 @@ class Letters:
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
 
+    digest = None
+
     def encode(self, text: str, limit: int | None) -> list[int]:
-        self.asked[text] += 1
-        ids = [ord(letter) for letter in text]
-        return [0, *(ids if limit is None else ids[: limit - 2]), 2]
+        return [0, *[ord(letter) for letter in text][: limit and limit - 2], 2]
+
+    def encode_all(self, texts: Sequence[str], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+        self.asked.update(texts)
+        rows = [self.encode(text, limit) for text in texts]
+        return np.array([i for row in rows for i in row], np.int32), np.array([len(row) for row in rows])
 
 
 class Ones:

@@ -1,5 +1,6 @@
 """Which batch every update gets: each example once per epoch, whatever the seed, and the same after a resumption."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -23,8 +24,14 @@ class Letters:
     pad_id = 1
     positions = None
 
+    digest = None
+
     def encode(self, text: str, limit: int | None) -> list[int]:
         return [0, *map(ord, text), 2][:limit]
+
+    def encode_all(self, texts: Sequence[str], limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+        rows = [self.encode(text, limit) for text in texts]
+        return np.array([i for row in rows for i in row], np.int32), np.array([len(row) for row in rows])
 
 
 class Numbers:

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import tasks
+from bench.data.example_tables import read_with_tolerances
 from bench.errors import UsageError
 from bench.tasks import Example
-from bench.tasks.tolerance import REASONS, Tolerance, read_with_tolerances
+from bench.tasks.tolerance import REASONS, Tolerance
 
 HALF = "a dog \ud83d"
 FILES = {
