@@ -77,15 +77,17 @@ def digest(arrays: Mapping[str, NDArray[Any]], *texts: str) -> str:
     return total.hexdigest()
 
 
+def _seal(arrays: Arrays, metadata: Mapping[str, str]) -> str:
+    return digest(arrays, *map(repr, sorted(metadata.items())))
+
+
 def write_verified(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> None:
     """Write a file of the cache atomically, for :func:`read_verified`; one that cannot be written is not there."""
     from safetensors.numpy import save
 
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(
-            arrays, {**metadata, "digest": digest(arrays, *(f"{k}={metadata[k]}" for k in sorted(metadata)))}
-        )
+        content = save(arrays, {**metadata, "digest": _seal(arrays, metadata)})
         with atomic_write(path, durable=False) as file:
             file.write(content)
 
@@ -95,6 +97,6 @@ def read_verified(path: Path) -> tuple[Arrays, dict[str, str]] | None:
     with suppress(OSError, ValueError):
         arrays, metadata = map_arrays(path)
         expected = metadata.pop("digest", "")
-        if digest(arrays, *map(repr, sorted(metadata.items()))) == expected:
+        if _seal(arrays, metadata) == expected:
             return arrays, metadata
     return None

@@ -22,6 +22,7 @@ from bench.data import example_tables, held_out, token_ids
 from bench.data.columns import ExampleTable, table_arrays, visual_files
 from bench.data.example_tables import read_with_tolerances
 from bench.data.features import FeatureStore
+from bench.data.mapped_arrays import read_verified
 from bench.data.roots import MINI, locate
 from bench.data.strings import Strings
 from bench.tasks import Example
@@ -64,6 +65,7 @@ def test_a_table_has_the_examples_that_the_reader_returns(name: str, split: str,
             assert table[:3] == plain[:3] and table[:] is table
             assert visual_files(table) == visual_files(plain)
     assert len(files(cached)) == (2 if split == "train" else 1)
+    assert all(read_verified(path) for path in files(cached))  # else they would be made again each time
     assert read_with_tolerances(task, root, split)[1] == read_with_tolerances(task, root, split)[1]
 
 
@@ -82,6 +84,7 @@ def test_batches_are_the_same_from_any_cache(
 
     fresh = batches()
     written = files(cached)
+    assert {path.parent.name for path in written} == {"examples", "tokens"} and all(map(read_verified, written))
     for damage in (None, lambda content: content[: len(content) // 2], lambda content: content[:-9] + b"\1" * 9):
         for path in written:
             if damage:
