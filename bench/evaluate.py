@@ -79,11 +79,8 @@ def _in_order(data: TokenizedSplit, indices: list[int], *, generates: bool, mode
     How long an answer will be is guessed from the true one, where there is one; nothing else is done with it. A method
     that reads padding has other results in other batches, so there only the texts count, as they always did.
     """
-    # All best answers are encoded at this point and kept: the tokeniser, which serves one thread at a time, is then
-    # left to the thread that decodes.
-    answer_lengths = {index: data.answer_length(index) for index in indices}
     if generates and not model.reads_padding:
-        return sorted(indices, key=lambda index: (answer_lengths[index], data.length(index)))
+        return sorted(indices, key=lambda index: (data.answer_length(index), data.length(index)))
     return sorted(indices, key=data.length)
 
 

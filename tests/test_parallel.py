@@ -16,9 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import micro_batches, stages
+from bench import micro_batches, parallel, stages
 from bench.cli import main
+from bench.cli.processes import check_executor
 from bench.config import Execution, Run, resolve
+from bench.errors import UsageError
 from bench.files import read_json_lines
 from bench.record_schema import Record
 from bench.run import run_one
@@ -30,8 +32,8 @@ from bench.sweep.worker import REQUEUE, Pack
 
 CONTEXT = multiprocessing.get_context("forkserver")  # a fork of this process, which has gone backward, could not
 CONTEXT.set_forkserver_preload(["bench.run", "bench.follow", "bench.sweep.execute", "transformers"])
-#: batches of 3 examples and of 1, so that shares differ and some are empty; evaluation of 4 examples in batches of 3
-SETTINGS: dict[str, Any] = {"batch_size": 3, "steps": 6, "limit": 4, "beams": 2, "n_boxes": 4, "eval_batch_size": 3}
+#: batches of 4 and 3 examples of VQA, of 4 and 2 of GQA: shares differ, and of four some are empty; evaluation of 7, 6
+SETTINGS: dict[str, Any] = {"batch_size": 4, "steps": 6, "limit": 7, "beams": 2, "n_boxes": 4, "eval_batch_size": 3}
 PLAIN = {"recipe.dropout": 0.0, "validate": "epoch", "select": "best"}
 DROPOUT = {"recipe.dropout": 0.1, "checkpoint_every": 2}
 SIGNAL, DEATH, FAULT, MEMORY, CANCELLED, LOST = range(1, 7)  # the seeds of runs to which this happens
@@ -39,18 +41,21 @@ SIGNAL, DEATH, FAULT, MEMORY, CANCELLED, LOST = range(1, 7)  # the seeds of runs
 
 def make(seed: int = 1, **settings: object) -> Run:
     settings = {**SETTINGS, **settings}
-    return resolve("mini-bart", "vl-pet-large", "image-text", seed=seed, task_names=("vqa", "nlvr"), settings=settings)
+    return resolve("mini-bart", "vl-pet-large", "image-text", seed=seed, task_names=("vqa", "gqa"), settings=settings)
 
 
 def disturb(happens: dict[int, int], results: Path, rank: int) -> None:
-    """Let something happen to the runs with these seeds, mostly in process 1, at the updates they are mapped to."""
+    """Let something happen to the runs with these seeds, mostly in process 1, at the updates that they map to."""
     real_train, real_loss = stages.train_model, micro_batches.batch_loss
     real_backward = micro_batches.MicroBatches.backward
     now: dict[str, Any] = {"updates": 0}
 
     def train_model(context: RunContext, *inputs: Any) -> Any:
         now.update(run=context.run, updates=0)
-        return real_train(context, *inputs)
+        try:
+            return real_train(context, *inputs)
+        finally:
+            del now["run"]
 
     def backward(*inputs: Any) -> Any:
         now["updates"] += 1
@@ -156,10 +161,7 @@ def test_several_processes_give_the_losses_and_scores_of_one(
 
 
 HAPPENS = {FAULT: 1, MEMORY: 1, CANCELLED: 3, LOST: 3}
-RUNS = {
-    seed: make(seed, **DROPOUT, **({"batch_size": 4} if seed == MEMORY else {}))
-    for seed in (FAULT, MEMORY, CANCELLED, LOST, SIGNAL, DEATH)
-}
+RUNS = {seed: make(seed, **DROPOUT) for seed in (FAULT, MEMORY, CANCELLED, LOST, SIGNAL, DEATH)}
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +220,31 @@ def test_a_signal_stops_all_processes_and_the_run_goes_on_bit_for_bit_and_a_deat
     folder = RunDir(tmp_path, other.id)
     assert torch.load(folder.checkpoint)["step"] == 2
     assert [attempt.outcome for attempt in attempts.read(folder)] == ["interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "fault"),
+    [
+        ({"WORLD_SIZE": "4"}, "WORLD_SIZE is 4, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT not set"),
+        ({"WORLD_SIZE": "four", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "four"),
+    ],
+)
+def test_an_environment_that_is_not_that_of_a_process_is_one_error_line(
+    environment: dict[str, str], fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in parallel.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["run", "--method", "lora"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert fault in line
+
+
+def test_what_starts_processes_of_its_own_or_names_one_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="--executor local: starts processes of its own"):
+        check_executor("local")
+    with pytest.raises(UsageError, match="--device cuda:1: each of 2 processes has a GPU of its own"):
+        parallel.ProcessGroup(0, 2, 0).device("cuda:1")
