@@ -183,24 +183,11 @@ def load_frame(
     return _frame(_indexed(results, tuning), expected)
 
 
-def _indexed(results: Path, tuning: bool) -> list[Record]:
-    """Return what a frame needs of the records of the runs that tune, or of the others; those that cannot be read are
-    left out with a warning."""
-    from bench.record_index import RecordIndex
-
-    with _no_garbage_collection():
-        index = RecordIndex(results)
-        records, faults = _read_all(results, index.read)
-        index.save()
-    _warn_of(faults)
-    return [record for record in records if (record.run.recipe.evaluate == "tuning") == tuning]
-
-
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Let the collector rest in the block.
+    """Let the collector rest in a block or, as a decorator, in a function.
 
-    It would look at every object again and again while ten thousand records are read, and none of them is garbage.
+    It would look at every object again and again while ten thousand records become rows, and none of them is garbage.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -211,6 +198,20 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+@_no_garbage_collection()
+def _indexed(results: Path, tuning: bool) -> list[Record]:
+    """Return what a frame needs of the records of the runs that tune, or of the others; those that cannot be read are
+    left out with a warning."""
+    from bench.record_index import RecordIndex
+
+    index = RecordIndex(results)
+    records, faults = _read_all(results, index.read)
+    index.save()
+    _warn_of(faults)
+    return [record for record in records if (record.run.recipe.evaluate == "tuning") == tuning]
+
+
+@_no_garbage_collection()
 def _frame(records: list[Record], expected: Expectations | None) -> "pd.DataFrame":
     import pandas as pd
 
@@ -230,7 +231,7 @@ def _frame(records: list[Record], expected: Expectations | None) -> "pd.DataFram
 
 def _warn_of(faults: list[str]) -> None:
     for line in faults:
-        warnings.warn(f"record left out: {line}", stacklevel=4)
+        warnings.warn(f"record left out: {line}", stacklevel=5)
 
 
 def _changes(record: Record, expected: Expectations, current: dict[str, Fingerprints]) -> list[str]:
