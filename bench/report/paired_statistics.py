@@ -214,20 +214,18 @@ def _residual(table: np.ndarray) -> tuple[float, int]:
     return float((rest**2).sum()) / freedom, freedom
 
 
-def holm(values: Sequence[float | None], hypotheses: int = 0) -> list[float | None]:
+def holm(values: Sequence[float | None]) -> list[float | None]:
     """Return p-values corrected for their number (Holm, A simple sequentially rejective procedure, 1979).
 
-    None stands for a missing p-value; it takes no part, nor does NaN. ``hypotheses`` is the number to correct for where
-    it is larger than that of the values: of all pairs, say, when these are the pairs with a row that was chosen by its
-    scores.
+    None stands for a missing p-value; it takes no part, nor does NaN.
 
     >>> holm([0.01, None, 0.04, 0.03])
     [0.03, None, 0.06, 0.06]
     """
     order = sorted((value, at) for at, value in enumerate(values) if value is not None and isfinite(value))
     corrected: list[float | None] = [None] * len(values)
-    highest, number = 0.0, max(hypotheses, len(order))
+    highest = 0.0
     for rank, (value, at) in enumerate(order):
-        highest = max(highest, min(1.0, (number - rank) * value))
+        highest = max(highest, min(1.0, (len(order) - rank) * value))
         corrected[at] = highest
     return corrected
