@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,27 +50,13 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     """
     from bench import report
     from bench.environment import environment
-    from bench.example_scores import example_scores, missing_hint
     from bench.files import explain_write_errors
-    from bench.fingerprints import Expectations
-    from bench.records import load_frame
 
-    left_out = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        tuning = sweep.given.get("evaluate") == "tuning"
-        frame = load_frame(arguments.results, tuning, Expectations(given_roots(arguments)), missing_ok=True)
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
-        left_out.append(str(warning.message))
-    planned = plan(cells, arguments.results)
-    frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
+    records = collected(sweep, cells, arguments)
+    frame, planned, examples, left_out = records.frame, records.plan, records.examples, records.left_out
     curves, unreadable = _curves(arguments.results, [cell["run_id"] for cell in planned])
     for line in unreadable:
         print(f"warning: {line}", file=sys.stderr)
-    examples = example_scores(arguments.results, (c["run_id"] for c in planned)) if sweep.is_ablation else {}
-    if sweep.is_ablation and (hint := missing_hint(arguments.results, (c["run_id"] for c in planned))):
-        print(f"note: {hint}", file=sys.stderr)
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
     if hardware := sorted(set(frame["hardware"].dropna())):
         versions |= {"hardware of the runs": "; ".join(hardware), "the same result": SAME_RESULT}
@@ -107,6 +94,38 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
         print(f"  ({line})")
     print(f"  {arguments.results / 'runs'}/ (one folder per run)")
     return place.path
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a report of planned cells is made from: records, plan, scores of examples, and what could not be read."""
+
+    frame: Any
+    plan: list[dict[str, Any]]
+    examples: dict[str, dict[str, Any]]
+    left_out: list[str]
+
+
+def collected(sweep: Any, cells: list[Any], arguments: argparse.Namespace) -> Collected:
+    """Read the records of planned cells and the scores of their examples; what cannot be read is a line on stderr."""
+    from bench.example_scores import example_scores, missing_hint
+    from bench.fingerprints import Expectations
+    from bench.records import load_frame
+
+    left_out = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tuning = sweep.given.get("evaluate") == "tuning"
+        frame = load_frame(arguments.results, tuning, Expectations(given_roots(arguments)), missing_ok=True)
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+        left_out.append(str(warning.message))
+    planned = plan(cells, arguments.results)
+    frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
+    examples = example_scores(arguments.results, (cell["run_id"] for cell in planned))
+    if hint := missing_hint(arguments.results, (cell["run_id"] for cell in planned)):
+        print(f"note: {hint}", file=sys.stderr)
+    return Collected(frame, planned, examples, left_out)
 
 
 def plan(cells: list[Any], results: Any) -> list[dict[str, Any]]:

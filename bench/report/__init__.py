@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from bench.report.figure import Plot
     from bench.report.run_entries import Examples, RunEntry
+    from bench.report.standing import Standing
     from bench.report.table import Table
+    from bench.report.verdicts import Verdict
 
     T = TypeVar("T", Table, Plot)
 
@@ -56,19 +58,22 @@ def write(
         on_fault: called with a line for every plot that cannot be drawn and every curve without a usable point.
     """
     from bench.report.curves import unusable
-    from bench.report.differences import difference_tables
+    from bench.report.differences import difference_tables, leader_tables
     from bench.report.efficiency import efficiency_tables
     from bench.report.page import page
     from bench.report.results import results_tables
     from bench.report.run_entries import join
+    from bench.report.standing_table import standing_tables
     from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
     tuning = any(entry.tuning for entry in entries)
     command = command or f"python -m bench sweep {sweep_name}"
+    ablation = any(entry.base for entry in entries)
     tables = {
         "tuning": tuning_tables(entries) if tuning else [],
-        "differences": [] if tuning else difference_tables(entries),
+        "standings": [] if ablation or tuning else standing_tables(entries),
+        "differences": [] if tuning else difference_tables(entries) if ablation else leader_tables(entries),
         "results": results_tables(entries),
         "efficiency": efficiency_tables(entries),
     }
@@ -81,7 +86,7 @@ def write(
     drawn = _drawn(entries, curves, faults)
     plot_paths = [path for plot in drawn for path in _write_plot(out_dir / "plots", *plot)]
     facts = {**(environment or {}), **_facts_of_records(entries)}
-    svgs = {plot: svg for plot, svg, _ in drawn}
+    svgs = {plot: files["svg"].decode("utf-8") for plot, files in drawn}
     html = page(
         sweep_name, entries, tables, svgs, command=command, environment=facts, question=question, left_out=faults
     )
@@ -93,24 +98,35 @@ def write(
 
 def _drawn(
     entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame], faults: list[str]
-) -> list[tuple[Plot, str, bytes]]:
-    """Draw all plots and return them as SVG and PNG; one that cannot be drawn adds a line to ``faults`` instead."""
+) -> list[tuple[Plot, dict[str, bytes]]]:
+    """Draw all plots, each with its files by format; one that cannot be drawn adds a line to ``faults`` instead."""
 
     def on_fault(name: str, error: Exception) -> None:
         faults.append(f"plot not drawn: {name} ({type(error).__name__}: {one_line(error)})")
 
     try:
-        from bench.report.figure import png_bytes, svg_text
+        from bench.report.figure import file_bytes
         from bench.report.plots import attempt, draw_all
     except ImportError as error:  # a broken installation of matplotlib
         on_fault("all plots", error)
         return []
     drawn = []
     for plot in with_distinct_keys(attempt("all plots", lambda: draw_all(entries, curves, on_fault), on_fault) or []):
-        svg = attempt(plot.title, partial(svg_text, plot), on_fault)
-        png = attempt(plot.title, partial(png_bytes, plot), on_fault) if svg else None
-        drawn += [(plot, svg, png)] if svg and png else []
+        files = attempt(plot.title, partial(file_bytes, plot), on_fault)
+        drawn += [(plot, files)] if files else []
     return drawn
+
+
+def write_comparison(folder: Path, made: Sequence[tuple[Standing, Sequence[Verdict]]], command: str) -> list[Path]:
+    """Write what ``compare`` says of each backbone and suite under ``folder`` and return the paths."""
+    from bench.report.figure import file_bytes
+    from bench.report.verdict_plot import verdict_plot
+    from bench.report.verdicts import verdict_table
+
+    tables = [verdict_table(standing, verdicts) for standing, verdicts in made]
+    plots = [verdict_plot(verdicts) for _, verdicts in made]
+    paths = _write_tables(folder, "comparison", tables, command)
+    return paths + [path for plot in plots for path in _write_plot(folder / "plots", plot, file_bytes(plot))]
 
 
 def with_distinct_keys(items: Sequence[T]) -> list[T]:
@@ -129,19 +145,21 @@ def with_distinct_keys(items: Sequence[T]) -> list[T]:
 def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Examples | None = None) -> str:
     """Return the main tables as plain text for a terminal, from the same arguments as :func:`write`.
 
-    They are the results tables, or for an ablation the tables of differences, for tuning those of the best settings.
+    They are the standings and the results tables, or for an ablation the tables of differences, for tuning those of the
+    best settings.
     """
     from bench.report.differences import difference_tables
     from bench.report.render import plain_text
     from bench.report.results import results_tables
     from bench.report.run_entries import join
+    from bench.report.standing_table import standing_tables
     from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
     if any(entry.tuning for entry in entries):
         tables = tuning_tables(entries)
     else:
-        tables = difference_tables(entries) or results_tables(entries)
+        tables = difference_tables(entries) or [*standing_tables(entries), *results_tables(entries)]
     return "\n".join(plain_text(table) for table in tables)
 
 
@@ -162,22 +180,28 @@ def _write_text(path: Path, text: str) -> Path:
 
 
 def _write_tables(out_dir: Path, kind: str, tables: Sequence[Table], command: str) -> list[Path]:
-    """Write one Markdown and one LaTeX file for all tables of a kind, and one CSV file for each table."""
+    """Write one Markdown, LaTeX and JSON file for all tables of a kind, and one CSV file for each table."""
+    import json
+
     from bench.report import render
+
+    content = [render.json_value(table) for table in tables]
 
     return [
         _write_text(out_dir / f"{kind}.md", "\n".join(render.markdown(table) for table in tables)),
         _write_text(out_dir / f"{kind}.tex", "\n".join(render.latex(table, command) for table in tables)),
+        _write_text(out_dir / f"{kind}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n"),
         *(_write_text(out_dir / f"{table.key}.csv", render.csv_text(table)) for table in tables),
     ]
 
 
-def _write_plot(folder: Path, plot: Plot, svg: str, png: bytes) -> list[Path]:
-    """Write the numbers of a plot as CSV, and its figure as SVG and PNG."""
+def _write_plot(folder: Path, plot: Plot, files: Mapping[str, bytes]) -> list[Path]:
+    """Write the numbers of a plot as CSV, and its figure in each of the formats."""
     from bench.report.escaping import csv_field
 
     fields = plot.data.apply(lambda column: column.map(csv_field) if column.dtype == object else column)
     numbers = _write_text(folder / f"{plot.key}.csv", fields.to_csv(index=False))
-    picture = folder / f"{plot.key}.png"
-    picture.write_bytes(png)
-    return [numbers, _write_text(folder / f"{plot.key}.svg", svg), picture]
+    pictures = {folder / f"{plot.key}.{suffix}": content for suffix, content in files.items()}
+    for path, content in pictures.items():
+        path.write_bytes(content)
+    return [numbers, *pictures]

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from bench.report.paired_statistics import (
     LEVEL,
     SIGNIFICANCE,
@@ -13,9 +11,10 @@ from bench.report.paired_statistics import (
     holm,
     with_seed_variance,
 )
-from bench.report.pairing import PairedRows
-from bench.report.results import task_headings, task_order
+from bench.report.pairing import AVERAGE, PairedRows, score_matrix, score_of
+from bench.report.results import PAPER_AVERAGE
 from bench.report.run_entries import RunEntry
+from bench.report.standing import Standing, standings
 from bench.report.stats import finite_only, mean
 from bench.report.table import (
     FEWER,
@@ -31,9 +30,9 @@ from bench.report.table import (
     slug,
     title_of,
 )
+from bench.report.task_columns import task_headings, task_order
 
 UP, DOWN = "↑", "↓"  # marks of a significant difference
-AVERAGE = "average"
 NO_PAIR = "no pair"  # in place of a difference where both sides have scores, but none that can be compared
 
 
@@ -60,10 +59,19 @@ class ComparedCell:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A base on one backbone and suite with the cells that differ from it, in the order of the plan."""
+    """A base on one backbone and suite with the cells that differ from it, in the order of the plan.
+
+    ``leader`` is the label of the base where no plan but its scores made it the base; "" in an ablation.
+    """
 
     base: tuple[RunEntry, ...]
     cells: tuple[ComparedCell, ...]
+    leader: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the base is called."""
+        return self.leader or self.base[0].base
 
     @property
     def entries(self) -> list[RunEntry]:
@@ -79,7 +87,7 @@ class Ablation:
     @property
     def slug(self) -> str:
         """The part of file names that tells this ablation from others."""
-        return slug(self.base[0].backbone, self.base[0].suite, self.base[0].base)
+        return slug(self.base[0].backbone, self.base[0].suite, *[self.base[0].base] * (not self.leader))
 
     @property
     def axes(self) -> dict[str, list[Any]]:
@@ -107,7 +115,10 @@ class Ablation:
 
     def title(self, key: str) -> str:
         """Return the title of a column."""
-        return {AVERAGE: "Avg.", **{heading.task: heading.title for heading in task_headings(self.base)}}[key]
+        return {
+            AVERAGE: PAPER_AVERAGE if self.leader else "Avg.",
+            **{heading.task: heading.title for heading in task_headings(self.base)},
+        }[key]
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
@@ -139,12 +150,31 @@ def ablations(entries: Sequence[RunEntry]) -> list[Ablation]:
     return compared
 
 
+def leader_comparisons(entries: Sequence[RunEntry]) -> list[Ablation]:
+    """Return the leading row of every plain sweep on a backbone and suite, as a base that all other rows differ from.
+
+    Only ranked rows are told apart from it; the p-values are corrected for all their pairs, since the scores chose it.
+    """
+    plain = [entry for entry in entries if not entry.base and not entry.tuning]
+    return [_to_leader(each, each.leader) for each in standings(plain) if each.leader is not None]
+
+
+def _to_leader(standing: Standing, leader: str) -> Ablation:
+    base = standing.rows[leader]
+    others = {label: row for label, row in standing.rows.items() if label != leader}
+    cells = [
+        replace(cell, corrected={key: standing.comparisons.p_value(key, cell.label, leader) for key in standing.keys})
+        for cell in _compared(base, others)
+    ]
+    return Ablation(tuple(base), tuple(cells), leader)
+
+
 def _compared(base: Sequence[RunEntry], rows: Mapping[str, Sequence[RunEntry]]) -> list[ComparedCell]:
     """Compare the rows of an ablation with its base."""
     tasks = task_order(base)
     paired = [PairedRows.of(row, base, tasks) for row in rows.values()]
     cells = [
-        ComparedCell(label, tuple(row), _differences(pairs, tasks), {})
+        ComparedCell(label, tuple(row), pairs.differences(tasks), {})
         for (label, row), pairs in zip(rows.items(), paired, strict=True)
     ]
     return _corrected(base, _with_seed_variance(base, cells, paired))
@@ -176,37 +206,6 @@ def _with_seed_variance(
     return completed
 
 
-def score_matrix(
-    base: Sequence[RunEntry], cells: Sequence[Sequence[RunEntry]], key: str, tasks: Sequence[str]
-) -> np.ndarray:
-    """Return the scores of one column as an array of rows (the base first) by seeds of the base.
-
-    Cells that lack a score on one of these seeds are left out. ``tasks`` are those of the average.
-    """
-    seeds = [entry.seed for entry in base if _score(entry, key, tasks) is not None]
-    rows = []
-    for entries in (base, *cells):
-        scores = {entry.seed: _score(entry, key, tasks) for entry in entries}
-        if seeds and all(scores.get(seed) is not None for seed in seeds):
-            rows.append([scores[seed] for seed in seeds])
-    return np.array(rows, dtype=float).reshape(len(rows), len(seeds))
-
-
-def _score(entry: RunEntry, key: str, tasks: Sequence[str]) -> float | None:
-    return entry.average(tasks) if key == AVERAGE else entry.score(key)
-
-
-def _differences(pairs: PairedRows, tasks: Sequence[str]) -> dict[str, Difference]:
-    """The differences of a cell by task, over the seeds with a pair of scores.
-
-    That of the average is over the seeds with pairs on all tasks; it is left out where the cell lacks a task.
-    """
-    candidates = {task: pairs.difference(task) for task in tasks}
-    if len(tasks) > 1:
-        candidates[AVERAGE] = pairs.average()
-    return {key: part for key, part in candidates.items() if part is not None}
-
-
 def _corrected(base: Sequence[RunEntry], cells: Sequence[ComparedCell]) -> list[ComparedCell]:
     """Correct the p-values of each column for the number of cells; stale runs are told from nothing."""
     keys = dict.fromkeys(key for cell in cells for key in cell.differences)
@@ -223,21 +222,26 @@ def _corrected(base: Sequence[RunEntry], cells: Sequence[ComparedCell]) -> list[
 
 
 def difference_tables(entries: Sequence[RunEntry]) -> list[Table]:
-    """Return one table for each base on each backbone and suite."""
+    """Return one table for each base of an ablation on each backbone and suite."""
     return [_table(ablation) for ablation in ablations(entries)]
+
+
+def leader_tables(entries: Sequence[RunEntry]) -> list[Table]:
+    """Return for each plain sweep on a backbone and suite how its rows differ from the leading one."""
+    return [_table(comparison) for comparison in leader_comparisons(entries)]
 
 
 def _table(ablation: Ablation) -> Table:
     columns = [Column("percent", "Trainable (%)")]
     columns += [Column(key, ablation.title(key), better=+1) for key in ablation.keys]
     base = ablation.base[0]
-    [label] = entries_by_label(ablation.base)
+    label = ablation.leader or next(iter(entries_by_label(ablation.base)))
     rows = [TableRow(label, base.family, _base_values(ablation), run_ids_of(ablation.base), reference=True)]
     rows += [
         TableRow(cell.label, cell.entries[0].family, _values(cell, ablation.keys), run_ids_of(cell.entries))
         for cell in ablation.cells
     ]
-    title = f"{title_of(ablation.base)}: differences to {base.base}"
+    title = f"{title_of(ablation.base)}: differences to {ablation.name}"
     return Table(
         key=slug("differences", ablation.slug),
         title=title,
@@ -252,7 +256,7 @@ def _base_values(ablation: Ablation) -> tuple[Value, ...]:
     values = [_percent(ablation.base)]
     tasks = task_order(ablation.base)
     for key in ablation.keys:
-        scores = finite_only(_score(entry, key, tasks) for entry in ablation.base)
+        scores = finite_only(score_of(entry, key, tasks) for entry in ablation.base)
         values.append(_value(mean(scores) if scores else None, "{:.2f}", ablation.base, len(scores)))
     return tuple(values)
 
@@ -290,12 +294,15 @@ def _interval_note(ablation: Ablation) -> str:
     seeds = max((part.seeds for part in parts), default=0)
     if not parts or all(part.half_width is None for part in parts):
         return "One seed and no scores of single examples, so nothing is known of the spread."
+    correction = "corrected over the column"
+    if ablation.leader:
+        correction = "corrected for all pairs of ranked rows of the column, since its scores made this row the base"
     over = [f"{seeds} seeds"] * (seeds > 1) + ["the examples"] * any(part.examples for part in parts)
     warning = "" if seeds > 1 else " (one seed: how much another seed would change is not in it)"
     return (
         f"± is half of the {LEVEL:.0%} interval of the paired difference over {' and '.join(over)}{warning}; "
         "the variance over seeds is taken as the same for all rows. "
-        f"{UP} and {DOWN}: can be told from no difference at {SIGNIFICANCE:.0%}, corrected over the column (Holm)."
+        f"{UP} and {DOWN}: can be told from no difference at {SIGNIFICANCE:.0%}, {correction} (Holm)."
     )
 
 

@@ -52,6 +52,21 @@ def png_bytes(plot: Plot) -> bytes:
     return out.getvalue()
 
 
+def pdf_bytes(plot: Plot) -> bytes:
+    """Return the figure as PDF with embedded fonts, the same on every call."""
+    out = io.BytesIO()
+    with theme():
+        plot.figure.savefig(out, format="pdf", metadata={"CreationDate": None})
+    return out.getvalue()
+
+
+def file_bytes(plot: Plot) -> dict[str, bytes]:
+    """Return the figure in every format that reports write, by the suffix of the file."""
+    svg = svg_text(plot).encode("utf-8", errors="backslashreplace")
+    plot.figure.set_layout_engine("none")  # it is laid out, and doing it again takes as long as drawing
+    return {"svg": svg, "png": png_bytes(plot), "pdf": pdf_bytes(plot)}
+
+
 def plot_label(text: str) -> str:
     """Return a label short enough to leave room for the plot."""
     return shortened(text, LONGEST)

@@ -32,7 +32,10 @@ for (const head of document.querySelectorAll('table.sortable thead th')) head.ad
 """
 
 
-KINDS = {"tuning": "Tuning", "differences": "Differences", "results": "Results", "efficiency": "Cost"}
+KINDS = {
+    **{"tuning": "Tuning", "standings": "Standing", "differences": "Differences", "results": "Results"},
+    "efficiency": "Cost",
+}
 
 
 def page(

@@ -44,18 +44,19 @@ class Difference:
     mean: float
     seeds: int
     seed_variance: float | None = None
-    seed_freedom: int = 0
+    seed_freedom: float = 0
     examples: int = 0
     example_variance: float | None = None
     partial: bool = False
 
     @property
-    def _parts(self) -> list[tuple[float, int]]:
+    def _parts(self) -> list[tuple[float, float]]:
         """The known parts of the variance with their degrees of freedom."""
+        pairs: list[tuple[float | None, float]]
         pairs = [(self.seed_variance, self.seed_freedom), (self.example_variance, self.examples - 1)]
         return [(part, freedom) for part, freedom in pairs if part is not None]
 
-    @property
+    @cached_property
     def variance(self) -> float | None:
         """Variance of the mean; None where neither part is known, or where one cannot be a variance."""
         if not self._parts or not all(isfinite(part) and part >= 0 for part, _ in self._parts):
@@ -79,23 +80,43 @@ class Difference:
 
         Differences that are all equal say nothing of their spread, unless they are all 0.
         """
-        from scipy import stats
+        from scipy import special
 
         if self.variance is None or not isfinite(self.mean) or (self.variance == 0 and self.mean):
             return None
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, self.satterthwaite)) * sqrt(self.variance) if self.variance else 0.0
+        quantile = float(special.stdtrit(self.satterthwaite, 0.5 + LEVEL / 2))
+        half = quantile * sqrt(self.variance) if self.variance else 0.0
         return half if isfinite(half) else None
 
     @cached_property
     def p_value(self) -> float | None:
         """Two-sided p-value of the hypothesis that there is no difference; None where there is no interval."""
-        from scipy import stats
+        from scipy import special
 
         if self.variance is None or self.half_width is None:
             return None
         if not self.variance:
             return 1.0
-        return float(2 * stats.t.sf(abs(self.mean) / sqrt(self.variance), self.satterthwaite))
+        return float(2 * special.stdtr(self.satterthwaite, -abs(self.mean) / sqrt(self.variance)))
+
+    @cached_property
+    def probability_above(self) -> float | None:
+        """Probability that the true difference is above 0, given the scores and nothing else (a flat prior).
+
+        It is the one-sided p-value of the opposite, read as a posterior probability (Gelman et al., Bayesian Data
+        Analysis, 2013, section 3.2). None where there is no interval.
+        """
+        from scipy import special
+
+        if self.variance is None or self.half_width is None:
+            return None
+        if not self.variance:
+            return 0.5
+        return float(special.stdtr(self.satterthwaite, self.mean / sqrt(self.variance)))
+
+    def __neg__(self) -> "Difference":
+        """The same difference the other way round."""
+        return replace(self, mean=-self.mean)
 
 
 def paired_difference(
@@ -112,7 +133,11 @@ def paired_difference(
     seeds, mean = len(by_seed), float(np.mean(by_seed))
     if len(by_example) < seeds:
         return Difference(mean, seeds, partial=partial)
-    table = pd.concat(list(by_example), axis=1, join="inner").to_numpy(dtype=float)
+    first, *others = by_example
+    if all(other.index.equals(first.index) for other in others):
+        table = np.column_stack([series.to_numpy(dtype=float) for series in by_example])
+    else:
+        table = pd.concat(list(by_example), axis=1, join="inner").to_numpy(dtype=float)
     table = table[np.isfinite(table).all(axis=1)]
     if (count := len(table)) < 2:
         return Difference(mean, seeds, examples=count, partial=partial)
@@ -155,6 +180,31 @@ def with_seed_variance(difference: Difference, scores: np.ndarray) -> Difference
     if not isfinite(mean_square):
         return difference
     return replace(difference, seed_variance=2 * mean_square / difference.seeds, seed_freedom=freedom)
+
+
+def with_pooled_variance(estimate: Difference, scores: np.ndarray) -> Difference:
+    """Return the mean score of one row with its seed variance, or unchanged where nothing is known of it.
+
+    The variance from seed to seed is the mean over rows of their sample variances, of a row alone its own. Part of it
+    may be common to all rows, which then tell less than as many independent ones; the degrees of freedom are those of
+    its two mean squares, seeds and residual, by Satterthwaite's approximation.
+
+    Args:
+        estimate: the mean score of one row, as a difference to 0.
+        scores: the scores of all rows as an array of rows by seeds; a row with a gap takes no part.
+    """
+    scores = scores[np.isfinite(scores).all(axis=1)]
+    rows, seeds = scores.shape
+    if not rows or seeds < 2:
+        return estimate
+    with np.errstate(over="ignore", invalid="ignore"):
+        common = float(np.var(scores.mean(axis=0), ddof=1))
+        rest = _residual(scores)[0] * (rows - 1) / rows if rows > 1 else 0.0
+    if not isfinite(common + rest):
+        return estimate
+    spread = common**2 / (seeds - 1) + (rest**2 / ((rows - 1) * (seeds - 1)) if rows > 1 else 0.0)
+    freedom = (common + rest) ** 2 / spread if spread else float(seeds - 1)
+    return replace(estimate, seed_variance=(common + rest) / estimate.seeds, seed_freedom=freedom)
 
 
 def _residual(table: np.ndarray) -> tuple[float, int]:

@@ -10,6 +10,8 @@ from bench.report.paired_statistics import Difference, average_difference, paire
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
 
+AVERAGE = "average"  # the key of the average over tasks, beside the names of tasks
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -44,7 +46,11 @@ def pair(cell: RunEntry, base: RunEntry, task: str) -> Pair | None:
     if examples is None or base_examples is None:
         limits = [entry.configuration.get("limit") for entry in (cell, base)]
         return None if None not in limits and limits[0] != limits[1] else Pair(score, base_score)
-    both = pd.concat([_by_occurrence(examples), _by_occurrence(base_examples)], axis=1, join="inner")
+    if examples.index.is_unique and examples.index.equals(base_examples.index):
+        by_example = by_occurrence(examples) - by_occurrence(base_examples).to_numpy()
+        if np.isfinite(by_example.to_numpy()).all():
+            return Pair(score, base_score, by_example) if len(by_example) else None
+    both = pd.concat([by_occurrence(examples), by_occurrence(base_examples)], axis=1, join="inner")
     both = both.loc[np.isfinite(both.to_numpy(dtype=float)).all(axis=1)]
     if both.empty:
         return None
@@ -54,8 +60,8 @@ def pair(cell: RunEntry, base: RunEntry, task: str) -> Pair | None:
     return Pair(float(both.iloc[:, 0].mean()), float(both.iloc[:, 1].mean()), by_example, partial=True)
 
 
-def _by_occurrence(scores: pd.Series) -> pd.Series:
-    """The scores of examples as numbers, indexed so that the second example of one id is another than the first."""
+def by_occurrence(scores: pd.Series) -> pd.Series:
+    """Return the scores of examples as numbers; a second example of one id is indexed as another than the first."""
     numbers = pd.to_numeric(scores, errors="coerce").astype(float)
     ids = pd.Index(scores.index)
     if ids.is_unique:
@@ -93,14 +99,23 @@ class PairedRows:
         series = [pair.by_example for pair in pairs if pair.by_example is not None]
         return paired_difference([p.gap for p in pairs], series, partial=any(pair.partial for pair in pairs))
 
-    def average(self) -> Difference | None:
-        """Return the difference of the average over the tasks, of the seeds with a pair on every task."""
+    def _average(self, parts: Sequence[Difference | None]) -> Difference | None:
+        """The difference of the average over the tasks, of the seeds with a pair on every task."""
         seeds = self._complete_seeds()
-        parts = [self.difference(task) for task in self.pairs]
         if not seeds:
             return None
         gaps = [mean([pairs[seed].gap for pairs in self.pairs.values()]) for seed in seeds]
         return average_difference([part for part in parts if part is not None], gaps)
+
+    def differences(self, tasks: Sequence[str]) -> dict[str, Difference]:
+        """Return the differences by task, over the seeds with a pair of scores, and with several tasks the average's.
+
+        That of the average is over the seeds with pairs on all tasks; it is left out where the cell lacks a task.
+        """
+        candidates = {task: self.difference(task) for task in tasks}
+        if len(tasks) > 1:
+            candidates[AVERAGE] = self._average(list(candidates.values()))
+        return {key: part for key, part in candidates.items() if part is not None}
 
     def _complete_seeds(self) -> list[int]:
         first = next(iter(self.pairs.values()), {})
@@ -115,3 +130,24 @@ class PairedRows:
             [mean([by_seed[seed].cell for by_seed in pairs]) for seed in seeds],
         ]
         return np.array(rows, dtype=float)
+
+
+def score_matrix(
+    base: Sequence[RunEntry], cells: Sequence[Sequence[RunEntry]], key: str, tasks: Sequence[str]
+) -> np.ndarray:
+    """Return the scores of one column as an array of rows (the base first) by seeds of the base.
+
+    Cells that lack a score on one of these seeds are left out. ``tasks`` are those of the average.
+    """
+    seeds = [entry.seed for entry in base if score_of(entry, key, tasks) is not None]
+    rows = []
+    for entries in (base, *cells):
+        scores = {entry.seed: score_of(entry, key, tasks) for entry in entries}
+        if seeds and all(scores.get(seed) is not None for seed in seeds):
+            rows.append([scores[seed] for seed in seeds])
+    return np.array(rows, dtype=float).reshape(len(rows), len(seeds))
+
+
+def score_of(entry: RunEntry, key: str, tasks: Sequence[str]) -> float | None:
+    """Return the score on a task, or for AVERAGE the average over ``tasks``; None where there is none."""
+    return entry.average(tasks) if key == AVERAGE else entry.score(key)

@@ -6,12 +6,13 @@ from math import isfinite, sqrt
 
 import numpy as np
 
-from bench.report.differences import AVERAGE, ablations, score_matrix
+from bench.report.differences import ablations
 from bench.report.paired_statistics import SIGNIFICANCE, Difference, with_seed_variance
-from bench.report.results import task_order
+from bench.report.pairing import AVERAGE, score_matrix
 from bench.report.run_entries import RunEntry
 from bench.report.stats import mean
 from bench.report.table import entries_by_label, group_entries
+from bench.report.task_columns import task_order
 
 ENDLESS = 1e6  # degrees of freedom
 QUANTILES = (np.arange(1000) + 0.5) / 1000
@@ -29,17 +30,19 @@ class DifferenceVariance:
         example: the variance that stays however many seeds there are, because the examples of the test set were drawn
             once, estimated from ``examples`` of them (0 where it is not known).
         rows: the number of rows that are compared with the base; they share the estimate of ``seed``.
+        hypotheses: the number of tests that p-values are corrected for; 0 for one per row.
     """
 
     seed: float
     example: float = 0.0
     examples: int = 0
     rows: int = 1
+    hypotheses: int = 0
 
     def power(self, gap: float, seeds: int) -> float:
         """Return a lower bound of the probability that the table marks a difference of ``gap`` with so many seeds.
 
-        The test is Student's two-sided one at SIGNIFICANCE over the number of rows, the first step of Holm's
+        The test is Student's two-sided one at SIGNIFICANCE over the number of tests, the first step of Holm's
         correction; its statistic then follows the noncentral t distribution.
         """
         from scipy import stats
@@ -51,7 +54,7 @@ class DifferenceVariance:
         if not variance:
             return float(gap != 0)
         noncentrality = abs(gap) / sqrt(variance)
-        critical = float(stats.t.ppf(1 - SIGNIFICANCE / self.rows / 2, freedom))
+        critical = float(stats.t.ppf(1 - SIGNIFICANCE / (self.hypotheses or self.rows) / 2, freedom))
         # The statistic is a normal variate over an independent root mean square. The mean over quantiles of the latter
         # is accurate enough, and finite where scipy's noncentral t is not.
         scatter = np.sqrt(stats.chi2.ppf(QUANTILES, freedom) / freedom) if freedom < ENDLESS else np.ones(1)
@@ -65,6 +68,27 @@ class DifferenceVariance:
         None where even MOST seeds do not.
         """
         return next((seeds for seeds in range(2, MOST + 1) if self.power(gap, seeds) >= power), None)
+
+    def examples_needed(self, gap: float, seeds: int, power: float = POWER) -> int | None:
+        """Return the fewest examples that find a difference of ``gap`` with so many seeds and that power.
+
+        The variance that comes from the choice of the examples shrinks with their number; what a run adds stays, so
+        None where even endlessly many examples are not enough, or where their part of the variance is not known.
+        """
+        if not self.examples or replace(self, example=0.0).power(gap, seeds) < power:
+            return None
+        low, high = 1, self.examples
+        while self._with_examples(high).power(gap, seeds) < power:
+            low, high = high, high * 2
+            if high > HUGE:
+                return None
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._with_examples(middle).power(gap, seeds) >= power else (middle + 1, high)
+        return high
+
+    def _with_examples(self, examples: int) -> "DifferenceVariance":
+        return replace(self, example=self.example * self.examples / examples, examples=examples)
 
     def detectable_gap(self, seeds: int, power: float = POWER) -> float | None:
         """Return the smallest difference that so many seeds find with that power; None for one seed, or if none is."""

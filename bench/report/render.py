@@ -9,6 +9,7 @@ import io
 import re
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from bench.report.escaping import (
     csv_field,
@@ -21,6 +22,7 @@ from bench.report.escaping import (
 )
 from bench.report.table import Table, TableRow, Value
 
+FIELDS = ("", "_low", "_high", "_std", "_n", "_examples", "_place", "_marks")  # of a value in CSV files
 PAGE = 45  # rows of a LaTeX table that fit on a page
 
 
@@ -61,7 +63,7 @@ def _md_label(row: TableRow) -> str:
 
 def _md_value(value: Value, reference: bool) -> str:
     text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[value.rank].format(markdown_text(value.text))
-    spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
+    spread = f"<sub>{value.subscript}</sub>" if value.subscript else ""
     return (f"*{text}*" if reference and not value.failed else text) + spread + value.marks
 
 
@@ -79,7 +81,7 @@ def latex(table: Table, command: str) -> str:
 
 def _float(table: Table, command: str, part: int) -> str:
     head = ["Method"] + [latex_text(column.title) + ARROWS[column.better] for column in table.columns]
-    with_spread = [any(row.values[at].spread for row in table.rows) for at in range(len(table.columns))]
+    with_spread = [any(row.values[at].subscript for row in table.rows) for at in range(len(table.columns))]
     caption = table.title + ", continued." if part else " ".join([table.caption, *table.notes])
     lines = [
         f"% made by: {printable(command)}",
@@ -118,8 +120,8 @@ def _tex_values(row: TableRow, with_spread: list[bool]) -> list[str]:
 
 def _tex_value(value: Value, reference: bool, pad: bool) -> str:
     text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.rank].format(latex_text(value.text))
-    if value.spread:
-        text += rf"$_{{\pm {value.spread}}}$"
+    if value.subscript:
+        text += rf"$_{{{value.subscript.replace('±', chr(92) + 'pm ').replace('−', '-')}}}$"
     elif pad and value.mean is not None:  # keeps the decimal points of the column aligned
         text += r"\phantom{$_{\pm 0.00}$}"
     text = _grey(text) if reference and not value.failed else text
@@ -139,7 +141,7 @@ def plain_text(table: Table) -> str:
         lines += [f"· {printable(family)}"] * bool(family) + [_text_row(next(text_rows), widths) for _ in rows]
     lines.append(rule)
     ranks = {value.rank for row in table.rows for value in row.values}
-    legend = [name for rank, name in ((1, "* best"), (2, "° second best")) if rank in ranks]
+    legend = [name for rank, name in ((1, f"* {table.best}"), (2, "° second best")) if rank in ranks]
     return "\n".join([*lines, *([", ".join(legend)] if legend else []), *map(printable, table.notes), ""])
 
 
@@ -151,7 +153,7 @@ def _text_row(cells: list[str], widths: list[int]) -> str:
 
 
 def _plain(value: Value) -> str:
-    spread = f"±{value.spread}" if value.spread else ""
+    spread = value.subscript if value.spread else f" {value.subscript}" if value.subscript else ""
     text = printable(value.text)
     return f"{text}{spread}{value.marks}{' *°'[value.rank]}" if not value.failed else f"{text} "
 
@@ -159,27 +161,50 @@ def _plain(value: Value) -> str:
 def csv_text(table: Table) -> str:
     """Return the unrounded values behind a table as CSV, one row per method.
 
-    Every column of the table becomes four: mean (or code), sample standard deviation, number of seeds and rank. A table
-    of differences has the interval's ends, the numbers of seeds and of examples, and the marks instead. The last
-    column, ``run_ids``, lists the runs behind the row, separated by spaces. No text is taken for a formula.
+    Every column of the table becomes as many as FIELDS has entries: the mean (or a code), the ends of the interval, the
+    sample standard deviation, the numbers of seeds and of examples, the rank and the marks. The last column,
+    ``run_ids``, lists the runs behind the row, separated by spaces. No text is taken for a formula.
     """
-    intervals = any(value.interval or value.examples for row in table.rows for value in row.values)
-    suffixes = ("", "_low", "_high", "_n", "_examples", "_marks") if intervals else ("", "_std", "_n", "_place")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    head = ["method", *(column.key + suffix for column in table.columns for suffix in suffixes), "run_ids"]
+    head = ["method", *(column.key + suffix for column in table.columns for suffix in FIELDS), "run_ids"]
     writer.writerow(map(csv_field, head))
     for row in table.rows:
-        fields = [field for value in row.values for field in _csv_fields(value, intervals)]
+        fields = ["" if field is None else field for value in row.values for field in _fields(value)]
         writer.writerow(map(csv_field, [row.label, *fields, " ".join(row.run_ids)]))
     return out.getvalue()
 
 
-def _csv_fields(value: Value, intervals: bool) -> tuple[str | float, ...]:
+def _fields(value: Value) -> tuple[str | float | None, ...]:
+    """What FIELDS says of a value, None for what it does not have."""
+    low, high = value.interval or (None, None)
     number = value.text if value.mean is None else value.mean
-    if intervals:
-        return number, *(value.interval or ("", "")), value.n, value.examples or "", value.marks
-    return number, "" if value.std is None else value.std, value.n, value.rank or ""
+    return number, low, high, value.std, value.n, value.examples or None, value.rank or None, value.marks or None
+
+
+def json_value(table: Table) -> dict[str, Any]:
+    """Return the table as what JSON can hold, with the numbers of :func:`csv_text` and the text that is printed."""
+    names = ["value", *(suffix.removeprefix("_") for suffix in FIELDS[1:])]
+    return {
+        "key": table.key,
+        "title": table.title,
+        "caption": table.caption,
+        "notes": list(table.notes),
+        "columns": [{"key": column.key, "title": column.title, "better": column.better} for column in table.columns],
+        "rows": [
+            {
+                "method": row.label,
+                "family": row.family,
+                "reference": row.reference,
+                "runs": list(row.run_ids),
+                "values": {
+                    column.key: {"text": value.text, **dict(zip(names, _fields(value), strict=True))}
+                    for column, value in zip(table.columns, row.values, strict=True)
+                },
+            }
+            for row in table.rows
+        ],
+    }
 
 
 def html(table: Table) -> str:
@@ -212,6 +237,6 @@ def _html_value(value: Value) -> str:
     if value.failed:
         return f'<td class="failed">{html_text(value.text)}</td>'
     number = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}[value.rank].format(html_text(value.text))
-    spread = f"<sub>±{value.spread}</sub>" if value.spread else ""
+    spread = f"<sub>{value.subscript}</sub>" if value.subscript else ""
     sort = "" if value.mean is None else f' data-value="{value.mean!r}"'
     return f"<td{sort}>{number}{spread}{value.marks}</td>"

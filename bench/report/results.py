@@ -1,9 +1,12 @@
-"""The results table in the form of the papers: methods by tasks, with trainable share and average."""
+"""The results tables: means over tasks by method, and methods by tasks in the form of the papers, with intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from bench.report.run_entries import RunEntry, ScoreCell
+from bench.report.paired_statistics import LEVEL, SIGNIFICANCE
+from bench.report.pairing import AVERAGE
+from bench.report.run_entries import RunEntry
+from bench.report.standing import Standing
 from bench.report.stats import finite_only
 from bench.report.table import (
     ABSENT,
@@ -11,80 +14,47 @@ from bench.report.table import (
     Column,
     DraftValue,
     Table,
-    entries_by_label,
+    TableRow,
+    Value,
     failure_notes,
     group_entries,
     is_reference,
     ranked_rows,
     row_marks,
-    seeds_phrase,
     slug,
     title_of,
 )
+from bench.report.task_columns import TaskHeading, task_headings
 
-METRICS = {"accuracy": ("Acc.", "accuracy in %"), "CIDEr": ("CIDEr", "CIDEr × 100")}  # in a column title, in a caption
-
-
-@dataclass(frozen=True)
-class TaskHeading:
-    """What a table says of one of its task columns: label, metric, and the split that was scored ("" if unknown)."""
-
-    task: str
-    label: str
-    metric: str
-    split: str
-
-    @property
-    def title(self) -> str:
-        """The title of the column, as in "VQAv2 Acc."."""
-        return f"{self.label} {METRICS.get(self.metric, (self.metric, ''))[0]}".strip()
-
-    @property
-    def unit(self) -> str:
-        """The unit of the scores, as in "accuracy in %"; the metric's name where it is not one of METRICS."""
-        return METRICS.get(self.metric, ("", self.metric))[1]
-
-
-def task_headings(entries: Sequence[RunEntry]) -> list[TaskHeading]:
-    """Return the headings of the entries' tasks, in the order of the planned task lists.
-
-    Every list is in the order of its suite. The longest come first, so that runs on a few tasks each do not rearrange
-    the columns of the runs on all of them.
-    """
-    by_task: dict[str, list[ScoreCell]] = {}
-    for entry in sorted(entries, key=lambda entry: -len(entry.cells)):
-        for cell in entry.cells:
-            by_task.setdefault(cell.task, []).append(cell)
-    return [TaskHeading(task, cells[0].label, cells[0].metric, _split(cells)) for task, cells in by_task.items()]
-
-
-def task_order(entries: Sequence[RunEntry]) -> list[str]:
-    """Return the names of the entries' tasks in the order of their columns."""
-    return [heading.task for heading in task_headings(entries)]
-
-
-def _split(cells: Sequence[ScoreCell]) -> str:
-    """The split of a column: that of the scores, or where there are none that of the plan."""
-    splits = [cell.split for cell in cells if cell.score is not None] or [cell.split for cell in cells]
-    return splits[-1]
+BOLD = "cannot be told apart from the best"  # what bold says in a column of scores
+BOLD_PHRASE = (
+    f"the best of the column and all that cannot be told apart from it at {SIGNIFICANCE:.0%}, by paired differences "
+    "corrected for all pairs of rows (Holm)"
+)
+PAPER_AVERAGE = "Paper's Avg."
 
 
 def results_tables(entries: Sequence[RunEntry]) -> list[Table]:
-    """Return one table per backbone and suite; rows are in the order of the sweep, and an average follows the tasks."""
+    """Return one table per backbone and suite; rows are in the order of the sweep, and an average follows the tasks.
+
+    Every score has an interval where its spread is known, and all scores of a column that cannot be told apart from the
+    best one have rank 1.
+    """
     return [_results(group) for group in group_entries(entries, "backbone", "suite")]
 
 
 def _results(entries: Sequence[RunEntry]) -> Table:
-    by_label = entries_by_label(entries)
+    standing = Standing.of(entries)
+    by_label = standing.rows
     headings = task_headings(entries)
     tasks = [heading.task for heading in headings]
     columns = [Column("percent", "Trainable (%)")]
     columns += [Column(heading.task, heading.title, better=+1) for heading in headings]
     if len(headings) > 1:
-        columns.append(Column("average", "Avg.", better=+1))
+        columns.append(Column(AVERAGE, PAPER_AVERAGE, better=+1))
     drafts = {label: [_draft(seeds, column.key, tasks) for column in columns] for label, seeds in by_label.items()}
     references = {label for label, seeds in by_label.items() if is_reference(seeds)}
-    notes = failure_notes(by_label)
+    notes = [_average_note(headings)] * (len(headings) > 1) + failure_notes(by_label)
     partial = [label for label, seeds in by_label.items() if any(entry.lacks(tasks) for entry in seeds)]
     if partial:
         notes.append(f"{ABSENT}: not run on all tasks of this table, so without an average: {', '.join(partial)}.")
@@ -93,11 +63,31 @@ def _results(entries: Sequence[RunEntry]) -> Table:
     return Table(
         key=slug("results", entries[0].backbone, entries[0].suite),
         title=title_of(entries),
-        caption=_caption(entries, by_label, headings),
+        caption=_caption(entries, standing, headings),
         columns=tuple(columns),
-        rows=ranked_rows(by_label, drafts, columns),
+        rows=_with_intervals(ranked_rows(by_label, drafts, columns), columns, standing),
         notes=tuple(notes),
         family_heads=len(by_label) > LONG,
+        best=BOLD,
+    )
+
+
+def _with_intervals(rows: Sequence[TableRow], columns: Sequence[Column], standing: Standing) -> tuple[TableRow, ...]:
+    """Give the scores their intervals, and rank 1 to those that cannot be told apart from the best of their column."""
+    level = {column.key: standing.level_with_best(column.key) for column in columns if column.better}
+
+    def value(row: TableRow, column: Column, plain: Value) -> Value:
+        estimate = standing.estimates[row.label].get(column.key)
+        if not column.better or estimate is None or plain.mean is None:
+            return plain
+        made = replace(plain, spread="", rank=int(row.label in level[column.key]), examples=estimate.examples)
+        if estimate.half_width is None:
+            return made
+        ends = (plain.mean - estimate.half_width, plain.mean + estimate.half_width)
+        return replace(made, spread=f"{estimate.half_width:.2f}", interval=ends)
+
+    return tuple(
+        replace(row, values=tuple(value(row, *pair) for pair in zip(columns, row.values, strict=True))) for row in rows
     )
 
 
@@ -107,7 +97,7 @@ def _draft(seeds: Sequence[RunEntry], key: str, tasks: Sequence[str]) -> DraftVa
         shares = tuple(entry.measured["percent"] for entry in seeds if "percent" in entry.measured)
         codes = () if shares else tuple(entry.code for entry in seeds if entry.code)
         return DraftValue(shares[:1], codes, digits=2)
-    if key == "average":
+    if key == AVERAGE:
         averages = [entry.average(tasks) for entry in seeds]
         codes = tuple(entry.code for entry, value in zip(seeds, averages, strict=True) if value is None and entry.code)
         partial = any(entry.lacks(tasks) for entry in seeds)  # has no average, rather than one that failed
@@ -117,13 +107,18 @@ def _draft(seeds: Sequence[RunEntry], key: str, tasks: Sequence[str]) -> DraftVa
     return DraftValue(scores, tuple(cell.code for cell in cells if cell.code), 2, marks)
 
 
-def _caption(entries: Sequence[RunEntry], by_label: dict[str, list[RunEntry]], headings: Sequence[TaskHeading]) -> str:
+def _caption(entries: Sequence[RunEntry], standing: Standing, headings: Sequence[TaskHeading]) -> str:
     units = "; ".join(dict.fromkeys(heading.unit for heading in headings if heading.unit))
-    facts = [units[:1].upper() + units[1:], _splits_phrase(headings), seeds_phrase(by_label)]
-    return (
-        f"{title_of(entries)}. {'; '.join(fact for fact in facts if fact)}. "
-        "Best in bold, second best underlined, decided on unrounded means; equal means share the mark."
-    )
+    facts = [units[:1].upper() + units[1:], _splits_phrase(headings), spread_phrase(standing)]
+    bold = "" if "no interval" in facts[-1] else f" Bold: {BOLD_PHRASE}."
+    return f"{title_of(entries)}. {'; '.join(fact for fact in facts if fact)}.{bold}"
+
+
+def _average_note(headings: Sequence[TaskHeading]) -> str:
+    """Say what the plain average is worth."""
+    units = {heading.unit for heading in headings}
+    mixed = " It adds different units, so the tasks with the widest scores decide it." if len(units) > 1 else ""
+    return f"{PAPER_AVERAGE} is the plain mean of the columns, as published.{mixed}"
 
 
 def _splits_phrase(headings: Sequence[TaskHeading]) -> str:
@@ -132,3 +127,16 @@ def _splits_phrase(headings: Sequence[TaskHeading]) -> str:
     if len(splits) == 1:
         return f"{headings[0].split} split" if headings[0].split else ""
     return ", ".join(f"{heading.label} {heading.split or 'unknown'}" for heading in headings) + " split"
+
+
+def spread_phrase(standing: Standing) -> str:
+    """Say for a caption how many seeds a value rests on, and what its interval covers."""
+    parts = [part for of_row in standing.estimates.values() for part in of_row.values()]
+    seeds, interval = standing.seeds, f"half of the {LEVEL:.0%} interval"
+    examples = any(part.example_variance is not None for part in parts)
+    if seeds > 1:
+        over = "seeds and examples" if examples else "seeds alone, without the scores of single examples"
+        return f"mean over {seeds} seeds with {interval} over {over} as subscript"
+    if examples:
+        return f"one seed, with {interval} over examples as subscript: how much another seed would change is not in it"
+    return "one seed and no scores of single examples, so no interval, and nothing is said to be best"

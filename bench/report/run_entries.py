@@ -41,7 +41,7 @@ class ScoreCell:
     split: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunEntry:
     """One planned run with its cells in planned order and whatever was measured on it.
 

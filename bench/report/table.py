@@ -37,13 +37,14 @@ class Value:
 
     Attributes:
         text: the rounded number, or the code that stands in its place (then ``failed`` is set).
-        spread: what is printed after ±: the sample standard deviation over seeds, or of a difference half of its
-            interval; "" where there is none.
-        rank: 1 for the best and 2 for the second best value of the column, 0 for all others.
+        spread: what is printed after ±: half of the interval, or of costs the sample standard deviation over seeds; ""
+            where there is none.
+        rank: 1 for the best and 2 for the second best value of the column, 0 for all others. In a column of scores, 1
+            for all that cannot be told apart from the best, and never 2.
         marks: signs that notes explain, such as FEWER, LIMITED and STALE.
         mean, std, n: unrounded mean and sample standard deviation over ``n`` seeds.
-        examples: the number of examples that a difference is paired over, 0 where they are not known.
-        interval: the lower and upper end of a difference's interval.
+        examples: the number of examples behind a score or a difference, 0 where they are not known.
+        interval: the lower and upper end of the interval of a score, a difference or a mean over tasks.
     """
 
     text: str
@@ -56,6 +57,13 @@ class Value:
     n: int = 0
     examples: int = 0
     interval: tuple[float, float] | None = None
+
+    @property
+    def subscript(self) -> str:
+        """What is printed small beside the value: the spread after ±, or the ends of an interval without one."""
+        if self.spread or self.interval is None or self.failed:
+            return f"±{self.spread}" if self.spread else ""
+        return "[{}, {}]".format(*(f"{end:.2f}".replace("-", "−") for end in self.interval))
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ class TableRow:
 class Table:
     """A table with all that a reader needs to judge it: caption, notes, and for each row the runs behind it.
 
-    Where ``family_heads`` is set, rows of a family stand together under the family's name.
+    Where ``family_heads`` is set, rows of a family stand together under the family's name. ``best`` says what a value
+    of rank 1 is.
     """
 
     key: str
@@ -86,6 +95,7 @@ class Table:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     family_heads: bool = False
+    best: str = "best"
 
 
 @dataclass(frozen=True)

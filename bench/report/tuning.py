@@ -6,7 +6,6 @@ from math import comb
 
 import pandas as pd
 
-from bench.report.results import task_order
 from bench.report.run_entries import RunEntry
 from bench.report.stats import finite_only, mean
 from bench.report.table import (
@@ -20,6 +19,7 @@ from bench.report.table import (
     slug,
     title_of,
 )
+from bench.report.task_columns import task_order
 
 
 def expected_best(scores: Sequence[float], k: int) -> float:

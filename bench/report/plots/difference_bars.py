@@ -7,7 +7,7 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.differences import DOWN, NO_PAIR, UP, Ablation, ablations
+from bench.report.differences import DOWN, NO_PAIR, UP, Ablation, ablations, leader_comparisons
 from bench.report.figure import FAINT, INK, PAGE, Drawing, Plot, canvas, family_style, plot_label
 from bench.report.run_entries import RunEntry
 from bench.report.table import run_ids_of, title_of
@@ -19,13 +19,14 @@ GAIN, LOSS = family_style("adapter").colour, family_style("enhanced").colour
 
 
 def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
-    """Return one plot per base whose cells are neither on a curve nor on a map."""
-    return [partial(_draw, each) for each in ablations(entries) if each.plot == "bars" and each.has_differences]
+    """Return one plot per base whose cells are neither on a curve nor on a map, and one per leading row of a sweep."""
+    compared = [*(each for each in ablations(entries) if each.plot == "bars"), *leader_comparisons(entries)]
+    return [partial(_draw, each) for each in compared if each.has_differences]
 
 
 def _draw(ablation: Ablation) -> Plot:
-    title = f"Differences to {ablation.base[0].base}: {title_of(ablation.base)}"
-    labels = [plot_label(_short(cell.label, ablation.base[0].base)) for cell in ablation.cells]
+    title = f"Differences to {ablation.name}: {title_of(ablation.base)}"
+    labels = [plot_label(_short(cell.label, ablation.name)) for cell in ablation.cells]
     numbers = differences_frame(ablation)
     figure, panels = canvas(PAGE, 1.0 + LINE * len(labels), title, ncols=len(ablation.keys), sharey=True)
     for axes, key in zip(panels, ablation.keys, strict=True):
@@ -34,7 +35,7 @@ def _draw(ablation: Ablation) -> Plot:
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].set_ylim(len(labels) - 0.4, -0.6)
     alt = (
-        f"Bars with intervals: the difference of {len(labels)} cells to {ablation.base[0].base}; dark bars can be told "
+        f"Bars with intervals: the difference of {len(labels)} cells to {ablation.name}; dark bars can be told "
         "from no difference."
     )
     return Plot(f"drops-{ablation.slug}", title, alt, figure, numbers)

@@ -26,7 +26,7 @@ def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) ->
 def _draw(ablation: Ablation) -> Plot:
     axis, values = next((n, v) for n, v in ablation.axes.items() if all(isinstance(x, int | float) for x in v))
     lines = _lines(ablation, axis)
-    title = f"Difference to {ablation.base[0].base} by {axis}: {title_of(ablation.base)}"
+    title = f"Difference to {ablation.name} by {axis}: {title_of(ablation.base)}"
     columns = min(COLUMNS, len(ablation.keys))
     rows = -(-len(ablation.keys) // columns)
     height = 0.55 + 1.75 * rows + 0.2 * (len(lines) > 1)
@@ -47,7 +47,7 @@ def _draw(ablation: Ablation) -> Plot:
     if len(lines) > 1:
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower left", ncols=4, frameon=False)
-    alt = f"Curves of the difference to {ablation.base[0].base} over {len(values)} values of {axis}, with intervals."
+    alt = f"Curves of the difference to {ablation.name} over {len(values)} values of {axis}, with intervals."
     return Plot(f"curve-{ablation.slug}", title, alt, figure, differences_frame(ablation))
 
 

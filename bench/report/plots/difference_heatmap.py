@@ -26,7 +26,7 @@ def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) ->
 def _draw(ablation: Ablation) -> Plot:
     (across, columns), (down, rows) = sorted(ablation.axes.items(), key=lambda axis: len(axis[1]))  # more rows fit
     key = ablation.keys[-1]
-    title = f"Difference to {ablation.base[0].base}, {ablation.title(key)}: {title_of(ablation.base)}"
+    title = f"Difference to {ablation.name}, {ablation.title(key)}: {title_of(ablation.base)}"
     width = COLUMN if len(columns) <= 3 else PAGE
     figure, (axes, *_) = canvas(width, 1.05 + LINE * len(rows), title)
     values = np.full((len(rows), len(columns)), np.nan)
@@ -58,7 +58,7 @@ def _draw(ablation: Ablation) -> Plot:
     axes.tick_params(length=0, colors=INK)
     for edge in axes.spines.values():
         edge.set_color(FAINT)
-    alt = f"Map of the difference to {ablation.base[0].base} over {across} and {down}; arrows can be told from none."
+    alt = f"Map of the difference to {ablation.name} over {across} and {down}; arrows can be told from none."
     return Plot(f"heat-{ablation.slug}", title, alt, figure, differences_frame(ablation))
 
 

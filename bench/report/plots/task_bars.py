@@ -1,4 +1,4 @@
-"""Bars per task: every method on every task and the average, one panel a task, codes where a score is missing."""
+"""Dots per task: every method on every task and the average with its interval; codes where a score is missing."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report.figure import FAINT, INK, PAGE, Drawing, Plot, canvas, family_style, plot_label, text_colour_on
+from bench.report.figure import PAGE, Drawing, Plot, canvas, family_style, plot_label
 from bench.report.results import results_tables
 from bench.report.run_entries import RunEntry
 from bench.report.table import Table
@@ -18,7 +18,7 @@ TITLE = 13  # letters of a panel title that fit on a line
 
 
 def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
-    """Return a plot if there is at least one score: the results table as bars."""
+    """Return a plot if there is at least one score: the results table as dots with intervals."""
     return [partial(_draw, table) for table in results_tables(entries) if _has_scores(table)]
 
 
@@ -35,28 +35,29 @@ def _draw(table: Table) -> Plot:
         _panel(axes, column.title, table, at + 1)
     panels[0].set_yticks(range(len(table.rows)), [plot_label(row.label) for row in table.rows])
     panels[0].set_ylim(len(table.rows) - 0.4, -0.6)
-    alt = f"Horizontal bars of {len(table.rows)} methods on {', '.join(column.title for column in columns)}."
+    spread = any(value.interval for row in table.rows for value in row.values)
+    meaning = "Lines are 95% intervals; filled: cannot be told apart from the best. " if spread else ""
+    alt = f"{meaning}{len(table.rows)} methods on {', '.join(column.title.rstrip('.') for column in columns)}."
     return Plot(table.key.replace("results-", "tasks-"), title, alt, figure, _numbers(table))
 
 
 def _panel(axes: Axes, title: str, table: Table, at: int) -> None:
     values = [row.values[at] for row in table.rows]
-    means = [value.mean for value in values if value.mean is not None]
-    high = 1.06 * max(means, default=1.0) or 1.0
+    ends = [end for value in values if value.mean is not None for end in value.interval or (value.mean, value.mean)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    room = 0.08 * (high - low) or 1.0
+    low, high = low - room, high + room
     for line, (row, value) in enumerate(zip(table.rows, values, strict=True)):
         if value.mean is None:
-            axes.text(0, line, f" {value.text}", va="center", fontsize=6, color="#b02a2a", style="italic")
+            axes.text(low, line, f" {value.text}", va="center", fontsize=6, color="#b02a2a", style="italic")
             continue
-        colour = FAINT if row.reference else family_style(row.family).colour
-        axes.barh(line, value.mean, height=0.72, color=colour, xerr=value.std, error_kw={"elinewidth": 0.7})
-        weight = "bold" if value.rank == 1 else "normal"
-        inside = value.mean > 0.5 * high  # a short bar has no room for its number
-        x = 0.02 * high if inside else value.mean + (value.std or 0) + 0.03 * high
-        ink = text_colour_on(colour) if inside else INK
-        axes.text(x, line, value.text + value.marks, va="center", fontsize=6, fontweight=weight, color=ink)
-    axes.set(xlim=(0, high))
+        style = family_style(row.family)
+        if value.interval:
+            axes.plot(value.interval, [line, line], color=style.colour, linewidth=1.0)
+        face = style.colour if value.rank == 1 or not any(each.rank for each in values) else "white"
+        axes.plot(value.mean, line, style.marker, color=style.colour, markerfacecolor=face, markersize=4.2)
+    axes.set(xlim=(low, high))
     axes.set_title(fill(title, TITLE), fontsize=7.5)
-    axes.grid(axis="y", visible=False)
     axes.tick_params(length=0)
     axes.locator_params(axis="x", nbins=3)
 
@@ -67,6 +68,8 @@ def _numbers(table: Table) -> pd.DataFrame:
             "method": row.label,
             "task": column.key,
             "mean": value.mean,
+            "low": value.interval[0] if value.interval else None,
+            "high": value.interval[1] if value.interval else None,
             "std": value.std,
             "n": value.n,
             "code": value.text,

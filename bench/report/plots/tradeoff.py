@@ -24,10 +24,10 @@ from bench.report.figure import (
     plot_label,
 )
 from bench.report.label_placement import beside_points
-from bench.report.results import task_order
 from bench.report.run_entries import RunEntry
 from bench.report.stats import finite_only, mean, sample_std
 from bench.report.table import entries_by_label, run_ids_of, slug, title_of
+from bench.report.task_columns import task_order
 
 ORDER = 1
 NAMED = 14  # up to so many methods are named beside their points
@@ -64,8 +64,9 @@ def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
             rows.append({**row, "std": sample_std(scores), "n": len(scores)})
             run_ids.append(" ".join(run_ids_of(seeds)))
     table = pd.DataFrame(rows, columns=["method", "family", "percent", "average", "std", "n"])
-    best_so_far = table.sort_values(["percent", "average"], ascending=[True, False])["average"].cummax()
-    table["pareto"] = table["average"] >= best_so_far.reindex(table.index)
+    compared = table[table["family"] != "reference"]
+    best_so_far = compared.sort_values(["percent", "average"], ascending=[True, False])["average"].cummax()
+    table["pareto"] = table["average"] >= best_so_far.reindex(table.index)  # False for a reference, which has no number
     return table.assign(run_ids=run_ids).astype({"std": float})
 
 
@@ -122,6 +123,7 @@ def _frontier(axes: Axes, points: pd.DataFrame) -> None:
         color=FAINT,
         linewidth=0.9,
         linestyle="--",
+        drawstyle="steps-post",  # no method between two of them is promised
         zorder=1,
         label="Pareto line",
     )
