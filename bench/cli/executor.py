@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from bench.cli.options import count, path
+from bench.cli.processes import are_several
 from bench.config import Execution, Run
 
 LOCAL_JOBS = 2
@@ -26,7 +27,9 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
 
 def choose(arguments: argparse.Namespace, runs: Sequence[Run], execution: Execution) -> None:
     """Fill in the executor and the number of workers that the command line leaves open, for runs that are to do."""
-    if arguments.executor is None:
+    if arguments.executor is None and are_several():
+        arguments.executor = "inline"
+    elif arguments.executor is None:
         from bench.planning.counts import ExampleCounts
         from bench.sweep.cost_model import CostModel
         from bench.sweep.local_workers import worthwhile_workers

@@ -90,7 +90,7 @@ def perform(
 
     if arguments.collect and arguments.executor != "slurm":
         raise UsageError("--collect belongs to --executor slurm; `python -m bench report` writes a report")
-    check_executor(arguments.executor)
+    check_executor(arguments.executor or "inline")
     cells = expand(sweep)
     for backbone in dict.fromkeys(cell.backbone for cell in cells):
         backbones.require_weights(backbone)
