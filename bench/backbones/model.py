@@ -165,7 +165,7 @@ class VLModel(nn.Module):
         """
         with context.task(task):
             outputs, mask = self.encode(input_ids, vis_feats, boxes)
-            if (beams := arguments.get("num_beams", 1)) > 1:
+            if (beams := arguments.get("num_beams", 1)) > 1 and arguments.get("use_cache", True):
                 arguments["past_key_values"] = beam_cache(self.lm, outputs, mask, beams)
             return self.lm.generate(encoder_outputs=outputs, attention_mask=mask, **arguments)
 
