@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench.cli.options import add_data, add_folders, numbers, word, words
+from bench.cli.options import add_data, add_folders, add_recipe, numbers, word, words
 from bench.cli.report import collected
 from bench.cli.selection import planned
 from bench.errors import UsageError, unknown
@@ -19,6 +19,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--suites", type=words, metavar="A,B", help="suites, such as image-text,video-text")
     parser.add_argument("--backbone", "--backbones", dest="backbones", type=words, metavar="B", help="backbones")
     parser.add_argument("--seeds", type=numbers, metavar="1,2", help="seeds: 1,2,3 or 1..3")
+    add_recipe(parser)
     add_data(parser)
     add_folders(parser)
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
