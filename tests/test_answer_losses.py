@@ -78,7 +78,7 @@ CASES = [
     *((method, "mini-t5") for method in methods.names() if not method.startswith("peft:")),
 ]
 #: methods that draw random numbers in every pass, dropout or not
-RANDOM = {"adamix", "peft:pvera"}
+RANDOM = {"adamix", "grasp-vl", "peft:pvera"}
 
 
 @pytest.mark.parametrize(("method", "backbone"), CASES)

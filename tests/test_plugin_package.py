@@ -74,7 +74,7 @@ for name, words in {commands!r}.items():
         code = main(words)
     assert code == 0, (name, code, out.getvalue())
     printed[name] = out.getvalue()
-frame = bench.load_results({str(folder / "results")!r})
+frame = bench.load_results({str(folder / "results")!r}, limited=True, tryouts=True)
 printed["frame"] = json.loads(frame.to_json(orient="records"))
 print(json.dumps(printed))
 """
@@ -117,9 +117,9 @@ def test_they_train_are_evaluated_and_reported(answers: dict[str, Any], folder: 
     assert "-image-text-vqa-gqa-yesno-s1-" in by_suite["image-text"][0]["run_id"]
     assert "-audio-text-s1-" in by_suite["audio-text"][0]["run_id"]
     assert json.loads(by_suite["audio-text"][0]["settings"])["n_frames"] == 6
-    table = (folder / "reports" / "ninth" / "results.md").read_text()
+    table = next(folder.glob("reports/ninth-*/results.md")).read_text()
     assert "| VQAv2 Acc. | GQA Acc. | VQA yes/no Acc. |" in table
-    assert "Beats Acc." in (folder / "reports" / "audio" / "results.md").read_text()
+    assert "Beats Acc." in next(folder.glob("reports/audio-*/results.md")).read_text()
     assert "VQA yes/no" in answers["report"]
 
 
@@ -137,7 +137,7 @@ def test_a_record_of_a_task_that_is_not_installed_is_left_out_with_a_warning(
     import bench
 
     with pytest.warns(UserWarning) as warnings:
-        frame = bench.load_results(folder / "results")
+        frame = bench.load_results(folder / "results", limited=True, tryouts=True)
     assert frame.empty
     messages = sorted(str(warning.message) for warning in warnings)
     assert "unknown task 'beats'" in messages[0] or "audio-text" in messages[0]

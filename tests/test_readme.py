@@ -81,6 +81,7 @@ def test_every_flag_named_in_backticks_exists(page: str) -> None:
     quoted = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", (ROOT / page).read_text(encoding="utf-8"))
     named = {flag for words in quoted for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", words)}
     others = {"--kill", "--dir", "--summarize", "--nv", "--bind"}  # of slurm/dev-cluster, sinfo and apptainer
+    others |= {"--benchmark-only", "--benchmark-save", "--benchmark-compare"}  # of pytest-benchmark
     assert named - flags - others == set()
 
 

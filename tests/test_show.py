@@ -149,7 +149,6 @@ def test_an_example_whose_data_root_is_gone_or_another(
         ([DONE, "--task", "vqa", "--example", "nothing"], "unknown example of vqa 'nothing'"),
         ([DONE, "--example", "1"], "--task"),
         ([FAILED, "--task", "vqa"], "no predictions of vqa"),
-        ([DONE, "--data", "mini"], "NAME=PATH"),
     ],
 )
 def test_unknown_names(results: Path, words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,8 @@ def collected(sweep: Any, cells: list[Any], arguments: argparse.Namespace) -> Co
     planned = plan(cells, arguments.results)
     frame = frame[frame["run_id"].isin([cell["run_id"] for cell in planned])]
     examples = example_scores(arguments.results, (cell["run_id"] for cell in planned))
-    if hint := missing_hint(arguments.results, (cell["run_id"] for cell in planned)):
+    hint = missing_hint(arguments.results, (cell["run_id"] for cell in planned))
+    if hint and not getattr(arguments, "quiet", False):
         print(f"note: {hint}", file=sys.stderr)
     return Collected(frame, planned, examples, left_out)
 

@@ -67,8 +67,8 @@ def test_every_verb_says_what_mends_it(
     monkeypatch.setattr("bench.cli.sweep.check_inputs", lambda *inputs, partial: None)
     folders = ["--results", str(tmp_path / "r"), "--reports", str(tmp_path / "reports")]
     monkeypatch.setenv("FAKE_RUNS", '{"1": "disk"}')
-    assert main(["sweep", *WORDS, *folders, "--quiet"]) == 1
-    main(["sweep", *WORDS, *folders])
+    assert main(["sweep", *WORDS, "--executor", "inline", *folders, "--quiet"]) == 1
+    main(["sweep", *WORDS, "--executor", "inline", *folders])
     mend = SURROUNDINGS["disk"].mend
     assert f"{RUNS[0].id}: interrupted (the disk is full: {mend}" in capsys.readouterr().err
     for words in (["status", *WORDS, *folders], ["show", RUNS[0].id, *folders[:2]]):

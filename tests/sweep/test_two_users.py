@@ -20,7 +20,7 @@ from bench.config import resolve
 from bench.run_dir import RunDir
 
 WORDS = ["--methods", "lora", "--suites", "image-text", "--seeds", "1,2"]
-SWEEP = ["sweep", *WORDS, "--device", "cpu"]
+SWEEP = ["sweep", *WORDS, "--device", "cpu", "--executor", "inline"]
 STATUS, RETRY, CANCEL = ["status", *WORDS], ["retry", *WORDS, "--failed"], ["cancel", *WORDS]
 RUNS = [resolve("mini-bart", "lora", "image-text", seed=seed) for seed in (1, 2)]
 USERS, GROUP = ("vlpet-test-a", "vlpet-test-b"), "vlpet-test"
