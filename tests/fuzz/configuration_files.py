@@ -334,7 +334,7 @@ def hostile_label(box: Box, rng: random.Random) -> Plan:
             return None
         files = {
             path.name: path.read_text(encoding="utf-8")
-            for path in (box.cwd / "reports" / "case").rglob("*.*")
+            for path in box.cwd.glob("reports/case*/**/*.*")
             if path.suffix in (".md", ".tex", ".html", ".csv")
         }
         if not {"results.md", "results.tex", "report.html"} <= set(files):
