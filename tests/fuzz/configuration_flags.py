@@ -177,7 +177,7 @@ def data_flag(box: Box, rng: random.Random) -> Plan:
     box.write(box.cwd / "file", "x")
     (box.cwd / "loop").symlink_to("loop")
     value = rng.choice(
-        ["=x", "mini", "mini=", "", "=", "mini=/nowhere", "mini=file", "mini=loop", "mini=" + "x" * 9999, "mini=.\n"]
+        ["=x", "mini=", "", "=", "mini=/nowhere", "mini=file", "mini=loop", "mini=" + "x" * 9999, "mini=.\n"]
     )
     return Plan([Step(["sweep", *CELL, "--quiet", "--data", value])], names=("--data",))
 

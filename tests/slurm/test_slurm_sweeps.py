@@ -13,8 +13,9 @@ from chaos_faults import block_launch
 from dev_slurm import DevSlurm
 from sweeping import Sweeping, run, same, undisturbed
 
+from bench.example_scores import example_scores
 from bench.files import read_json_lines
-from bench.records import load_results
+from bench.records import load_frame
 from bench.report import table_text
 from bench.run_dir import RunDir
 from bench.sweep import slurm_client
@@ -47,9 +48,8 @@ def table(results: Path) -> str:
         | {"run_id": run_.id, "label": run_.title, "tasks": ["gqa"], "status": "done", "cause": None}
         for run_ in SHORT
     ]
-    frame = load_results(results)
-    text = table_text(frame[frame["run_id"].isin([run_.id for run_ in SHORT])], cells)
-    return text.strip()
+    frame, ids = load_frame(results), [run_.id for run_ in SHORT]
+    return table_text(frame[frame["run_id"].isin(ids)], cells, example_scores(results, ids)).strip()
 
 
 def parent_named(pid: int, name: str) -> psutil.Process:
