@@ -35,6 +35,8 @@ OPTIMIZER_FIELDS = ("lr", "weight_decay", "task_prefix")  # those for which meth
 #: the version of how runs are trained and evaluated; raised when the same configuration comes to give another result
 PROTOCOL = 1
 MAX_THREADS = 4096
+NAMED = 4  # methods that a message names
+SEEDS = 2**63  # how many seeds torch's generators take
 
 
 class Run(FrozenModel):
@@ -51,7 +53,7 @@ class Run(FrozenModel):
     suite: str
     tasks: tuple[str, ...] = ()
     recipe: Recipe
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1  # what torch's generators take
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)] = 1
     data: str = MINI
     label: str | None = None
 
@@ -164,6 +166,10 @@ def classify_key(key: str, method_names: Sequence[str]) -> tuple[Literal["recipe
     if prefix == "method" and not is_option:
         raise MethodError(f"{', '.join(method_names)}: no option {name!r}{did_you_mean(name, options)}")
     if not is_field and not is_option:
+        owners = [other for other in methods.names() if name in methods.get(other).entry.types]
+        if owners and prefix == "":
+            named = ", ".join([*owners[:NAMED], *(["..."] if len(owners) > NAMED else [])])
+            raise UsageError(f"{key} is no setting of {', '.join(method_names)}; methods with it: {named}")
         raise UsageError(f"unknown setting {key!r}{did_you_mean(name, [*fields, *options])}")
     if is_field and is_option:
         raise UsageError(f"setting {key!r} is ambiguous; write recipe.{key} or method.{key}")
@@ -279,6 +285,8 @@ def resolve(
         UsageError: an unknown name, key or value.
         MethodError: an option that the method does not have, or that does not fit the backbone.
     """
+    if not 0 <= seed < SEEDS:
+        raise UsageError(f"seed {shortened(seed)} (--seed, --seeds): expected a whole number from 0 to 2^63 - 1")
     sources = sources or ResolveSources()
     backbone = sources.canonical_name(backbone)
     shape = sources.shape(backbone)

@@ -64,12 +64,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def create_once(path: Path, content: bytes, *, durable: bool = True) -> bool:
+def create_once(path: Path, content: bytes, *, durable: bool = True, drafts: Path | None = None) -> bool:
     """Create a file with all its content in one step; return False where it exists already, made by whomever.
 
-    ``durable`` is that of :func:`atomic_write`.
+    ``durable`` and ``drafts`` are those of :func:`atomic_write`.
     """
-    draft = draft_of(path)
+    draft = draft_of(path, drafts)
     try:
         with draft.open("wb") as file:
             file.write(content)
@@ -81,7 +81,7 @@ def create_once(path: Path, content: bytes, *, durable: bool = True) -> bool:
         except FileExistsError:
             return False
         except FileNotFoundError:
-            if draft.exists():
+            if drafts or draft.exists():
                 raise
             return False  # whoever made the file has cleaned up
     finally:

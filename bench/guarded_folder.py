@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.events import RunHold
-from bench.files import atomic_write, draft_of, json_bytes, read_bytes
+from bench.files import atomic_write, create_once, draft_of, json_bytes, read_bytes
 
 ASIDE = re.compile("attempt-([1-9][0-9]{0,17})")  # the folder of an earlier attempt that was put aside
 STAGING = "aside."  # begins the name of such a folder in the making
@@ -59,6 +59,11 @@ class GuardedFolder:
         """Replace the content of a file."""
         with self.writing(path, durable=durable) as file:
             file.write(content)
+
+    def create(self, path: Path, content: bytes) -> bool:
+        """Create a file; return False where there is one already (:func:`bench.files.create_once`)."""
+        with self._guarded(path):
+            return create_once(path, content, drafts=self.hold.drafts)
 
     def write_json(self, path: Path, content: Any, *, durable: bool = True) -> None:
         """Replace a file by indented JSON."""

@@ -15,9 +15,10 @@ from bench.data.feature_inspection import FeatureInspector
 from bench.data.roots import locate
 from bench.errors import UsageError, unknown
 from bench.events import RunEvent
-from bench.files import create_once, explain_write_errors, read_bytes
+from bench.files import explain_write_errors, read_bytes
 from bench.run_context import RunContext
 from bench.run_data import read_split
+from bench.run_dir import RunDir
 from bench.stage_outputs import DataRoot, Machine
 from bench.tasks import Example, Task
 from bench.tasks.prediction_files import OWN, distinct
@@ -81,26 +82,35 @@ def require_features(root: Path, task: Task, split: str, examples: Sequence[Exam
         raise UsageError(f"{root}: {task.name} {split} lacks {len(missing):,} of {len(files):,} feature files ({some})")
 
 
+def require_split(runs: Sequence[Run], split: str) -> None:
+    """Raise UsageError where no task of any run has the split."""
+    faults = []
+    for run in runs:
+        try:
+            tasks_with(split, run)
+        except UsageError as fault:  # a suite without this split, beside one that has it
+            faults.append(fault)
+    if faults and len(faults) == len(runs):
+        raise faults[0]
+
+
 def check_split(runs: Sequence[Run], execution: Execution, split: str) -> None:
-    """Check, before anything expensive, that runs can predict a split.
+    """Check, before anything expensive, what those runs will read that can predict a split.
 
     Raises:
-        UsageError: no task of any run has the split, or an annotation or feature file of it is missing or faulty.
+        UsageError: an annotation or feature file of the split is missing or faulty.
     """
-    faults, checked = [], set()
+    checked = set()
     for run in runs:
         root = locate(run.data, run.suite, execution.data)
         try:
             chosen = with_questions(tasks_with(split, run), split, root)
-        except UsageError as fault:  # a suite without this split, beside one that has it
-            faults.append(fault)
+        except UsageError:
             continue
         for task in chosen:
             if (root, task.name) not in checked:
                 require_features(root, task, split, task.read(root, split))
             checked.add((root, task.name))
-    if faults and not checked:
-        raise faults[0]
 
 
 def write_split(
@@ -147,8 +157,7 @@ def write_split(
             contents.append((form, (export or folder) / f"{task.name}_{split}_predictions{form.suffix}"))
         for form, file in contents:
             content = distinct(form, examples.examples, predictions).encode("utf-8", errors="backslashreplace")
-            context.hold.check()
-            path = _write(file, gzip.compress(content, mtime=0) if form is OWN else content)
+            path = _write(context.folder, file, gzip.compress(content, mtime=0) if form is OWN else content)
             written.append(WrittenPredictions(task.name, split, len(predictions), form.title, path))
     return written
 
@@ -167,13 +176,13 @@ def write_split_after_training(
         context.listener(RunEvent("note", context.run.id, f"{item.task} {split}: {item.file}"))
 
 
-def _write(path: Path, content: bytes) -> Path:
+def _write(folder: RunDir, path: Path, content: bytes) -> Path:
     """Write a file, under a name with a number where there is one with other content; return its path."""
     with explain_write_errors(path, "--export"):
         path.parent.mkdir(parents=True, exist_ok=True)
         stem, dot, ending = path.name.partition(".")
         number, target = 1, path
-        while not create_once(target, content) and read_bytes(target) != content:
+        while not folder.create(target, content) and read_bytes(target) != content:
             number += 1
             target = path.with_name(f"{stem}-{number}{dot}{ending}")
         return target

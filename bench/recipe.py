@@ -29,10 +29,11 @@ class Recipe(FrozenModel):
 
     ``decay`` says which parameters have weight decay (:func:`bench.optim.groups`), ``beam_length`` how beam search
     ranks answers that reach the length limit (:func:`bench.backbones.generation_arguments`). ``precision`` "tf32" is
-    float32 whose matrix products a GPU may round (:func:`bench.device.matrix_products`). With ``padding`` "masked"
-    nothing attends to the padded frames of short videos (:class:`bench.backbones.VLModel`). With ``truncation``
-    "official" the end of a source text that is too long is cut, with "keep-question" its transcript, and nothing else
-    (:class:`bench.data.batches.TokenizedSplit`).
+    float32 whose matrix products a GPU may round (:func:`bench.device.matrix_products`), "bf16" is torch.autocast to
+    bfloat16, in which frozen linear layers are held, too (:func:`bench.backbones.hold_in_bf16`). With ``padding``
+    "masked" nothing attends to the padded frames of short videos (:class:`bench.backbones.VLModel`). With
+    ``truncation`` "official" the end of a source text that is too long is cut, with "keep-question" its transcript,
+    and nothing else (:class:`bench.data.batches.TokenizedSplit`).
     """
 
     name: str = "paper"

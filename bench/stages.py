@@ -117,6 +117,8 @@ def attach_method(
     in the end."""
     with machine.memory.phase("load"), outside_of_training("loading the model"):
         handle = with_method(context.run, model, preparation)
+        if context.run.recipe.precision == "bf16":
+            backbones.hold_in_bf16(model)
         model.to(machine.device)
     count = handle.count()
     kinds = ("trainable", "total", "new", "unfrozen", "projector", "percent", "percent_of_backbone")

@@ -19,7 +19,7 @@ import numpy as np
 
 QUESTIONS = {"train": 605_102, "val": 26_729, "test": 26_280}  # VQA, on the images of the same split of COCO
 IMAGES = {"train": 113_287, "val": 5_000, "test": 5_000}  # COCO, Karpathy's split
-CAPTIONS = 5
+CAPTIONS, TRAINING_CAPTIONS = 5, 566_747  # of an image, of all training images: some have six
 GQA = {"train": (943_000, 72_140), "valid": (132_062, 10_234), "testdev": (12_578, 398)}  # questions, images
 NLVR = {"train": 86_373, "valid": 6_982, "test": 6_967}  # statements, each with two images of its own
 ANSWERS, WORDS = 3_129, 9_000
@@ -99,11 +99,13 @@ class RootWriter:
 
     def _write_coco(self, names: dict[str, list[str]]) -> None:
         images = []
+        with_six = self._count(TRAINING_CAPTIONS) - CAPTIONS * len(names["train"])
         for split, group in names.items():
             self._put_features("COCO", group)
-            for name in group:
+            for index, name in enumerate(group):
                 number = int(name.rpartition("_")[2])
-                captions = [{"raw": self._text(8, 12), "sentid": 10 * number + i} for i in range(CAPTIONS)]
+                count = CAPTIONS + (split == "train" and index < with_six)
+                captions = [{"raw": self._text(8, 12), "sentid": 10 * number + i} for i in range(count)]
                 images.append({"split": split, "filename": f"{name}.jpg", "cocoid": number, "sentences": captions})
         self._json("COCO/dataset_coco.json", {"dataset": "synthetic, real size", "images": images})
 

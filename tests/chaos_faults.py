@@ -18,7 +18,7 @@ from dev_slurm import DevSlurm
 from sweeping import ROOT, Sweeping
 
 from bench.config import Run
-from bench.sweep.attempts import Attempt
+from bench.sweep.attempts import KILLS_UNTIL_PARKED, Attempt, checkpoint_time
 
 OTHER_USER = 65534  # "nobody", who owns nothing
 NODES = ("node1", "node2", "node3", "node4")
@@ -52,9 +52,15 @@ class Shaken:
         return self.on.cluster
 
     def at_work(self) -> list[tuple[Run, Attempt]]:
-        """Return the runs that somebody works on, or has died over."""
+        """Return the runs that somebody works on, or has died over, but not those that one more death would park."""
         attempts = [(run, self.on.attempts(run)) for run in self.runs]
-        return [(run, tried[-1]) for run, tried in attempts if tried and tried[-1].outcome is None]
+        at_work = [(run, tried) for run, tried in attempts if tried and tried[-1].outcome is None]
+        return [(run, tried[-1]) for run, tried in at_work if not self._near_parking(run, tried)]
+
+    def _near_parking(self, run: Run, tried: Sequence[Attempt]) -> bool:
+        last = tried[-KILLS_UNTIL_PARKED:]
+        in_vain = {attempt.checkpoint for attempt in last} == {checkpoint_time(self.on.at(run))}
+        return len(last) == KILLS_UNTIL_PARKED and in_vain and all(attempt.outcome is None for attempt in last)
 
     def job_at_work(self) -> tuple[Run, str] | None:
         jobs = [(run, attempt.job) for run, attempt in self.at_work() if attempt.job]

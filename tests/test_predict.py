@@ -178,6 +178,7 @@ def test_a_sweep_predicts_a_split_and_the_ids_stay(
     record = folder.read()
     assert record is not None and record.scores["tvqa"].split == "validation" and record.notes == []
     assert (folder.predicted("test") / "tvqa_test_predictions.json").exists()
+    assert main([*SWEEP, "tset", *words]) == 2 and "unknown split 'tset'" in capsys.readouterr().err
     assert main([*SWEEP, "validation", *words]) == 0
     assert f"python -m bench predict {run.id} --split validation" in capsys.readouterr().err
 

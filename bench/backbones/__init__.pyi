@@ -13,6 +13,7 @@ from .builder import (
     version,
 )
 from .decode import decide, generation_arguments
+from .frozen_weights import hold_in_bf16
 from .model import VLModel, VLOutput
 from .tokenization import Tokenizer
 
@@ -27,6 +28,7 @@ __all__ = [
     "folders",
     "generation_arguments",
     "has_random_weights",
+    "hold_in_bf16",
     "names",
     "published_name",
     "require_checkpoint",

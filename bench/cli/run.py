@@ -41,9 +41,10 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench import backbones
     from bench.cli.options import show
     from bench.cli.progress import Progress
-    from bench.cli.sweep import check_inputs
+    from bench.cli.inputs import check_inputs
     from bench.config import parse_setting, resolve
     from bench.fingerprints import Expectations
+    from bench.predict import require_split
     from bench.run_dir import RunDir
     from bench.states import NEVER
     from bench.sweep.execute import begin_anew, require_device, work_through
@@ -61,6 +62,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     machine = execution(arguments)
     backbones.require_weights(run.backbone)
     require_device(machine)
+    if machine.predict:
+        require_split([run], machine.predict)
     expected = Expectations(machine.data)
     current = state(arguments.results, run, expected=expected)
     if current.name == "stale":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.executor import add_executor, choose
+from bench.cli.inputs import check_inputs, require_inputs
 from bench.cli.options import (
     absolute_methods,
     add_execution,
@@ -83,7 +84,6 @@ def perform(
 
     ``after_report`` is called with the folder of the report whenever that has been written.
     """
-    from bench import backbones
     from bench.sweep.execute import require_device
     from bench.sweep.expand import expand
     from bench.sweep.started import keep
@@ -92,8 +92,7 @@ def perform(
         raise UsageError("--collect belongs to --executor slurm; `python -m bench report` writes a report")
     check_executor(arguments.executor or "inline")
     cells = expand(sweep)
-    for backbone in dict.fromkeys(cell.backbone for cell in cells):
-        backbones.require_weights(backbone)
+    require_inputs(cells, run_execution)
     submitter = _submitter(sweep, run_execution, arguments) if arguments.executor == "slurm" else None
     if arguments.dry_run:
         return dry_run(cells, arguments, run_execution, submitter)
@@ -116,34 +115,6 @@ def perform(
     if lines and not arguments.quiet:
         print("\n".join(["not done:", *lines]), file=sys.stderr)
     return 1 if lines else 0
-
-
-def check_inputs(runs: Sequence[Any], run_execution: Any, *, partial: bool) -> None:
-    """Check all data and checkpoints that the runs will read before anything expensive begins.
-
-    Raises:
-        UsageError: a data root is not there, what a run needs of it is faulty, or unless ``partial`` it is not the
-            published data although it is called so; a backbone has no weights.
-    """
-    from bench import backbones
-    from bench.cli.data import show_progress
-    from bench.data.check import check_for_runs
-    from bench.sweep.claim_files import lease_seconds
-
-    lease_seconds()
-    lacks = check_for_runs(runs, run_execution, show_progress)
-    if lacks and not partial:
-        raise UsageError(
-            f"--data official: these are not the published data: {'; '.join(lacks)}; complete them (`python -m bench "
-            "data check ROOT`), call them otherwise (--data NAME=PATH), or add --partial: the runs are then marked in "
-            "tables and never compared with the paper"
-        )
-    if run_execution.predict:
-        from bench.predict import check_split
-
-        check_split(runs, run_execution, run_execution.predict)
-    for backbone in dict.fromkeys(run.backbone for run in runs):
-        backbones.require_checkpoint(backbone)
 
 
 def _submitter(sweep: Any, run_execution: Any, arguments: argparse.Namespace) -> Any:

@@ -32,6 +32,8 @@ def training_memory(run: Run, columns: int, tasks: tuple[str, ...] | None = None
     model = backbones.build(run.backbone, feat_dim=columns, n_boxes=run.recipe.n_boxes, device="meta").train()
     methods.attach(model, methods.get(run.method, **run.overrides), tasks=run.tasks)
     model.set_dropout(run.recipe.dropout)
+    if run.recipe.precision == "bf16":
+        backbones.hold_in_bf16(model)
     moments = ADAM_MOMENTS * device.size(p for p in model.parameters() if p.requires_grad)
     heaviest, activations = "", -1
     for task in run.task_list:

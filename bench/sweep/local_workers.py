@@ -15,13 +15,16 @@ from typing import Any
 from bench.config import Execution, Run, is_mini
 from bench.events import Listener, RunEvent, silent
 from bench.files import explain_write_errors
+from bench.run_dir import RunDir
 from bench.states import DEFAULT_RETRY, RetryPolicy
+from bench.sweep import attempts
 from bench.sweep.run_follower import RunFollower
 from bench.sweep.worker import LEFT_OPEN, REQUEUE, TERMINATED, Pack, interrupt, stop_file, work_command
 
 POLL_SECONDS = 1.0
 TIMEOUT_MINUTES = 60 * 24 * 14  # Submitit requires a limit; a worker works through many runs
 WORTHWHILE_UPDATES = 1000  # of miniature runs, 15 to 25 s; a worker starts in about 4 s
+KILLED_IN_VAIN = 5  # workers, for each that there should be, that die in a row before any of them has begun a run
 WORKER_BYTES = 1 << 30  # a worker with miniature runs stays below this
 
 
@@ -64,8 +67,9 @@ def run_in_workers(
     Submitit's local executor starts everything that it is given at once. So it is given ``jobs`` workers, each of which
     claims runs from the same list: Python starts and imports once per worker, not once per run. Workers get the visible
     GPUs in turn. Progress is read from the results folder. A worker that is killed is replaced; its run goes on from
-    the last checkpoint, until it is parked because its processes die. Workers share the cores; records say how many
-    share a device, because their steps take longer.
+    the last checkpoint, until it is parked because its processes die. Where worker after worker dies before it begins
+    anything, no more are started. Workers share the cores; records say how many share a device, because their steps
+    take longer.
 
     Raises:
         KeyboardInterrupt: this process was told to stop; the workers have made their checkpoints and ended.
@@ -80,14 +84,20 @@ def run_in_workers(
     try:
         with signals(interrupt):
             pool.start(count)
-            left_open = False
+            left_open, in_vain, begun = False, 0, -1
             held_elsewhere: set[str] = set()
             while (unsettled := follower.look()) or pool.workers:
                 killed, gave_up = _ended_workers(pool, report)
                 left_open = left_open or gave_up
                 running = {run for run, name in unsettled.items() if name == "running"}
                 idle = unsettled.keys() - running
-                if unsettled and killed:
+                if killed:
+                    before, begun = begun, sum(len(attempts.read(RunDir(results, run.id))) for run in runs)
+                    in_vain = in_vain + killed if begun == before else 0
+                if killed and in_vain > KILLED_IN_VAIN * count:
+                    left_open = True
+                    report(RunEvent("note", "", f"{in_vain} workers died before they began a run; see {pool.folder}"))
+                elif unsettled and killed:
                     pool.start(killed)
                 elif not pool.workers and (idle & held_elsewhere or (idle and not left_open)):
                     pool.start(1)  # another sweep was executing a run, and its process has died
@@ -143,10 +153,10 @@ class WorkerPool:
         import submitit
 
         # Submitit names files by process ids, which are used again: every call has a folder of its own.
-        self._folder = workers_folder(pack.results) / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        self._pack_file = self._folder / "pack.json"
-        with explain_write_errors(self._folder):
-            self._executor = submitit.LocalExecutor(folder=self._folder)
+        self.folder = workers_folder(pack.results) / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        self._pack, self._pack_file = pack, self.folder / "pack.json"
+        with explain_write_errors(self.folder):
+            self._executor = submitit.LocalExecutor(folder=self.folder)
             pack.write(self._pack_file)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         self._gpus = gpus
@@ -155,9 +165,13 @@ class WorkerPool:
 
     def start(self, count: int) -> None:
         """Start so many workers, each on the next GPU if there are any."""
+        if not self._pack_file.exists() and self._pack.results.is_dir():  # another results folder has its place
+            with explain_write_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._pack.write(self._pack_file)
         for _ in range(count):
             visible = self._gpus[self._started % len(self._gpus)] if self._gpus else _visible_gpus()
-            exit_code_file = self._folder / f"worker-{self._started}.exit"
+            exit_code_file = self.folder / f"worker-{self._started}.exit"
             command = work_command(shlex.quote(sys.executable), shlex.quote(str(self._pack_file)), exit_code_file)
             # Ctrl-C on the terminal must not reach the workers: `stop` tells them in time for a checkpoint. A signal
             # that is ignored when a process starts stays ignored in it.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from bench.config import FrozenModel, Run
+from bench.config import SEEDS, FrozenModel, Run
 from bench.errors import UsageError, unknown
 from bench.toml_files import expand_home, read_toml, shortened
 from bench.validation import validated
@@ -51,7 +51,7 @@ def check_label(label: str) -> str:
 FileName = Annotated[str, AfterValidator(check_file_name)]
 Label = Annotated[str, AfterValidator(check_label)]
 Word = Annotated[str, Field(min_length=1)]
-Seeds = tuple[Annotated[int, Field(ge=0, strict=True)], ...]
+Seeds = tuple[Annotated[int, Field(ge=0, lt=SEEDS, strict=True)], ...]
 
 
 class Variant(FrozenModel):

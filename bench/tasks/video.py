@@ -153,6 +153,7 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
     transcripts = Transcripts(root, source)
     file = {"train": "train_release", "validation": "val_release", "test": "test_release"}[split]
     examples = ExampleList(split)
+    clips: dict[int, JsonRecord] = {}
     for record in json_lines(root / "video" / "ann" / task / f"{task}_{file}.jsonl"):
         duration = record.get("duration", (int, float))
         if not 0 < duration < DAY:
@@ -169,6 +170,9 @@ def read_captions(root: Path, split: str, *, task: str, source: str, spans: bool
         official = {"vid_name": record.get("vid_name", str)}
         if split == "test" or (split == "validation" and "clip_id" in record):
             official["clip_id"] = record.get("clip_id", int)
+            earlier = clips.setdefault(official["clip_id"], record)
+            if earlier.content != record.content:
+                raise record.fault(f"has the clip_id {official['clip_id']}, which {earlier.place} has too")
         official |= {"ts": record.content["ts"]} if spans else {}
         if split == "test":
             reference = {k: record.content.get(k) for k in ("vid_name", "clip_id", "ts")}

@@ -68,6 +68,33 @@ def test_a_worker_that_is_killed_costs_one_run(tmp_path: Path, monkeypatch: pyte
     assert (record.cause, record.error.type) == ("error", "WorkerDied")
 
 
+def test_workers_go_on_where_another_results_folder_took_the_place_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, start = tmp_path / "results", local_workers.WorkerPool.start
+
+    def replaced(pool: local_workers.WorkerPool, count: int) -> None:
+        results.rename(tmp_path / "away")
+        results.mkdir()
+        monkeypatch.setattr(local_workers.WorkerPool, "start", start)
+        pool.start(count)
+
+    monkeypatch.setattr(local_workers.WorkerPool, "start", replaced)
+    run_in_workers([make(1)], CPU, results, jobs=1)
+    assert state(results, make(1)).name == "done"
+
+
+def test_workers_that_die_before_they_begin_a_run_are_not_replaced_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_workers, "work_command", lambda *words: "sh -c 'kill -9 $$'")
+    monkeypatch.setattr(local_workers, "POLL_SECONDS", 0.05)
+    notes: list[str] = []
+    run_in_workers([make(1)], CPU, tmp_path, jobs=1, report=lambda event: notes.append(event.message))
+    assert "workers died before they began a run; see" in notes[-1]
+    assert len(notes) <= local_workers.KILLED_IN_VAIN + 3 and not state(tmp_path, make(1)).is_settled(NEVER)
+
+
 @pytest.mark.parametrize("stop", ["ctrl-c", "ctrl-c in the background", "terminate"])
 def test_a_stop_lets_workers_make_their_checkpoints(stop: str, tmp_path: Path, repo: Path) -> None:
     code = """

@@ -36,6 +36,7 @@ WRITES: dict[str, Callable[[RunDir, Lease], object]] = {
     "a checkpoint": lambda folder, lease: folder.write(folder.checkpoint, b"of the zombie"),
     "weights": lambda folder, lease: folder.save_weights(lambda path: path.write_bytes(b"zombie"), folder.weights),
     "predictions": lambda folder, lease: folder.write_predictions("gqa", [{"id": "1"}]),
+    "predictions of a further split": lambda folder, lease: folder.create(folder.path / "predictions/x.gz", b"zombie"),
     "the record": lambda folder, lease: folder.finish(record_of(folder)),
     "beginning again": lambda folder, lease: folder.begin(RUN.model_copy(update={"label": "of the zombie"})),
     "putting aside": lambda folder, lease: folder.put_aside(keep=(folder.claim,), last=folder.record),
@@ -53,12 +54,12 @@ def contents(folder: RunDir) -> dict[str, bytes]:
 
 
 def stopped_before_renames(function: Callable[[], object]) -> int:
-    """Start a process that stops itself before its first rename; its exit code says whether it has lost the run."""
+    """Start a process that stops itself before its first rename or link; its exit code says if it has lost the run."""
     child = os.fork()
     if child:
         os.waitpid(child, os.WUNTRACED)
         return child
-    code, real = 1, {name: getattr(os, name) for name in ("rename", "replace")}
+    code, real = 1, {name: getattr(os, name) for name in ("rename", "replace", "link")}
 
     def stop(name: str) -> Callable[..., None]:
         def patched(*paths: object) -> None:
@@ -90,6 +91,7 @@ def test_a_write_between_check_and_rename_does_not_land(
     folder = RunDir(tmp_path, RUN.id)
     folder.begin(RUN)
     folder.append(folder.curve, {"step": 1, "loss": 1.0})
+    (folder.path / "predictions").mkdir(exist_ok=True)
     lease = acquire(folder.claim, ClaimObserver())
     assert lease is not None
     zombie = RunDir(tmp_path, RUN.id, lease)

@@ -111,6 +111,7 @@ FAULTS = {
     "an id of two descriptions": (
         "yc2c", lambda rows: rows[1]["descs"][0].update(desc_id=rows[0]["descs"][0]["desc_id"]), "line 2: has the id"
     ),
+    "a clip_id of two clips": ("tvc", lambda r: r[1].update(clip_id=r[0]["clip_id"]), "line 2: has the clip_id .*line"),
     "two transcripts": ("tv", lambda r: r.append(r[0] | {"sub": []}), "vid_name .* has other subtitles in an earlier"),
     "two judgements": ("human", lambda r: r.append(r[0] | {"answers": r[0]["answers"][:9]}), "has other answers in an"),
     "no records": ("vqa", lambda rows: rows.clear(), "has no records"),
