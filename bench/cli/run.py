@@ -39,9 +39,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 def call(arguments: argparse.Namespace, verb: str) -> int:
     """Run it, unless its record says that it is done, and print its scores; a failed or cancelled run begins anew."""
     from bench import backbones
+    from bench.cli.inputs import check_inputs
     from bench.cli.options import show
     from bench.cli.progress import Progress
-    from bench.cli.inputs import check_inputs
     from bench.config import parse_setting, resolve
     from bench.fingerprints import Expectations
     from bench.predict import require_split
