@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data.buffers import Buffers
 from bench.data.columns import Columns, Index
 from bench.data.token_ids import TextEncoder, TokenIds, token_ids
 from bench.errors import UsageError
@@ -47,6 +48,7 @@ class Share:
 
 
 ALL = Share()
+BUFFERS = Buffers()
 
 
 @dataclass(frozen=True)
@@ -335,7 +337,8 @@ class TokenizedSplit:
         if self._table is not None:
             table, index = self._table
             return table[torch.from_numpy(index[chosen]).long()]
-        features = torch.empty(len(chosen), *self._first.shape, pin_memory=pin)
+        shape = (len(chosen), *self._first.shape)
+        features = torch.empty(shape, pin_memory=True) if pin else BUFFERS.lend(*shape)
         values = features.numpy()
         for row, i in enumerate(chosen):
             values[row] = self._load(i)
