@@ -109,6 +109,27 @@ def peak_bytes(step: Callable[[], Any]) -> int:
     return peak
 
 
+#: kinds of work of a step, and the operations of torch that do it
+KINDS = {
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm"),
+    "dropout": ("bernoulli_", "native_dropout", "native_dropout_backward"),
+    "copies": ("copy_", "cat", "index_select", "index_copy_", "fill_"),
+}
+
+
+def shares_of_work(step: Callable[[], Any]) -> dict[str, float]:
+    """Return the share of a call's time on the CPU that goes into each of ``KINDS``, and into everything else."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        step()
+    seconds_of = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    total = sum(seconds_of.values())
+    shares = {
+        kind: sum(seconds_of.get(f"aten::{operation}", 0.0) for operation in operations) / total
+        for kind, operations in KINDS.items()
+    }
+    return {**shares, "other": 1.0 - sum(shares.values())}
+
+
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Return the bytes of an optimiser's state."""
     tensors = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]

@@ -85,6 +85,8 @@ class Contender:
         self.model = size.model().train()
         self.model.set_dropout(0.1)
         self.handle = methods.attach(self.model, method)
+        if precision == "bf16":
+            backbones.hold_in_bf16(self.model)
         self.recipe: Recipe = resolve("bart-base", method, "image-text", settings={"precision": precision}).recipe
         self.parts = MicroBatches(micro_batch)
         self._build_optimizer()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.data.batches import Batch
-from benchmarks.measuring import contest, set_bar
+from benchmarks.measuring import contest, set_bar, shares_of_work
 from benchmarks.steps import BATCHES, Contender, Size, assert_equal_gradients
 
 STEP_BARS = {"lora": 0.85, "ia3": 0.85, "vl-adapter": 0.80, "vl-pet-large": 0.80}
@@ -74,6 +74,7 @@ def test_step(benchmark, size: Size, batch: Batch, method: str, micro: str, roun
         "peak_bytes": peak,
         "rival_peak_bytes": other,
         "memory_ratio": peak / other,
+        "work": shares_of_work(lambda: ours.update(batch)),
     }
     bar = MICRO_BAR if micro == "quarter" else MEMORY_BARS.get(method)
     if bar is not None:
