@@ -184,8 +184,8 @@ class Execution(FrozenModel):
     ``workers`` is the number of processes that share the device, each with a run of its own; records say it with times.
     ``micro_batch`` is the largest number of examples that go through the model at once in training, None for the whole
     batch. ``merge`` folds the method into the backbone's weights before a run is evaluated, where that can be done; the
-    record says whether it was. ``predict`` is a further split that is predicted at the end, without scores
-    (:mod:`bench.predict`).
+    record says whether it was. ``compile`` has torch compile the backbone's layers. ``predict`` is a further split that
+    is predicted at the end, without scores (:mod:`bench.predict`).
     """
 
     device: str = "auto"
@@ -194,6 +194,7 @@ class Execution(FrozenModel):
     workers: int = 1
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     merge: bool = False
+    compile: bool = False
     data: dict[str, Path] = Field(default_factory=dict)
     predict: str | None = None
 

@@ -54,7 +54,9 @@ def prepare_machine(context: RunContext) -> Machine:
     torch.set_num_threads(execution.threads or (1 if is_mini(context.run.backbone) else execution.share or default))
     several = f"{context.group.size} x " if context.group.size > 1 else ""
     shared = f", {execution.workers} runs at a time" if execution.workers > 1 else ""
-    facts = environment() | {"device": str(device), "hardware": f"{several}{dev.hardware_key(device)}{shared}"}
+    compiled = ", compiled" if execution.compile else ""
+    hardware = f"{several}{dev.hardware_key(device)}{shared}{compiled}"
+    facts = environment() | {"device": str(device), "hardware": hardware}
     facts |= {
         "threads": torch.get_num_threads(),
         "workers": execution.workers,
@@ -120,6 +122,8 @@ def attach_method(
         if context.run.recipe.precision == "bf16":
             backbones.hold_in_bf16(model)
         model.to(machine.device)
+    if context.execution.compile:
+        backbones.compile_layers(model)
     count = handle.count()
     kinds = ("trainable", "total", "new", "unfrozen", "projector", "percent", "percent_of_backbone")
     return AttachedModel(model, handle, {kind: getattr(count, kind) for kind in kinds})

@@ -136,6 +136,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         "rival": lambda f: f.get("rival"),
         "time to the rival's": lambda f: f.get("ratio"),
         "memory to the rival's": lambda f: f.get("memory_ratio"),
+        "compilation (s)": lambda f: f.get("compilation_seconds"),
         "runs": lambda f: f.get("runs"),
         "mean score": lambda f: f.get("mean_score"),
         "loss of the last tenth": lambda f: f.get("last_loss"),

@@ -72,8 +72,8 @@ class Contender:
     """A model with a method, and one update of it on a batch.
 
     Attributes:
-        path: ``ours``, the step of this project; ``plain``, all logits at once and everything kept for the backward
-            pass.
+        path: ``ours``, the step of this project; ``compiled``, the same with compiled layers; ``plain``, all logits at
+            once and everything kept for the backward pass.
         micro_batch: how many examples go through the model at once on our path, None for all.
         precision: that of the recipe.
     """
@@ -88,6 +88,8 @@ class Contender:
         if precision == "bf16":
             backbones.hold_in_bf16(self.model)
         self.recipe: Recipe = resolve("bart-base", method, "image-text", settings={"precision": precision}).recipe
+        if path == "compiled":
+            backbones.compile_layers(self.model)
         self.parts = MicroBatches(micro_batch)
         self._build_optimizer()
 
@@ -115,7 +117,7 @@ class Contender:
     def backward(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch to the parameters and return its loss."""
         kind = next(kind for task, kind, _ in BATCHES.values() if task == batch.task)
-        if self.path == "ours":
+        if self.path != "plain":
             return self.parts.backward(self.model, batch, kind, self.recipe, CPU)
         with keeping_everything(), device.autocast(CPU, self.precision):
             logits = self.model(batch.input_ids, batch.vis_feats, labels=batch.labels, task=batch.task).logits

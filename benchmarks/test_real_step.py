@@ -1,5 +1,6 @@
 """Training steps at the size of BART-base and their memory, against HF PEFT and the plain path of the same model."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,27 @@ def test_bf16_step(benchmark, size: Size, batch: Batch, rounds: int) -> None:
         at_most=BF16_BAR,
     )
     benchmark.extra_info |= {"method": "vl-pet-large, bf16", "micro_batch": None, "peak_bytes": ours.peak(batch)}
+
+
+def test_compiled_layers(benchmark, size: Size, rounds: int) -> None:
+    """Whether --compile is worth it here; a method with a part in every layer, and batches of one shape."""
+    batch = size.make_batch("questions")
+    ours, rival = Contender(size, "vl-pet-large", path="compiled"), Contender(size, "vl-pet-large")
+    begun = time.perf_counter()
+    assert_equal_gradients(ours, rival, batch)
+    ours.update(batch)
+    benchmark.extra_info |= {"method": "vl-pet-large, compiled", "micro_batch": None}
+    benchmark.extra_info["compilation_seconds"] = time.perf_counter() - begun
+    benchmark.group = group(batch)
+    contest(
+        benchmark,
+        lambda: ours.update(batch),
+        lambda: rival.update(batch),
+        rounds,
+        rival_name="not compiled",
+        examples=size.batch,
+        operations=size.useful_operations(batch),
+    )
 
 
 def test_projector_alone(benchmark, size: Size, batch: Batch, rounds: int) -> None:

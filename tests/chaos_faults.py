@@ -52,12 +52,18 @@ class Shaken:
         return self.on.cluster
 
     def at_work(self) -> list[tuple[Run, Attempt]]:
-        """Return the runs that somebody works on, or has died over, but not those that one more death would park."""
+        """Return the runs that somebody works on, or has died over; none while one more death would park one.
+
+        Processes of a job, and jobs of a node, die together, so that all of them are spared until that run has made
+        progress or has been recorded.
+        """
         attempts = [(run, self.on.attempts(run)) for run in self.runs]
         at_work = [(run, tried) for run, tried in attempts if tried and tried[-1].outcome is None]
-        return [(run, tried[-1]) for run, tried in at_work if not self._near_parking(run, tried)]
+        if any(self._is_near_parking(run, tried) for run, tried in at_work):
+            return []
+        return [(run, tried[-1]) for run, tried in at_work]
 
-    def _near_parking(self, run: Run, tried: Sequence[Attempt]) -> bool:
+    def _is_near_parking(self, run: Run, tried: Sequence[Attempt]) -> bool:
         last = tried[-KILLS_UNTIL_PARKED:]
         in_vain = {attempt.checkpoint for attempt in last} == {checkpoint_time(self.on.at(run))}
         return len(last) == KILLS_UNTIL_PARKED and in_vain and all(attempt.outcome is None for attempt in last)
@@ -181,7 +187,7 @@ def drain_node(shaken: Shaken) -> str:
 
 def kill_node(shaken: Shaken) -> str:
     up = [node for node in NODES if shaken.cluster.node(node) in ("idle", "mixed", "allocated")]
-    if len(up) < 3:
+    if len(up) < 3 or not shaken.at_work():
         return ""
     node = shaken.random.choice(up)
     shaken.cluster.control("kill-node", node)

@@ -1,5 +1,6 @@
 """The command line: exit codes, near matches, lightness, and a sweep from plan to report."""
 
+import argparse
 import csv
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import pytest
 
 import methods
 from bench import tasks
-from bench.cli import VERBS, main
-from bench.config import resolve
+from bench.cli import VERBS, add_verb, main
+from bench.cli.options import execution
+from bench.config import Execution, resolve
 from bench.run_dir import RunDir
 
 GRID = ["--methods", "lora,full", "--suites", "image-text", "--set", "steps=3"]
@@ -381,3 +384,28 @@ def test_a_hint_is_one_command_line(
     capsys.readouterr()
     assert main(words) == 1
     assert f"python -m bench score --all --results '{results}'" in capsys.readouterr().err
+
+
+EXECUTION_FLAGS = {
+    "device": ["--device", "cpu"],
+    "threads": ["--threads", "2"],
+    "micro_batch": ["--micro-batch", "3"],
+    "merge": ["--merge"],
+    "compile": ["--compile"],
+    "data": ["--data", "official=/x"],
+    "predict": ["--predict", "test"],
+}
+
+
+@pytest.mark.parametrize("verb", ["run", "sweep", "ablate"])
+def test_every_flag_of_an_execution_arrives(verb: str) -> None:
+    """All but what executors set themselves."""
+    assert set(EXECUTION_FLAGS) == set(Execution.model_fields) - {"share", "workers"}
+    parser = argparse.ArgumentParser()
+    add_verb(parser, verb, import_module(f"bench.cli.{verb}"))
+    needed = ["--method", "lora"] if verb == "run" else []
+    plain = execution(parser.parse_args(needed))
+    for field, words in EXECUTION_FLAGS.items():
+        given = execution(parser.parse_args([*needed, *words]))
+        changed = {name for name in Execution.model_fields if getattr(given, name) != getattr(plain, name)}
+        assert changed == {field}

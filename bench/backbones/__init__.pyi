@@ -12,6 +12,7 @@ from .builder import (
     tokenizer,
     version,
 )
+from .compiled_layers import compile_layers, require_compiler
 from .decode import decide, generation_arguments
 from .frozen_weights import hold_in_bf16
 from .model import VLModel, VLOutput
@@ -23,6 +24,7 @@ __all__ = [
     "VLOutput",
     "build",
     "canonical_name",
+    "compile_layers",
     "decide",
     "family_of",
     "folders",
@@ -32,6 +34,7 @@ __all__ = [
     "names",
     "published_name",
     "require_checkpoint",
+    "require_compiler",
     "require_weights",
     "shape",
     "tokenizer",

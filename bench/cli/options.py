@@ -185,6 +185,12 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         help="at most so many examples at once in training: less memory and padding, the same batch and result up to "
         "rounding and dropout's random numbers (the batch)",
     )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the backbone's layers with torch.compile: the same result up to rounding, a minute or more "
+        "before the first update",
+    )
     add_data(parser)
 
 
@@ -230,6 +236,8 @@ def execution(arguments: argparse.Namespace) -> Execution:
         device=arguments.device,
         threads=arguments.threads,
         micro_batch=arguments.micro_batch,
+        merge=getattr(arguments, "merge", False),
+        compile=arguments.compile,
         data=roots,
         predict=getattr(arguments, "predict", None),
     )

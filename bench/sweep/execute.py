@@ -91,11 +91,15 @@ def work_through(
 
 
 def require_device(execution: Execution) -> None:
-    """Raise UsageError where this machine does not have the device that is asked for by its name."""
-    if execution.device not in ("auto", "cpu"):
+    """Raise UsageError where this machine does not have the device that is asked for by its name, or not what compiles
+    for it."""
+    if execution.device not in ("auto", "cpu") or execution.compile:
+        from bench import backbones
         from bench.device import pick
 
-        pick(execution.device)
+        device = pick(execution.device)
+        if execution.compile:
+            backbones.require_compiler(device)
 
 
 def _owner_lives(run_dir: RunDir, observer: ClaimObserver) -> bool:
