@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import INTERNAL_VERBS, VERBS, Parser, add_verb
+from bench.cli import INTERNAL_VERBS, VERBS, Parser, add_verb, main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -64,14 +64,58 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in typed]
 
 
-@pytest.mark.parametrize(
-    ("page", "words"), [(page, words) for page in PAGES for words in commands((ROOT / page).read_text())], ids=str
-)
-def test_every_command_can_be_typed(page: str, words: list[str]) -> None:
+TYPED = [(page, words) for page in PAGES for words in commands((ROOT / page).read_text())]
+#: files that the pages have the reader write: their names, the pages, and a line of the block that is in them
+WRITTEN = {
+    "my_ssf.py": ("README.md", "@method("),
+    "ranks.toml": ("docs/sweeps.md", 'name = "ranks"'),
+    "my_norms.toml": ("docs/sweeps.md", "Which layer norms"),
+}
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of somebody who has written the files of the pages, and has no results yet."""
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    for name, (page, line) in WRITTEN.items():
+        blocks = re.findall(r"^```\w+\n(.*?)^```", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+        (block,) = [block for block in blocks if line in block]
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("page", "words"), TYPED, ids=str)
+def test_every_command_can_be_typed(page: str, words: list[str], reader: Path) -> None:
     """The verb exists and takes these flags; a verb alone stands for itself."""
     assert words[0] in VERBS | INTERNAL_VERBS or words == ["--help"]
     if len(words) > 1:
         parser(words[0]).parse_all(words[1:])
+
+
+def is_cheap(words: list[str]) -> bool:
+    """Whether a command trains nothing, and names neither data, weights nor runs that are not here."""
+    others = [word for word in words if re.search(r"^/|=/|[A-Z]{3}|profile|\.\.\.$", word)]
+    looks = words[0] in ("list", "completion", "clean") or {"--dry-run", "--list"} & set(words)
+    return bool(looks) and not others
+
+
+#: but for those of the guide whose examples are to be added first
+CHEAP = sorted({tuple(words) for page, words in TYPED if page != "docs/adding.md" and is_cheap(words)})
+
+
+@pytest.mark.parametrize("words", CHEAP, ids=" ".join)
+def test_commands_that_train_nothing_work(words: tuple[str, ...], reader: Path) -> None:
+    program = f"from bench.cli import main; raise SystemExit(main({list(words)!r}))"
+    if any(word.endswith(".py") or ".py," in word for word in words):  # what it registers stays out of other tests
+        done = subprocess.run([sys.executable, "-c", program], cwd=reader, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    else:
+        assert main(list(words)) == 0
+
+
+def test_the_front_page_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
 
 
 @pages
@@ -80,7 +124,14 @@ def test_every_flag_named_in_backticks_exists(page: str) -> None:
     flags = {flag for verb in verbs for action in parser(verb)._actions for flag in action.option_strings}
     quoted = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", (ROOT / page).read_text(encoding="utf-8"))
     named = {flag for words in quoted for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", words)}
-    others = {"--kill", "--dir", "--summarize", "--nv", "--bind"}  # of slurm/dev-cluster, sinfo and apptainer
+    others = {
+        "--kill",
+        "--dir",
+        "--summarize",
+        "--nv",
+        "--bind",
+        "--nproc-per-node",
+    }  # of slurm/dev-cluster, sinfo, ...
     others |= {"--benchmark-only", "--benchmark-save", "--benchmark-compare"}  # of pytest-benchmark
     assert named - flags - others == set()
 

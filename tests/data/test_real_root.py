@@ -1,4 +1,4 @@
-"""The README's section on real data, followed on a root of published records and generated features."""
+"""The page on real data, followed on a root of published records and generated features."""
 
 import json
 import shutil
