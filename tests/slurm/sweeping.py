@@ -174,22 +174,27 @@ def undisturbed(runs: Sequence[Run], results: Path, data: Path) -> None:
 def same(ours: Sweeping, runs: Sequence[Run], reference: Path) -> None:
     """Assert that every run has exactly one valid record, with scores and weights of an undisturbed inline sweep."""
     folders = {path.name for path in (ours.results / "runs").iterdir()}
-    assert folders == {run_.id for run_ in runs}
+    assert folders == {run_.id for run_ in runs}, folders
     for run_ in runs:
         run_dir, reference_dir = ours.at(run_), RunDir(reference, run_.id)
         record, expected = run_dir.read(), reference_dir.read()
         assert record is not None, run_.id
         assert expected is not None, run_.id
         assert record.status == "done", record.error
-        assert {n: s.metrics for n, s in record.scores.items()} == {n: s.metrics for n, s in expected.scores.items()}
-        assert run_dir.weights.read_bytes() == reference_dir.weights.read_bytes()
-        assert run_dir.read_predictions("gqa") == reference_dir.read_predictions("gqa")
+        is_equal = {
+            "scores": {n: s.metrics for n, s in record.scores.items()}
+            == {n: s.metrics for n, s in expected.scores.items()},
+            "weights": run_dir.weights.read_bytes() == reference_dir.weights.read_bytes(),
+            "predictions": run_dir.read_predictions("gqa") == reference_dir.read_predictions("gqa"),
+        }
+        assert all(is_equal.values()), f"{run_.id}: {is_equal}"
         steps = [row["step"] for row in read_json_lines(run_dir.curve)]
-        assert steps == sorted(set(steps))
-        assert steps[-1] == run_.recipe.steps
-        assert [attempt.outcome for attempt in ours.attempts(run_)].count("done") == 1
+        assert steps == sorted(set(steps)), f"{run_.id}: {steps}"
+        assert steps[-1] == run_.recipe.steps, f"{run_.id}: {steps}"
+        outcomes = [attempt.outcome for attempt in ours.attempts(run_)]
+        assert outcomes.count("done") == 1, f"{run_.id}: {outcomes}"
         left = {path.name for path in run_dir.path.iterdir() if path.name.startswith(".") or "progress" in path.name}
-        assert not left
+        assert not left, f"{run_.id}: {left}"
         claim = current(run_dir.claim)
-        assert claim is not None
-        assert not ClaimObserver().is_held(run_dir.claim)
+        assert claim is not None, run_.id
+        assert not ClaimObserver().is_held(run_dir.claim), f"{run_.id}: {claim}"
