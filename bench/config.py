@@ -169,7 +169,7 @@ def classify_key(key: str, method_names: Sequence[str]) -> tuple[Literal["recipe
         owners = [other for other in methods.names() if name in methods.get(other).entry.types]
         if owners and prefix == "":
             named = ", ".join([*owners[:NAMED], *(["..."] if len(owners) > NAMED else [])])
-            raise UsageError(f"{key} is no setting of {', '.join(method_names)}; methods with it: {named}")
+            raise UsageError(f"{key!r} is no setting of {', '.join(method_names)}; methods with it: {named}")
         raise UsageError(f"unknown setting {key!r}{did_you_mean(name, [*fields, *options])}")
     if is_field and is_option:
         raise UsageError(f"setting {key!r} is ambiguous; write recipe.{key} or method.{key}")

@@ -23,7 +23,7 @@ from bench.cli import main
         (["sweep", "defalt"], "'default'"),
         (["ablate"], "granularity"),
         (["ablate", "granularty"], "'granularity'"),
-        (["ablate", "rank", "--methods", "lora", "--dry-run"], "gate_rank is no setting of lora; methods with it: "),
+        (["ablate", "rank", "--methods", "lora", "--dry-run"], "'gate_rank' is no setting of lora; methods with it: "),
         (["sweep", "--methods", "vl-pet-large", "--axis", "rnk=1,2"], "'rank'"),
         (["sweep", "--methods", "vl-pet-large", "--axis", "rank"], "KEY=VALUE"),
         (["sweep", "--methods", "vl-pet-large", "--drop", "gates"], "'gate'"),

@@ -28,6 +28,7 @@ VERBS = {
     "run": ("run", "run one cell in this process"),
     "report": ("report", "write tables, plots and a page from the records of a sweep"),
     "compare": ("compare", "say which of a few methods of a sweep is better, how sure that is, and what decides it"),
+    "verify": ("verify", "compare every cell of a table in a .tex or .md file with the records"),
     "status": ("status", "show the state of every run of a sweep"),
     "watch": ("status", "show the state of every run of a sweep, live"),
     "logs": ("jobs", "print the log of a run"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.config import MINI, Execution, parse_setting
 from bench.errors import UsageError
+from bench.report.venues import STYLES
 from bench.sweep.axes import terms
 from bench.sweep.spec import MAX_CELLS, check_file_name
 from bench.toml_files import expand_home, shortened
@@ -112,6 +113,13 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     parser.add_argument(
         "--reports", type=path, default=Path("reports"), metavar="DIR", help="reports folder (./reports)"
+    )
+
+
+def add_style(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the widths of LaTeX tables."""
+    parser.add_argument(
+        "--style", choices=tuple(STYLES), default="plain", help="the venue whose page LaTeX tables fit (plain)"
     )
 
 

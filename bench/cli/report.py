@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, add_name, given_roots
+from bench.cli.options import add_execution, add_folders, add_grid, add_name, add_style, given_roots
 from bench.cli.report_folder import ReportFolder
 from bench.cli.selection import planned
 
@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_name(parser)
     add_execution(parser)
     add_folders(parser)
+    add_style(parser)
     parser.add_argument("--paper", action="store_true", help="compare with the published numbers where they exist")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
 
@@ -75,6 +76,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
             examples=examples,
             left_out=[*left_out, *unreadable],
             on_fault=faults.append,
+            style=arguments.style,
         )
         place.finish(paths)
     for line in faults:

@@ -22,6 +22,7 @@ from bench.cli.options import (
     add_name,
     add_partial,
     add_predict,
+    add_style,
     execution,
     show,
 )
@@ -44,6 +45,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_predict(parser)
     add_merge(parser)
     add_folders(parser)
+    add_style(parser)
     add_executor(parser)
     parser.add_argument(
         "--retry",

@@ -38,6 +38,7 @@ def write(
     examples: Examples | None = None,
     left_out: Sequence[str] = (),
     on_fault: Callable[[str], None] | None = None,
+    style: str = "plain",
 ) -> list[Path]:
     """Write all tables, plots and ``report.html`` of a sweep under ``out_dir`` and return their paths, the page first.
 
@@ -56,32 +57,16 @@ def write(
         examples: scores of single examples by run id and task; differences are then paired over examples too.
         left_out: what the caller could not read, a line each, for the page.
         on_fault: called with a line for every plot that cannot be drawn and every curve without a usable point.
+        style: the venue whose widths LaTeX tables have, of ``bench.report.latex.STYLES``.
     """
     from bench.report.curves import unusable
-    from bench.report.differences import difference_tables, leader_tables
-    from bench.report.efficiency import efficiency_tables
     from bench.report.page import page
-    from bench.report.results import results_tables
     from bench.report.run_entries import join
-    from bench.report.standing_table import standing_tables
-    from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
-    tuning = any(entry.tuning for entry in entries)
     command = command or f"python -m bench sweep {sweep_name}"
-    ablation = any(entry.base for entry in entries)
-    tables = {
-        "tuning": tuning_tables(entries) if tuning else [],
-        "standings": [] if ablation or tuning else standing_tables(entries),
-        "differences": [] if tuning else difference_tables(entries) if ablation else leader_tables(entries),
-        "results": results_tables(entries),
-        "efficiency": efficiency_tables(entries),
-    }
-    tables = {kind: with_distinct_keys(of_kind) for kind, of_kind in tables.items()}
-    table_paths: list[Path] = []
-    for kind, of_kind in tables.items():
-        if of_kind:
-            table_paths += _write_tables(out_dir, kind, of_kind, command)
+    tables = tables_by_kind(entries)
+    table_paths = _write_tables(out_dir, tables, command, style)
     faults = [*left_out, *unusable(curves)]
     drawn = _drawn(entries, curves, faults)
     plot_paths = [path for plot in drawn for path in _write_plot(out_dir / "plots", *plot)]
@@ -94,6 +79,25 @@ def write(
         for fault in faults[len(left_out) :]:
             on_fault(fault)
     return [_write_text(out_dir / "report.html", html), *table_paths, *plot_paths]
+
+
+def tables_by_kind(entries: Sequence[RunEntry]) -> dict[str, list[Table]]:
+    """Return the tables of a report by the name of the files that they are written to."""
+    from bench.report.differences import difference_tables, leader_tables
+    from bench.report.efficiency import efficiency_tables
+    from bench.report.results import results_tables
+    from bench.report.standing_table import standing_tables
+    from bench.report.tuning import tuning_tables
+
+    tuning, ablation = any(entry.tuning for entry in entries), any(entry.base for entry in entries)
+    tables = {
+        "tuning": tuning_tables(entries) if tuning else [],
+        "standings": [] if ablation or tuning else standing_tables(entries),
+        "differences": [] if tuning else difference_tables(entries) if ablation else leader_tables(entries),
+        "results": results_tables(entries),
+        "efficiency": efficiency_tables(entries),
+    }
+    return {kind: with_distinct_keys(of_kind) for kind, of_kind in tables.items()}
 
 
 def _drawn(
@@ -117,15 +121,20 @@ def _drawn(
     return drawn
 
 
-def write_comparison(folder: Path, made: Sequence[tuple[Standing, Sequence[Verdict]]], command: str) -> list[Path]:
-    """Write what ``compare`` says of each backbone and suite under ``folder`` and return the paths."""
+def write_comparison(
+    folder: Path, made: Sequence[tuple[Standing, Sequence[Verdict]]], command: str, style: str = "plain"
+) -> list[Path]:
+    """Write what ``compare`` says of each backbone and suite under ``folder`` and return the paths.
+
+    ``command`` and ``style`` are those of :func:`write`.
+    """
     from bench.report.figure import file_bytes
     from bench.report.verdict_plot import verdict_plot
     from bench.report.verdicts import verdict_table
 
     tables = [verdict_table(standing, verdicts) for standing, verdicts in made]
     plots = [verdict_plot(verdicts) for _, verdicts in made]
-    paths = _write_tables(folder, "comparison", tables, command)
+    paths = _write_tables(folder, {"comparison": tables}, command, style)
     return paths + [path for plot in plots for path in _write_plot(folder / "plots", plot, file_bytes(plot))]
 
 
@@ -179,20 +188,25 @@ def _write_text(path: Path, text: str) -> Path:
     return path
 
 
-def _write_tables(out_dir: Path, kind: str, tables: Sequence[Table], command: str) -> list[Path]:
-    """Write one Markdown, LaTeX and JSON file for all tables of a kind, and one CSV file for each table."""
+def _write_tables(folder: Path, tables: Mapping[str, Sequence[Table]], command: str, style: str) -> list[Path]:
+    """Write one Markdown, LaTeX and JSON file for all tables of a kind, one CSV file for each table, and a document
+    that shows all tables."""
     import json
 
     from bench.report import render
+    from bench.report.latex import document, latex
 
-    content = [render.json_value(table) for table in tables]
-
-    return [
-        _write_text(out_dir / f"{kind}.md", "\n".join(render.markdown(table) for table in tables)),
-        _write_text(out_dir / f"{kind}.tex", "\n".join(render.latex(table, command) for table in tables)),
-        _write_text(out_dir / f"{kind}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n"),
-        *(_write_text(out_dir / f"{table.key}.csv", render.csv_text(table)) for table in tables),
-    ]
+    tables = {kind: of_kind for kind, of_kind in tables.items() if of_kind}
+    paths = []
+    for kind, of_kind in tables.items():
+        content = [render.json_value(table) for table in of_kind]
+        paths += [
+            _write_text(folder / f"{kind}.md", "\n".join(render.markdown(table, command) for table in of_kind)),
+            _write_text(folder / f"{kind}.tex", "\n".join(latex(table, command, style) for table in of_kind)),
+            _write_text(folder / f"{kind}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n"),
+            *(_write_text(folder / f"{table.key}.csv", render.csv_text(table)) for table in of_kind),
+        ]
+    return [*paths, _write_text(folder / "tables.tex", document(list(tables), style))] if tables else []
 
 
 def _write_plot(folder: Path, plot: Plot, files: Mapping[str, bytes]) -> list[Path]:

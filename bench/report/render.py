@@ -1,21 +1,19 @@
-"""A table as Markdown, LaTeX, plain text, CSV or HTML: pure functions of the same frozen table.
+"""A table as Markdown, plain text, CSV, JSON or HTML: pure functions of the same frozen table.
 
-Every format but the plain text for terminals carries the run ids behind each row: Markdown and LaTeX as comments, CSV
-as its last column, HTML as the attribute ``data-runs`` of the row and as the title of its head.
+Every format but the plain text for terminals carries the run ids behind each row: Markdown as a comment, CSV as its
+last column, HTML as the attribute ``data-runs`` of the row and as the title of its head. LaTeX has a module of its own
+(:mod:`bench.report.latex`).
 """
 
 import csv
 import io
 import re
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from bench.report.escaping import (
     csv_field,
     html_text,
-    latex_first_cell,
-    latex_text,
     markdown_line,
     markdown_text,
     printable,
@@ -23,24 +21,28 @@ from bench.report.escaping import (
 from bench.report.table import Table, TableRow, Value
 
 FIELDS = ("", "_low", "_high", "_std", "_n", "_examples", "_place", "_marks")  # of a value in CSV files
-PAGE = 45  # rows of a LaTeX table that fit on a page
+MADE_BY = "made by: "
 
 
-def markdown(table: Table) -> str:
-    """Return the table as GitHub Markdown with right-aligned numbers; the spread is a subscript."""
+def markdown(table: Table, command: str) -> str:
+    """Return the table as GitHub Markdown with right-aligned numbers; the spread is a subscript.
+
+    A comment has the command that makes the report again, and the run ids of each row.
+    """
     head = ["Method", *(markdown_text(column.title) for column in table.columns)]
     lines = [f"### {markdown_text(table.title)}", "", _md_row(head), _md_row([":--"] + ["--:"] * len(table.columns))]
     for family, rows in rows_by_family(table):
         lines += [_md_row([f"**{markdown_text(family)}**"] + [""] * len(table.columns))] * bool(family)
         lines += [_md_row([_md_label(row), *(_md_value(value, row.reference) for value in row.values)]) for row in rows]
     notes = [f"\n{markdown_line(note)}" for note in table.notes]
-    lines += ["", markdown_line(table.caption), *notes, "", *_md_runs(table), ""]
+    lines += ["", markdown_line(table.caption), *notes, "", *_md_runs(table, command), ""]
     return "\n".join(lines)
 
 
-def _md_runs(table: Table) -> list[str]:
-    """The lines of a comment that lists the runs of every row; no label or id may end the comment early."""
-    rows = [printable(f"{row.label}: {' '.join(row.run_ids)}") for row in table.rows]
+def _md_runs(table: Table, command: str) -> list[str]:
+    """The lines of a comment with the command and the runs of every row; none of them may end the comment early."""
+    runs = [f"{row.label}: {' '.join(row.run_ids)}" for row in table.rows]
+    rows = [printable(row) for row in (MADE_BY + command, *runs)]
     rows = [re.sub(r"--(?=!?>)", "-- ", row) for row in rows]
     return ["<!-- runs", *rows, "-->"]
 
@@ -65,67 +67,6 @@ def _md_value(value: Value, reference: bool) -> str:
     text = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}[value.rank].format(markdown_text(value.text))
     spread = f"<sub>{value.subscript}</sub>" if value.subscript else ""
     return (f"*{text}*" if reference and not value.failed else text) + spread + value.marks
-
-
-ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
-
-
-def latex(table: Table, command: str) -> str:
-    r"""Return the table as a ``table*`` float with booktabs rules, headed by the command and the run ids of each row.
-
-    Rows that fill more than a page go on in further floats. Needs ``\usepackage{booktabs,xcolor}``.
-    """
-    parts = [replace(table, rows=table.rows[at : at + PAGE]) for at in range(0, len(table.rows), PAGE)]
-    return "\n".join(_float(part, command, at) for at, part in enumerate(parts))
-
-
-def _float(table: Table, command: str, part: int) -> str:
-    head = ["Method"] + [latex_text(column.title) + ARROWS[column.better] for column in table.columns]
-    with_spread = [any(row.values[at].subscript for row in table.rows) for at in range(len(table.columns))]
-    caption = table.title + ", continued." if part else " ".join([table.caption, *table.notes])
-    lines = [
-        f"% made by: {printable(command)}",
-        r"% needs: \usepackage{booktabs,xcolor}",
-        *(printable(f"% runs of {row.label}: {' '.join(row.run_ids)}") for row in table.rows),
-        r"\begin{table*}[t]",
-        r"\centering",
-        rf"\caption{{{latex_text(caption)}}}",
-        rf"\label{{tab:{table.key}{f'-{part + 1}' if part else ''}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-        r"\toprule",
-        " & ".join(head) + r" \\",
-        r"\midrule",
-    ]
-    for at, (family, rows) in enumerate(rows_by_family(table)):
-        lines += [r"\midrule"] * bool(family and at)
-        lines += [rf"\multicolumn{{{len(head)}}}{{l}}{{\textit{{{latex_text(family)}}}}} \\"] * bool(family)
-        for row, after in zip(rows, [*rows[1:], None], strict=True):
-            lines.append(" & ".join([_tex_label(row), *_tex_values(row, with_spread)]) + r" \\")
-            if row.reference and after and not after.reference:
-                lines.append(r"\midrule")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
-
-
-def _grey(text: str) -> str:
-    return rf"\textcolor{{gray}}{{\textit{{{text}}}}}"
-
-
-def _tex_label(row: TableRow) -> str:
-    return _grey(latex_text(row.label)) if row.reference else latex_first_cell(latex_text(row.label))
-
-
-def _tex_values(row: TableRow, with_spread: list[bool]) -> list[str]:
-    return [_tex_value(value, row.reference, with_spread[at]) for at, value in enumerate(row.values)]
-
-
-def _tex_value(value: Value, reference: bool, pad: bool) -> str:
-    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.rank].format(latex_text(value.text))
-    if value.subscript:
-        text += rf"$_{{{value.subscript.replace('±', chr(92) + 'pm ').replace('−', '-')}}}$"
-    elif pad and value.mean is not None:  # keeps the decimal points of the column aligned
-        text += r"\phantom{$_{\pm 0.00}$}"
-    text = _grey(text) if reference and not value.failed else text
-    return text + latex_text(value.marks)
 
 
 def plain_text(table: Table) -> str:

@@ -1,6 +1,8 @@
 """Believable sweeps without training anything: seeded scores around a level per method."""
 
 import random
+import shutil
+import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -33,6 +35,13 @@ LABELS = {"vqa": "VQAv2", "gqa": "GQA", "nlvr": "NLVR2", "caption": "COCO Cap."}
     "tvqa": "TVQA", "how2qa": "How2QA", "tvc": "TVC", "yc2c": "YC2C"
 }  # fmt: skip
 MIB = 2**20
+
+
+def has_latex() -> bool:
+    """Whether pdflatex is here with the packages that tables need."""
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        return False
+    return bool(subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True).stdout.strip())
 
 
 def headings(suite: str) -> dict[str, dict[str, str]]:

@@ -13,6 +13,7 @@ from test_report_plots import written
 
 from bench.report import paired_statistics, render
 from bench.report.differences import ablations, difference_tables
+from bench.report.latex import latex
 from bench.report.paired_statistics import (
     Difference,
     average_difference,
@@ -85,9 +86,9 @@ def test_marks_are_for_what_can_be_told_apart():
     table = difference_table(*fakes.ablation(RANKS, [0, -9, 9, 0], noise=(0.2, 2.0)))
     marks = [value(table, f"vl-pet-large,rank={rank}", "average").marks for rank in (4, 24, 48)]
     assert marks == ["↓", "↑", ""]
-    for text in (render.markdown(table), render.plain_text(table), render.html(table)):
+    for text in (render.markdown(table, "cmd"), render.plain_text(table), render.html(table)):
         assert "↓" in text and "↑" in text
-    assert r"$\downarrow$" in render.latex(table, "cmd")
+    assert r"$\downarrow$" in latex(table, "cmd")
 
 
 def test_numbers_behind_the_table_have_the_interval():

@@ -16,6 +16,7 @@ from scipy import stats
 from bench.report import render
 from bench.report.comparisons import compare_rows
 from bench.report.differences import leader_tables
+from bench.report.latex import latex
 from bench.report.pairing import AVERAGE, PairedRows
 from bench.report.plots import draw_all
 from bench.report.plots.critical_difference import level_runs
@@ -147,7 +148,7 @@ def test_bold_is_the_best_and_what_cannot_be_told_apart_from_it(draw):
     entries = simulated([-9.0, -9.0, -9.0, 0.0, 0.0], draw)
     [table] = results_tables(entries)
     assert [value(table, name, "vqa").rank for name in NAMES] == [0, 0, 0, 1, 1]
-    lines = {line.split(" | ")[0].strip("| "): line for line in render.markdown(table).splitlines()}
+    lines = {line.split(" | ")[0].strip("| "): line for line in render.markdown(table, "cmd").splitlines()}
     assert "**" not in lines["lora"] and "**" in lines["vl-pet-small"] and "**" in lines["vl-pet-large"]
     assert "Bold: the best of the column and all that cannot be told apart from it" in table.caption
     assert "over seeds and examples" in table.caption
@@ -207,7 +208,7 @@ def test_every_format_has_the_same_numbers(draw):
         of_csv, vqa = rows[row["method"]], row["values"]["vqa"]
         assert [float(of_csv[f"vqa{end}"]) for end in ("", "_low", "_high")] == [vqa["value"], vqa["low"], vqa["high"]]
         printed = f"{vqa['value']:.2f}", f"{(vqa['high'] - vqa['low']) / 2:.2f}"
-        for text in (render.markdown(table), render.latex(table, "cmd"), render.html(table), render.plain_text(table)):
+        for text in (render.markdown(table, "cmd"), latex(table, "cmd"), render.html(table), render.plain_text(table)):
             assert all(number in text for number in printed)
 
 
