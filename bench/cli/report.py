@@ -38,8 +38,6 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     cells = expand(sweep)
     require_results(arguments.results)
     write_report(sweep, cells, arguments, announce=True)
-    if arguments.paper:
-        _print_comparison_with_paper(cells, arguments)
     return 0
 
 
@@ -61,6 +59,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
     if hardware := sorted(set(frame["hardware"].dropna())):
         versions |= {"hardware of the runs": "; ".join(hardware), "the same result": SAME_RESULT}
+    paper = with_paper(frame) if getattr(arguments, "paper", False) else None
     faults: list[str] = []
     with explain_write_errors(arguments.reports, "--reports"):
         place = ReportFolder.claim(arguments.reports, sweep)
@@ -77,17 +76,20 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
             left_out=[*left_out, *unreadable],
             on_fault=faults.append,
             style=arguments.style,
+            paper=paper,
         )
         place.finish(paths)
     for line in faults:
         print(f"warning: {line}", file=sys.stderr)
     if not announce:
         return place.path
+    if paper:
+        print("\n".join(paper.reasons), file=sys.stderr)
     if arguments.format == "json":
         content = {"cells": planned, "paths": [str(p) for p in paths], "left_out": [*left_out, *unreadable, *faults]}
         print(json.dumps(content, indent=1))
         return place.path
-    print(report.table_text(frame, planned, examples))
+    print(report.table_text(frame, planned, examples, paper))
     print("wrote")
     for path in paths:
         if path.suffix in (".html", ".md", ".tex", ".png"):
@@ -219,23 +221,19 @@ def _curves(results: Any, run_ids: list[str]) -> tuple[dict[str, Any], list[str]
     return curves, unreadable
 
 
-def _print_comparison_with_paper(cells: list[Any], arguments: argparse.Namespace) -> None:
+def with_paper(frame: Any) -> Any:
+    """Return the scores of a frame of planned runs beside published ones."""
     from bench import backbones
-    from bench.records import load_frame
     from bench.report.paper_comparison import compare_with_paper
     from bench.shipped_files import shipped
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what cannot be read has been said before
-        frame = load_frame(arguments.results)
-    comparison = compare_with_paper(
-        frame[frame["run_id"].isin([cell.run_id for cell in cells])],
+    return compare_with_paper(
+        frame,
         shipped("paper"),
         unpretrained=[name for name in frame["backbone"].unique() if backbones.has_random_weights(name)],
         published_name=backbones.published_name,
         paper_settings=_paper_settings,
     )
-    print(comparison, file=sys.stderr if arguments.format == "json" else sys.stdout)
 
 
 def _paper_settings(backbone: str, suite: str, method: str) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     return 1 if lines else 0
 
 
-def _made_again(command: str, style: str | None, asked: argparse.Namespace) -> list[Any]:
+def _made_again(command: str, style: str | None, options: argparse.Namespace) -> list[Any]:
     """Return the tables that a command makes from the records, as a file has them; nothing else of it is done.
 
     Raises:
@@ -58,14 +58,14 @@ def _made_again(command: str, style: str | None, asked: argparse.Namespace) -> l
     except ValueError:
         words = []
     if words[:3] != ["python", "-m", "bench"] or len(words) < 4 or words[3] not in VERBS:
-        raise UsageError(f"{asked.file}: was made by {command!r}, which is no command of {', '.join(VERBS)}")
+        raise UsageError(f"{options.file}: was made by {command!r}, which is no command of {', '.join(VERBS)}")
     if code := [word for word in words if ".py" in word]:
         remedy = (
             "no file's command is trusted with code; leave it out of the command, and name it in VLPET_BENCH_METHODS"
         )
-        raise UsageError(f"{asked.file}: was made with the methods of {code[0]}; {remedy}")
+        raise UsageError(f"{options.file}: was made with the methods of {code[0]}; {remedy}")
     arguments = _parsed(words[3], words[4:])
-    arguments.results = asked.results or arguments.results
+    arguments.results = options.results or arguments.results
     tables = _tables(words[3], arguments)
     if style is None:
         return printed_tables("\n".join(render.markdown(table, command) for table in tables), ".md")
@@ -94,11 +94,12 @@ def _tables(verb: str, arguments: argparse.Namespace) -> list[Any]:
         from bench.report.verdicts import verdict_table
 
         return [verdict_table(standing, verdicts) for standing, verdicts in compared(arguments)[1]]
-    from bench.cli.report import collected
+    from bench.cli.report import collected, with_paper
     from bench.cli.selection import planned
     from bench.sweep.expand import expand
 
     sweep = planned(arguments)
     records = collected(sweep, expand(sweep), arguments)
     entries = join(records.frame, records.plan, records.examples)
-    return [table for of_kind in tables_by_kind(entries).values() for table in of_kind]
+    paper = with_paper(records.frame) if getattr(arguments, "paper", False) else None
+    return [table for of_kind in tables_by_kind(entries, paper).values() for table in of_kind]

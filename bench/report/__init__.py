@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.report.figure import Plot
+    from bench.report.paper_comparison import PaperComparison
     from bench.report.run_entries import Examples, RunEntry
     from bench.report.standing import Standing
     from bench.report.table import Table
@@ -39,6 +40,7 @@ def write(
     left_out: Sequence[str] = (),
     on_fault: Callable[[str], None] | None = None,
     style: str = "plain",
+    paper: PaperComparison | None = None,
 ) -> list[Path]:
     """Write all tables, plots and ``report.html`` of a sweep under ``out_dir`` and return their paths, the page first.
 
@@ -57,7 +59,8 @@ def write(
         examples: scores of single examples by run id and task; differences are then paired over examples too.
         left_out: what the caller could not read, a line each, for the page.
         on_fault: called with a line for every plot that cannot be drawn and every curve without a usable point.
-        style: the venue whose widths LaTeX tables have, of ``bench.report.latex.STYLES``.
+        style: the venue whose widths LaTeX tables have, of ``bench.report.venues.STYLES``.
+        paper: published scores beside ours, which get tables of their own; what is left out of them the page says.
     """
     from bench.report.curves import unusable
     from bench.report.page import page
@@ -65,7 +68,8 @@ def write(
 
     entries = join(df, plan, examples)
     command = command or f"python -m bench sweep {sweep_name}"
-    tables = tables_by_kind(entries)
+    tables = tables_by_kind(entries, paper)
+    left_out = [*left_out, *(paper.reasons if paper else ())]
     table_paths = _write_tables(out_dir, tables, command, style)
     faults = [*left_out, *unusable(curves)]
     drawn = _drawn(entries, curves, faults)
@@ -81,21 +85,25 @@ def write(
     return [_write_text(out_dir / "report.html", html), *table_paths, *plot_paths]
 
 
-def tables_by_kind(entries: Sequence[RunEntry]) -> dict[str, list[Table]]:
-    """Return the tables of a report by the name of the files that they are written to."""
+def tables_by_kind(entries: Sequence[RunEntry], paper: PaperComparison | None = None) -> dict[str, list[Table]]:
+    """Return the tables of a report by the name of the files that they are written to; see :func:`write`."""
     from bench.report.differences import difference_tables, leader_tables
     from bench.report.efficiency import efficiency_tables
+    from bench.report.paper_table import paper_tables
     from bench.report.results import results_tables
     from bench.report.standing_table import standing_tables
+    from bench.report.task_columns import task_headings
     from bench.report.tuning import tuning_tables
 
     tuning, ablation = any(entry.tuning for entry in entries), any(entry.base for entry in entries)
+    titles = {heading.task: heading.title for heading in task_headings(entries)}
     tables = {
         "tuning": tuning_tables(entries) if tuning else [],
         "standings": [] if ablation or tuning else standing_tables(entries),
         "differences": [] if tuning else difference_tables(entries) if ablation else leader_tables(entries),
         "results": results_tables(entries),
         "efficiency": efficiency_tables(entries),
+        "paper": paper_tables(paper, titles) if paper else [],
     }
     return {kind: with_distinct_keys(of_kind) for kind, of_kind in tables.items()}
 
@@ -151,25 +159,25 @@ def with_distinct_keys(items: Sequence[T]) -> list[T]:
     return distinct
 
 
-def table_text(df: pd.DataFrame, plan: Sequence[Mapping[str, Any]], examples: Examples | None = None) -> str:
+def table_text(
+    df: pd.DataFrame,
+    plan: Sequence[Mapping[str, Any]],
+    examples: Examples | None = None,
+    paper: PaperComparison | None = None,
+) -> str:
     """Return the main tables as plain text for a terminal, from the same arguments as :func:`write`.
 
     They are the standings and the results tables, or for an ablation the tables of differences, for tuning those of the
     best settings.
     """
-    from bench.report.differences import difference_tables
     from bench.report.render import plain_text
-    from bench.report.results import results_tables
     from bench.report.run_entries import join
-    from bench.report.standing_table import standing_tables
-    from bench.report.tuning import tuning_tables
 
     entries = join(df, plan, examples)
-    if any(entry.tuning for entry in entries):
-        tables = tuning_tables(entries)
-    else:
-        tables = difference_tables(entries) or [*standing_tables(entries), *results_tables(entries)]
-    return "\n".join(plain_text(table) for table in tables)
+    tables = tables_by_kind(entries, paper)
+    is_ablation = any(entry.base for entry in entries) and bool(tables["differences"])
+    shown = ("tuning",) if tables["tuning"] else ("differences",) if is_ablation else ("standings", "results")
+    return "\n".join(plain_text(table) for kind in (*shown, "paper") for table in tables[kind])
 
 
 def _facts_of_records(entries: Sequence[RunEntry]) -> dict[str, str]:

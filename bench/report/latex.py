@@ -30,7 +30,7 @@ FILLED = 0.85  # of a page, by a table with its caption
 LABEL_SHARE = 0.4  # of the width, that labels have at most
 LONGEST_WORD = 24  # letters, after which a word may be broken
 ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
-NUMBER = re.compile(r"[-−]?(\d+)(?:\.(\d+))?")
+NUMBER = re.compile(r"[-−+]?(\d+)(?:\.(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -206,10 +206,10 @@ def _breakable(text: str) -> str:
 def _tex_column(table: Table, at: int, noted: bool) -> str:
     """The specification of a column of numbers, and of the one behind it for spreads and marks."""
     matches = [NUMBER.fullmatch(row.values[at].text) for row in table.rows]
-    whole = max((len(match[1]) for match in matches if match), default=1)
+    digits = max((len(match[1]) for match in matches if match), default=1)
     decimals = max((len(match[2] or "") for match in matches if match), default=0)
-    sign = "-" if any(match and match[0][0] in "-−" for match in matches) else ""
-    return f"S[table-format={sign}{whole}.{decimals},table-text-alignment=right]" + r"@{\,}l" * noted
+    sign = "-" if any(match and match[0][0] in "-−+" for match in matches) else ""
+    return f"S[table-format={sign}{digits}.{decimals},table-text-alignment=right]" + r"@{\,}l" * noted
 
 
 def _tex_head(title: str, better: int) -> str:
@@ -231,12 +231,11 @@ def _tex_label(row: TableRow, layout: Layout) -> str:
 
 def _tex_cells(value: Value, reference: bool, noted: bool) -> list[str]:
     """The cell of a value, and the one with its spread and marks where its column has any."""
-    text = latex_text(value.text)
-    if value.rank:
-        text = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.rank].format(text)
-    text = _grey(text) if reference and not value.failed else text
-    is_number = NUMBER.fullmatch(text) is not None
     spread = ""
     if value.subscript:
         spread = f"$_{{{value.subscript.replace('±', chr(92) + 'pm ').replace('−', '-')}}}$"
-    return [text.replace("−", "-") if is_number else f"{{{text}}}"] + [spread + latex_text(value.marks)] * noted
+    behind = [spread + latex_text(value.marks)] * noted
+    if NUMBER.fullmatch(value.text) and not value.rank and not reference:
+        return [value.text.replace("−", "-"), *behind]
+    text = {0: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}[value.rank].format(latex_text(value.text))
+    return [f"{{{_grey(text) if reference and not value.failed else text}}}", *behind]

@@ -35,6 +35,7 @@ for (const head of document.querySelectorAll('table.sortable thead th')) head.ad
 KINDS = {
     **{"tuning": "Tuning", "standings": "Standing", "differences": "Differences", "results": "Results"},
     "efficiency": "Cost",
+    "paper": "Beside the paper",
 }
 
 

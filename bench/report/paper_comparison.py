@@ -33,14 +33,14 @@ class PaperComparison:
     table: pd.DataFrame
     left_out: Mapping[str, int]
 
-    def __str__(self) -> str:
-        """The table as text, and a line for what is left out."""
-        reasons = "; ".join(f"{count} {'run' if count == 1 else 'runs'}: {why}" for why, count in self.left_out.items())
-        lines = [f"left out of the comparison with the paper: {reasons}"] if reasons else []
-        if self.table.empty:
-            lines = lines or ["there are no records of the planned runs"]
-            return "\n".join(["no score to compare with the paper", *lines])
-        return "\n".join([self.table.to_string(index=False), *lines])
+    @property
+    def reasons(self) -> list[str]:
+        """Lines that say what is left out and why, and why nothing is compared where that is so."""
+        counted = [f"{count} {'run' if count == 1 else 'runs'}: {why}" for why, count in self.left_out.items()]
+        lines = [f"left out of the comparison with the paper: {'; '.join(counted)}"] if counted else []
+        if not self.table.empty:
+            return lines
+        return ["no score to compare with the paper", *(lines or ["there are no records of the planned runs"])]
 
 
 def compare_with_paper(

@@ -179,7 +179,7 @@ def test_scores_five_points_low_are_flagged(compare):
 def test_what_cannot_be_compared_is_not_and_says_why(compare, changes, reason):
     comparison = compare(real(PAPER, **changes))
     assert comparison.table.empty and comparison.left_out == {reason: 3}
-    assert f"3 runs: {reason}" in str(comparison) and "no score to compare" in str(comparison)
+    assert comparison.reasons[0].startswith("no score to compare") and f"3 runs: {reason}" in comparison.reasons[1]
 
 
 def test_runs_with_other_settings_have_rows_of_their_own_that_name_them(compare):
@@ -191,7 +191,7 @@ def test_runs_with_other_settings_have_rows_of_their_own_that_name_them(compare)
 
 
 def test_nothing_planned_is_an_empty_comparison_that_says_so(compare):
-    assert "no records of the planned runs" in str(compare(real(PAPER).iloc[:0]))
+    assert "no records of the planned runs" in compare(real(PAPER).iloc[:0]).reasons[1]
 
 
 def test_part_of_a_suite_has_no_average_and_says_which_tasks(compare):
