@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup sweep test test-slurm test-gpu bench bench-gpu lint clean
+.PHONY: setup sweep test test-slurm test-gpu bench bench-gpu docs lint clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,10 @@ bench-gpu: setup
 # Prints the figures. `python -m benchmarks.page` writes them to docs/performance.md and docs/scaling.md as well.
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# The site of docs/ in build/site.
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
 
 lint: setup
 	$(BIN)/ruff check .

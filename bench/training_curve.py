@@ -1,9 +1,15 @@
 """The training curve of a run: at most about 100 points, however many updates there are."""
 
 import time
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bench.files import one_line, read_json_lines
 from bench.run_dir import RunDir
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 POINTS = 100
 
@@ -30,3 +36,30 @@ class TrainingCurve:
             seconds = round(time.monotonic() - self._begun, 3)
             self._folder.append(self._folder.curve, {"step": step, "loss": mean, "lr": point["lr"], "seconds": seconds})
             self._losses.clear()
+
+
+def read_curves(results: Path, run_ids: Iterable[str]) -> "tuple[dict[str, pd.DataFrame], list[str]]":
+    """Return the training curves of runs that have one, a row per point, and a line for each that is unreadable."""
+    import pandas as pd
+
+    curves, unreadable = {}, []
+    for run_id in run_ids:
+        path = RunDir(results, run_id).curve
+        try:
+            if path.exists() and not path.is_file():
+                raise OSError("it is no file")
+            rows = read_json_lines(path)
+        except (OSError, RecursionError) as error:
+            unreadable.append(f"training curve left out: {path} ({one_line(error)})")
+            continue
+        if points := [row for row in rows if isinstance(row, dict)]:
+            curves[run_id] = pd.DataFrame(points)
+        elif rows:
+            unreadable.append(f"training curve left out: {path} (its lines are no points)")
+    return curves, unreadable
+
+
+def load_curves(frame: "pd.DataFrame", results: str | Path = "results") -> "dict[str, pd.DataFrame]":
+    """Return the training curves of the runs of a frame of results by their ids, with the columns ``step, loss, lr,
+    seconds``; a run without a readable curve is left out."""
+    return read_curves(Path(results), dict.fromkeys(frame["run_id"]))[0]

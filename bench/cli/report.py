@@ -50,10 +50,11 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     from bench import report
     from bench.environment import environment
     from bench.files import explain_write_errors
+    from bench.training_curve import read_curves
 
     records = collected(sweep, cells, arguments)
     frame, planned, examples, left_out = records.frame, records.plan, records.examples, records.left_out
-    curves, unreadable = _curves(arguments.results, [cell["run_id"] for cell in planned])
+    curves, unreadable = read_curves(arguments.results, [cell["run_id"] for cell in planned])
     for line in unreadable:
         print(f"warning: {line}", file=sys.stderr)
     versions = {k: str(v) for k, v in environment().items() if k in ("python", "torch", "transformers", "git_commit")}
@@ -195,30 +196,6 @@ def _status(cell: Any, results: Any) -> tuple[str, str | None]:
     if current.name in ("interrupted", "cancelled", "preempted"):
         return "failed", "interrupted"
     return current.name, None
-
-
-def _curves(results: Any, run_ids: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the training curves of runs that have one, and a line for each that cannot be read."""
-    import pandas as pd
-
-    from bench.files import one_line, read_json_lines
-    from bench.run_dir import RunDir
-
-    curves, unreadable = {}, []
-    for run_id in run_ids:
-        path = RunDir(results, run_id).curve
-        try:
-            if path.exists() and not path.is_file():
-                raise OSError("it is no file")
-            rows = read_json_lines(path)
-        except (OSError, RecursionError) as error:
-            unreadable.append(f"training curve left out: {path} ({one_line(error)})")
-            continue
-        if points := [row for row in rows if isinstance(row, dict)]:
-            curves[run_id] = pd.DataFrame(points)
-        elif rows:
-            unreadable.append(f"training curve left out: {path} (its lines are no points)")
-    return curves, unreadable
 
 
 def with_paper(frame: Any) -> Any:

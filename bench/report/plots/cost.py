@@ -112,6 +112,6 @@ def _totals(axes: Axes, methods: pd.Series, values: pd.Series, codes: Mapping[st
             axes.text(0, line, f" {codes[method]}", va="center", fontsize=6, color="#b02a2a", style="italic")
         else:
             axes.text(value, line, f" {value:,.1f}", va="center", fontsize=6)
-    axes.set_xlim(0, (values.max() or 1.0) * 1.14)
+    axes.set_xlim(0, (values.fillna(0.0).max() or 1.0) * 1.14)
     axes.grid(axis="y", visible=False)
     axes.tick_params(length=0)
