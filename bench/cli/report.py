@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from bench.cli.options import add_execution, add_folders, add_grid, add_name, ad
 from bench.cli.report_folder import ReportFolder
 from bench.cli.selection import planned
 
+DETAILED = 200  # runs that the page tells everything about: more would make a page that is slow to open
+LOG_BYTES = 3000
 EXAMPLES = {"report": "example: python -m bench report default --seeds 1,2,3"}
 SAME_RESULT = (
     "The same run on the same processor, with the same number of threads and the same versions, gives the same bits. "
@@ -78,14 +81,16 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
             on_fault=faults.append,
             style=arguments.style,
             paper=paper,
+            runs=_run_details(arguments.results, [cell["run_id"] for cell in planned]),
+            sweep_file=json.dumps(sweep.content(), indent=1, default=str),
         )
         place.finish(paths)
     for line in faults:
         print(f"warning: {line}", file=sys.stderr)
     if not announce:
         return place.path
-    if paper:
-        print("\n".join(paper.reasons), file=sys.stderr)
+    if paper and paper.reasons:
+        print("\n".join(paper.reasons), file=sys.stderr if arguments.format == "json" else sys.stdout)
     if arguments.format == "json":
         content = {"cells": planned, "paths": [str(p) for p in paths], "left_out": [*left_out, *unreadable, *faults]}
         print(json.dumps(content, indent=1))
@@ -196,6 +201,30 @@ def _status(cell: Any, results: Any) -> tuple[str, str | None]:
     if current.name in ("interrupted", "cancelled", "preempted"):
         return "failed", "interrupted"
     return current.name, None
+
+
+def _run_details(results: Path, run_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """Return everything about the first runs that exist, with the ends of their logs."""
+    from bench.errors import UsageError
+    from bench.run_details import describe_run
+    from bench.run_dir import RunDir
+
+    details: dict[str, dict[str, Any]] = {}
+    for run_id in run_ids:
+        folder = RunDir(results, run_id)
+        if len(details) >= DETAILED or not folder.path.is_dir():
+            continue
+        with suppress(UsageError, OSError):  # its tables say what is wrong with it
+            details[run_id] = describe_run(folder, results) | {"log_tail": _log_tail(folder.log)}
+    return details
+
+
+def _log_tail(log: Path) -> str:
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - LOG_BYTES))
+        return file.read().decode("utf-8", errors="replace")
+    return ""
 
 
 def with_paper(frame: Any) -> Any:

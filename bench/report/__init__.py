@@ -41,6 +41,8 @@ def write(
     on_fault: Callable[[str], None] | None = None,
     style: str = "plain",
     paper: PaperComparison | None = None,
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
+    sweep_file: str = "",
 ) -> list[Path]:
     """Write all tables, plots and ``report.html`` of a sweep under ``out_dir`` and return their paths, the page first.
 
@@ -61,9 +63,11 @@ def write(
         on_fault: called with a line for every plot that cannot be drawn and every curve without a usable point.
         style: the venue whose widths LaTeX tables have, of ``bench.report.venues.STYLES``.
         paper: published scores beside ours, which get tables of their own; what is left out of them the page says.
+        runs: everything about single runs by run id, for parts of the page of their own.
+        sweep_file: the plan as a text, which the page shows.
     """
     from bench.report.curves import unusable
-    from bench.report.page import page
+    from bench.report.page import PageFacts, page
     from bench.report.run_entries import join
 
     entries = join(df, plan, examples)
@@ -74,11 +78,17 @@ def write(
     faults = [*left_out, *unusable(curves)]
     drawn = _drawn(entries, curves, faults)
     plot_paths = [path for plot in drawn for path in _write_plot(out_dir / "plots", *plot)]
-    facts = {**(environment or {}), **_facts_of_records(entries)}
-    svgs = {plot: files["svg"].decode("utf-8") for plot, files in drawn}
-    html = page(
-        sweep_name, entries, tables, svgs, command=command, environment=facts, question=question, left_out=faults
+    facts = PageFacts(
+        command,
+        style,
+        {**(environment or {}), **_facts_of_records(entries)},
+        question,
+        faults,
+        runs or {},
+        sweep_file,
     )
+    svgs = {plot: files["svg"].decode("utf-8") for plot, files in drawn}
+    html = page(sweep_name, entries, tables, svgs, facts, curves)
     if on_fault:
         for fault in faults[len(left_out) :]:
             on_fault(fault)

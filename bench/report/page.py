@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.report.escaping import html_text
-from bench.report.render import html
+from bench.report.explorer import explorer_data
+from bench.report.headline import headlines
+from bench.report.latex import latex
+from bench.report.render import csv_text, html, markdown
 from bench.report.run_entries import RunEntry
+from bench.report.run_sections import json_script, run_sections
 from bench.report.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.report.figure import Plot
 
-SORT = """
-for (const head of document.querySelectorAll('table.sortable thead th')) head.addEventListener('click', () => {
-  const heads = [...head.parentNode.children], at = heads.indexOf(head), body = head.closest('table').tBodies[0];
-  const first = at ? 'descending' : 'ascending', second = at ? 'ascending' : 'descending';
-  const order = head.getAttribute('aria-sort') === first ? second : first, sign = order === 'ascending' ? 1 : -1;
-  heads.forEach(other => other.removeAttribute('aria-sort'));
-  body.querySelectorAll('tr.family').forEach(row => row.remove());  // a sorted table has no families
-  head.setAttribute('aria-sort', order);
-  const name = row => row.children[0].innerText, value = row => row.children[at].dataset.value;
-  const none = row => value(row) === undefined;
-  const numbers = (a, b) => none(a) || none(b) ? none(a) - none(b) : sign * (value(a) - value(b));
-  const names = (a, b) => sign * name(a).localeCompare(name(b));
-  body.append(...[...body.rows].sort(at ? numbers : names));
-});
-"""
-
+FILES = ("report.css", "report.js")
 
 KINDS = {
     **{"tuning": "Tuning", "standings": "Standing", "differences": "Differences", "results": "Results"},
@@ -39,16 +31,35 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class PageFacts:
+    """What a page tells besides tables and plots.
+
+    Attributes:
+        command: the command that makes the report again; ``style`` the venue of its LaTeX tables.
+        environment: facts about software and hardware.
+        question: what an ablation asks, printed below the heading.
+        left_out: what could not be drawn or read, a line each.
+        runs: everything about single runs (:func:`bench.report.run_sections.run_sections`).
+        sweep_file: the sweep as a TOML or JSON text.
+    """
+
+    command: str
+    style: str = "plain"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    question: str = ""
+    left_out: Sequence[str] = ()
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sweep_file: str = ""
+
+
 def page(
     sweep: str,
     entries: Sequence[RunEntry],
     tables: Mapping[str, Sequence[Table]],
     plots: Mapping[Plot, str],
-    *,
-    command: str,
-    environment: Mapping[str, str],
-    question: str = "",
-    left_out: Sequence[str] = (),
+    facts: PageFacts,
+    curves: Mapping[str, pd.DataFrame],
 ) -> str:
     """Return the page as HTML that needs no network and no server.
 
@@ -57,37 +68,65 @@ def page(
         entries: all planned runs.
         tables: the tables by kind, a key of KINDS; kinds without tables get no section.
         plots: the plots with their SVG.
-        command: the command that makes the report again.
-        environment: facts about software and hardware.
-        question: what an ablation asks, printed below the heading.
-        left_out: what could not be drawn or read, a line each.
+        facts: what the page tells besides.
+        curves: training curves by run id.
     """
     scored = sum(not entry.code for entry in entries)
     synthetic = sorted({entry.data or "data" for entry in entries if entry.synthetic})
     banner = f'<p class="banner">{html_text(", ".join(synthetic))}: synthetic data</p>' if synthetic else ""
-    subtitle = f"<p>{html_text(' '.join(question.split()))}</p>" if question else ""
-    style = files("bench.report").joinpath("report.css").read_text(encoding="utf-8")
+    subtitle = f"<p>{html_text(' '.join(facts.question.split()))}</p>" if facts.question else ""
+    lines = headlines([entry for entry in entries if not entry.base and not entry.tuning])
+    headline = "".join(f"<p>{html_text(line)}</p>" for line in lines)
     sections = [
-        *(
-            (KINDS[kind], "".join(f"<h3>{html_text(t.title)}</h3>{html(t)}" for t in of_kind))
-            for kind, of_kind in tables.items()
-        ),
+        *((KINDS[kind], "".join(_table(table, facts) for table in of_kind)) for kind, of_kind in tables.items()),
+        ("Score and cost", _explorer(entries)),
         ("Plots", "".join(_plot(plot, svg) for plot, svg in plots.items())),
-        ("Left out", "".join(f"<p>{html_text(line)}</p>" for line in left_out)),
+        ("Left out", "".join(f"<p>{html_text(line)}</p>" for line in facts.left_out)),
         ("Failures", _failures(entries)),
-        ("Environment", _pairs(environment)),
-        ("Make it again", f"<pre>{html_text(command)}</pre>"),
+        ("Runs", run_sections(facts.runs, curves)),
+        ("Environment", _pairs(facts.environment)),
+        ("Make it again", _again(facts)),
     ]
     filled = [(title, content) for title, content in sections if content]
     links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title, _ in filled)
-    body = "".join(f'<h2 id="{_anchor(title)}">{title}</h2>{content}' for title, content in filled)
+    body = "".join(
+        f'<section aria-labelledby="{_anchor(title)}"><h2 id="{_anchor(title)}">{title}</h2>{content}</section>'
+        for title, content in filled
+    )
+    finished = max((entry.finished for entry in entries if entry.finished), default="")
+    date = f" The last run finished on {html_text(finished[:10])}." if finished else ""
+    style, script = (files("bench.report").joinpath(name).read_text(encoding="utf-8") for name in FILES)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html_text(sweep)}: vlpet-bench</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>\n<body>'
-        f"<h1>{html_text(sweep)}</h1>{subtitle}{banner}"
-        f"<p>{scored} of {len(entries)} planned runs have all their scores.</p>"
-        f"<nav>{links}</nav>{body}<script>{SORT}</script></body></html>\n"
+        f'<header><h1>{html_text(sweep)}</h1>{subtitle}{banner}<div class="headline">{headline}</div>'
+        f"<p>{scored} of {len(entries)} planned runs have all their scores.{date}</p></header>"
+        f'<nav aria-label="parts of the report">{links}</nav><main>{body}</main>'
+        f'<div id="announcement" role="status"></div><script>{script}</script></body></html>\n'
     )
+
+
+def _table(table: Table, facts: PageFacts) -> str:
+    """Return a table with its text in the formats that readers copy."""
+    texts = {
+        "Markdown": markdown(table, facts.command),
+        "LaTeX": latex(table, facts.command, facts.style),
+        "CSV": csv_text(table),
+    }
+    formats = json_script({"key": table.key, "texts": texts})
+    figure = html(table).replace("</figure>", f"{formats}</figure>")
+    return f"<h3>{html_text(table.title)}</h3>{figure}"
+
+
+def _explorer(entries: Sequence[RunEntry]) -> str:
+    data = explorer_data([entry for entry in entries if not entry.tuning])
+    return f'<div id="explorer">{json_script(data)}</div>' if data else ""
+
+
+def _again(facts: PageFacts) -> str:
+    sweep_file = html_text("") if not facts.sweep_file else "\n".join(map(html_text, facts.sweep_file.splitlines()))
+    plan = f"<details><summary>The plan</summary><pre>{sweep_file}</pre></details>" if sweep_file else ""
+    return f"<pre>{html_text(facts.command)}</pre>{plan}"
 
 
 def _anchor(title: str) -> str:
