@@ -92,7 +92,12 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     if paper and paper.reasons:
         print("\n".join(paper.reasons), file=sys.stderr if arguments.format == "json" else sys.stdout)
     if arguments.format == "json":
-        content = {"cells": planned, "paths": [str(p) for p in paths], "left_out": [*left_out, *unreadable, *faults]}
+        content = {
+            "cells": planned,
+            "tables": report.json_tables(frame, planned, examples, paper),
+            "paths": [str(p) for p in paths],
+            "left_out": [*left_out, *unreadable, *faults],
+        }
         print(json.dumps(content, indent=1))
         return place.path
     print(report.table_text(frame, planned, examples, paper))

@@ -190,6 +190,20 @@ def table_text(
     return "\n".join(plain_text(table) for kind in (*shown, "paper") for table in tables[kind])
 
 
+def json_tables(
+    df: pd.DataFrame,
+    plan: Sequence[Mapping[str, Any]],
+    examples: Examples | None = None,
+    paper: PaperComparison | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return all tables as plain data by kind: scores, intervals, parameters and costs; arguments as :func:`write`."""
+    from bench.report.render import json_value
+    from bench.report.run_entries import join
+
+    tables = tables_by_kind(join(df, plan, examples), paper)
+    return {kind: [json_value(table) for table in of_kind] for kind, of_kind in tables.items() if of_kind}
+
+
 def _facts_of_records(entries: Sequence[RunEntry]) -> dict[str, str]:
     """What the records say about where, when and on what data the runs were made."""
     facts = {

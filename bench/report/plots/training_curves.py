@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from bench.report.curves import usable_points
 from bench.report.figure import (
@@ -28,6 +29,7 @@ ORDER = 4
 BINS = 60  # points of a drawn curve: each is the mean loss of that part of the training
 TWO_PANELS = 28  # letters of the longest name with which two panels still fit side by side
 LETTER = 6.5  # font size of the names
+BAND = "#e8e8e8"
 
 
 def drawings(entries: Sequence[RunEntry], curves: Mapping[str, pd.DataFrame]) -> list[Drawing]:
@@ -61,12 +63,13 @@ def _draw(entries: Sequence[RunEntry], lines: pd.DataFrame) -> Plot:
     longest = min(LONGEST, int(lines["method"].str.len().max()))
     columns = min(1 if longest > TWO_PANELS else 2, len(families))
     rows = -(-len(families) // columns)
-    height = 0.4 + rows * max(1.45, 0.45 + 0.125 * most)
+    height = 0.65 + rows * max(1.45, 0.45 + 0.125 * most)
     figure, panels = canvas(PAGE, height, title, nrows=rows, ncols=columns, sharex=True, sharey=True)
     low, high = lines["loss"].min(), np.quantile(lines["loss"], 0.98)
+    high = high if high > low else low + 1.0
     panels[0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     last = lines["step"].max()
-    names = 0.055 * longest / ((PAGE - 0.6) / columns)  # share of a panel for the names; a letter is 0.055 in wide
+    names = 0.046 * longest / ((PAGE - 0.6) / columns)  # share of a panel for the names; a letter is 0.046 in wide
     panels[0].set_xlim(0, last * 1.1 / (1 - names))
     for axes, family in zip(panels, families, strict=False):
         _panel(axes, lines, family)
@@ -80,7 +83,14 @@ def _draw(entries: Sequence[RunEntry], lines: pd.DataFrame) -> Plot:
     gap = 1.25 * LETTER * figure.dpi / 72 / pixels_per_unit(panels[0], figure)
     for axes, family in zip(panels, families, strict=False):
         _name_ends(axes, lines[lines["family"] == family], last, gap)
-    alt = f"Training loss of {lines['method'].nunique()} methods over {last:.0f} steps, one panel per family."
+    figure.legend(
+        handles=[Patch(color=BAND, label="from the lowest to the highest of all methods")],
+        loc="outside lower left",
+        frameon=False,
+        handlelength=1.4,
+    )
+    count = lines["method"].nunique()
+    alt = f"Training loss of {count} methods over {last:.0f} steps, one panel per family; grey: the range of all."
     return Plot(slug("curves", entries[0].backbone, entries[0].suite), title, alt, figure, lines)
 
 
@@ -88,7 +98,7 @@ def _panel(axes: Axes, lines: pd.DataFrame, family: str) -> None:
     last = lines["step"].max()
     part = pd.cut(lines["step"], BINS // 2, labels=False)
     band = lines.groupby(part).agg(step=("step", "mean"), low=("loss", "min"), high=("loss", "max"))
-    axes.fill_between(band["step"], band["low"], band["high"], color="#efefef", linewidth=0, zorder=0)
+    axes.fill_between(band["step"], band["low"], band["high"], color=BAND, linewidth=0, zorder=0)
     members = lines[lines["family"] == family]
     for colour, (_, line) in zip(_shades(members), members.groupby("method", sort=False), strict=True):
         axes.plot(line["step"], line["loss"], color=colour, linewidth=1.0)
