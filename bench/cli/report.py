@@ -53,6 +53,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
     from bench import report
     from bench.environment import environment
     from bench.files import explain_write_errors
+    from bench.side_by_side import side_by_side
     from bench.training_curve import read_curves
 
     records = collected(sweep, cells, arguments)
@@ -82,6 +83,7 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
             style=arguments.style,
             paper=paper,
             runs=_run_details(arguments.results, [cell["run_id"] for cell in planned]),
+            predictions=side_by_side(arguments.results, planned, given_roots(arguments)),
             sweep_file=json.dumps(sweep.content(), indent=1, default=str),
         )
         place.finish(paths)

@@ -43,6 +43,7 @@ def write(
     paper: PaperComparison | None = None,
     runs: Mapping[str, Mapping[str, Any]] | None = None,
     sweep_file: str = "",
+    predictions: Sequence[Mapping[str, Any]] = (),
 ) -> list[Path]:
     """Write all tables, plots and ``report.html`` of a sweep under ``out_dir`` and return their paths, the page first.
 
@@ -65,6 +66,7 @@ def write(
         paper: published scores beside ours, which get tables of their own; what is left out of them the page says.
         runs: everything about single runs by run id, for parts of the page of their own.
         sweep_file: the plan as a text, which the page shows.
+        predictions: the same examples by several methods, for the page.
     """
     from bench.report.curves import unusable
     from bench.report.page import PageFacts, page
@@ -86,6 +88,7 @@ def write(
         faults,
         runs or {},
         sweep_file,
+        predictions,
     )
     svgs = {plot: files["svg"].decode("utf-8") for plot, files in drawn}
     html = page(sweep_name, entries, tables, svgs, facts, curves)

@@ -42,6 +42,7 @@ class PageFacts:
         left_out: what could not be drawn or read, a line each.
         runs: everything about single runs (:func:`bench.report.run_sections.run_sections`).
         sweep_file: the sweep as a TOML or JSON text.
+        predictions: the same examples by several methods (:func:`bench.side_by_side.side_by_side`).
     """
 
     command: str
@@ -51,6 +52,7 @@ class PageFacts:
     left_out: Sequence[str] = ()
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sweep_file: str = ""
+    predictions: Sequence[Mapping[str, Any]] = ()
 
 
 def page(
@@ -81,6 +83,7 @@ def page(
         *((KINDS[kind], "".join(_table(table, facts) for table in of_kind)) for kind, of_kind in tables.items()),
         ("Score and cost", _explorer(entries)),
         ("Plots", "".join(_plot(plot, svg) for plot, svg in plots.items())),
+        ("Predictions", _predictions(facts.predictions)),
         ("Left out", "".join(f"<p>{html_text(line)}</p>" for line in facts.left_out)),
         ("Failures", _failures(entries)),
         ("Runs", run_sections(facts.runs, curves)),
@@ -121,6 +124,11 @@ def _table(table: Table, facts: PageFacts) -> str:
 def _explorer(entries: Sequence[RunEntry]) -> str:
     data = explorer_data([entry for entry in entries if not entry.tuning])
     return f'<div id="explorer">{json_script(data)}</div>' if data else ""
+
+
+def _predictions(tasks: Sequence[Mapping[str, Any]]) -> str:
+    note = "<p>A sample of examples, drawn once: half of them are ones on which the methods differ.</p>"
+    return f'<div id="predictions-panel">{note}{json_script(list(tasks))}</div>' if tasks else ""
 
 
 def _again(facts: PageFacts) -> str:

@@ -187,3 +187,43 @@ if (search) search.addEventListener('input', () => {
     part.hidden = !words.every(word => text.includes(word));
   }
 });
+
+// ---- predictions of two methods on the same examples
+const panel = document.getElementById('predictions-panel');
+if (panel) {
+  const tasks = JSON.parse(panel.querySelector('script').textContent), list = make('div', {class: 'cards'});
+  const choose = (name, options, changed) => {
+    const select = make('select', {'aria-label': name, onchange: changed}, ...options.map(([value, text]) => make('option', {value}, text)));
+    return select;
+  };
+  const whatever = {all: () => true, 'A right, B wrong': (a, b) => a > b, 'B right, A wrong': (a, b) => b > a,
+    'the same score': (a, b) => a === b};
+  const number = value => value === null || value === undefined ? 'no score' : Number(value.toPrecision(4));
+  const show = () => {
+    const task = tasks[Number(which.value)], [a, b] = [Number(first.value), Number(second.value)];
+    const keep = whatever[filter.value];
+    list.replaceChildren(...task.examples.filter(e => keep(e.scores[a] ?? 0, e.scores[b] ?? 0)).map(example => make('article', {class: 'card'},
+      make('p', {class: 'source'}, example.source ?? `example ${example.id} (its data are not here)`),
+      make('p', {class: 'soft'}, `reference: ${example.reference}`),
+      ...[a, b].map(at => make('p', {}, make('strong', {}, `${task.labels[at]}: `), example.predictions[at],
+        make('span', {class: 'soft'}, ` (${number(example.scores[at])})`))),
+      make('details', {}, make('summary', {}, 'all methods'), ...task.labels.map((label, at) =>
+        make('p', {}, `${label}: ${example.predictions[at]} (${number(example.scores[at])})`)),
+      make('p', {class: 'soft'}, [example.id, ...example.visual].join(', '))))));
+    count.textContent = `${list.children.length} of ${task.examples.length} examples`;
+  };
+  const fill = () => {
+    const labels = tasks[Number(which.value)].labels.map((label, at) => [at, label]);
+    for (const [select, at] of [[first, 0], [second, labels.length - 1]]) {
+      select.replaceChildren(...labels.map(([value, text]) => make('option', {value}, text)));
+      select.value = at;
+    }
+    show();
+  };
+  const which = choose('task', tasks.map((task, at) => [at, task.title]), fill);
+  const first = choose('method A', [], show), second = choose('method B', [], show);
+  const filter = choose('which examples', Object.keys(whatever).map(name => [name, name]), show);
+  const count = make('span', {class: 'soft', role: 'status'});
+  panel.append(make('div', {class: 'bar'}, which, ' A: ', first, ' B: ', second, filter, count), list);
+  fill();
+}

@@ -46,6 +46,13 @@ window.addEventListener('load', () => setTimeout(() => {
   outcome.points = dots().length;
   outcome.moved = before !== dots()[0].getAttribute('cx') + dots()[1].getAttribute('cx');
   outcome.named = dots()[0].querySelector('title').textContent;
+  const panel = document.getElementById('predictions-panel'), cards = () => panel.querySelectorAll('article');
+  outcome.cards = cards().length;
+  outcome.text = cards()[0].innerText;
+  const which = panel.querySelector('select[aria-label="which examples"]');
+  which.value = 'A right, B wrong';
+  which.dispatchEvent(new Event('change'));
+  outcome.right = cards().length;
   location.hash = '#' + document.querySelector('details.run').id;
   setTimeout(() => {
     outcome.opened = document.querySelector('details.run').open;
@@ -72,10 +79,18 @@ def page(tmp_path_factory):
     methods = fakes.METHODS | {HOSTILE[:60]: (3.0, 0.5, 40)}
     df, plan = fakes.sweep(methods, suites=["image-text"], seeds=(1, 2, 3))
     failure = {"cause": "error", "phase": "train", "type": "E", "message": HOSTILE, "traceback": HOSTILE, "retry": "x"}
+    examples = [
+        {"id": str(i), "source": HOSTILE, "visual": ["a.h5"], "reference": HOSTILE, "predictions": ["x", HOSTILE]}
+        | {"scores": [1.0, float(i % 2)]}
+        for i in range(6)
+    ]
+    predictions = [{"title": HOSTILE, "task": "vqa", "labels": ["lora", HOSTILE], "examples": examples}]
     runs = {cell["run_id"]: run_details(cell["run_id"]) for cell in plan[:3]}
     runs[plan[0]["run_id"]] = run_details(plan[0]["run_id"], failure=failure, state="failed", notes=[HOSTILE])
     folder = tmp_path_factory.mktemp("browser")
-    (path, *_) = write(HOSTILE[:40], df, plan, folder, fakes.curves(plan, 20), runs=runs, sweep_file=HOSTILE)
+    (path, *_) = write(
+        HOSTILE[:40], df, plan, folder, fakes.curves(plan, 20), runs=runs, sweep_file=HOSTILE, predictions=predictions
+    )
     return path
 
 
@@ -103,6 +118,7 @@ def test_the_page_does_what_it_offers_and_nothing_else(page, tmp_path, width):
     assert set(seen["filtered"]) == {"lora", "vl-pet-large", "vl-adapter+vl-pet-large"} and seen["hidden"]
     assert seen["copies"] == ["Markdown", "LaTeX", "CSV"]
     assert seen["points"] == 10 and seen["moved"] and "Training step" in seen["named"]
+    assert (seen["cards"], seen["right"]) == (6, 3) and seen["text"].count("<script>alert(1)") >= 3
     assert seen["opened"] and seen["overflow"] <= 0
 
 
