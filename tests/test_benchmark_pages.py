@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import page, scaling
+from benchmarks import page, readme_tables, scaling
 
 
 def test_pages_are_those_of_the_kept_figures() -> None:
@@ -79,3 +79,16 @@ def test_a_root_of_real_size_is_one_that_runs_can_read(tmp_path: Path) -> None:
             shape = FeatureStore(tmp_path, "grid").load(examples[-1]).shape
             assert shape == ((2, ROWS, COLUMNS) if name == "nlvr" else (ROWS, COLUMNS))
     assert json.loads((tmp_path / "GQA" / "train.json").read_text())[0]["label"]
+
+
+def test_tables_of_a_report_take_their_places_between_the_marks() -> None:
+    report = "### title\n\n| a | b |\n| :-- | --: |\n| x | 1 |\n\ncaption\n\n<!-- runs\nmade by: c\n-->\n"
+    table = readme_tables.tables(report)
+    assert table == "title\n\n| a | b |\n| :-- | --: |\n| x | 1 |\n"
+    page_with_marks = "before\n<!-- t:begin (command) -->\nold\n<!-- t:end -->\nafter"
+    expected = f"before\n<!-- t:begin (command) -->\n{table}<!-- t:end -->\nafter"
+    assert readme_tables.replaced(page_with_marks, "t", table) == expected
+    with pytest.raises(ValueError, match="0 places called u"):
+        readme_tables.replaced(page_with_marks, "u", table)
+    for file, mark, _ in readme_tables.PLACES:
+        assert readme_tables.replaced(file.read_text(encoding="utf-8"), mark, "") != ""
