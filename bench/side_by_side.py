@@ -10,6 +10,7 @@ from bench.data import example_tables, held_out
 from bench.errors import UsageError
 from bench.example_scores import read_example_scores
 from bench.files import UnreadableFile
+from bench.mini.descriptions import descriptions
 from bench.record_schema import Record
 from bench.run_dir import RunDir
 from bench.tasks import Example, Task
@@ -29,7 +30,8 @@ def side_by_side(results: Path, plan: Sequence[Mapping[str, Any]], roots: Mappin
     Returns:
         Per task ``title``, ``task``, ``labels`` and ``examples``, each with ``id``, ``source`` (None where the data
         are not here), ``visual``, ``reference`` and, in the order of the labels, ``predictions`` and ``scores``. Half
-        of the sample are examples on which the methods differ, if there are as many.
+        of the sample are examples on which the methods differ, if there are as many. ``shows`` describes what is to be
+        seen in a miniature world (:mod:`bench.mini.descriptions`).
     """
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     for cell in plan:
@@ -80,12 +82,14 @@ def _of_task(
     chosen = draw.sample(differing, min(EXAMPLES // 2, len(differing)))
     rest = sorted(set(common) - set(chosen))
     chosen += draw.sample(rest, min(EXAMPLES - len(chosen), len(rest)))
-    sources = _sources(task, runs[labels[0]], roots)
+    root = _root(runs[labels[0]], roots)
+    sources, shown = _sources(task, runs[labels[0]], root), descriptions(root)
     examples = [
         {
             "id": key,
             "source": _source(task, runs[labels[0]], sources.get(key)),
             "visual": list(sources[key].visual) if key in sources else [],
+            "shows": [shown[file] for file in sources[key].visual if file in shown] if key in sources else [],
             "reference": _text(rows[labels[0]][key].get("reference")),
             "predictions": [_text(rows[label][key].get("prediction")) for label in labels],
             "scores": [scores[label].get(key) for label in labels],
@@ -95,9 +99,12 @@ def _of_task(
     return {"title": title, "task": task.name, "labels": labels, "examples": examples} if examples else None
 
 
-def _sources(task: Task, record: Record, roots: Mapping[str, Path]) -> dict[str, Example]:
+def _root(record: Record, roots: Mapping[str, Path]) -> Path:
+    return roots.get(record.run.data) or Path(record.data.get("root") or "no-root-in-the-record")
+
+
+def _sources(task: Task, record: Record, root: Path) -> dict[str, Example]:
     """Return the examples of the split that was scored, by id; none where the data are not here."""
-    root = roots.get(record.run.data) or Path(record.data.get("root") or "no-root-in-the-record")
     tuning = record.run.recipe.evaluate == "tuning"
     try:
         split = held_out.TUNING if tuning else task.report_split

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY
 
 from bench.config import Execution, Run, resolve
+from bench.mini import descriptions
 from bench.run import run_one
 from bench.run_dir import RunDir
 from bench.side_by_side import EXAMPLES, side_by_side
@@ -33,7 +35,11 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     return folder
 
 
-def test_every_text_and_score_is_that_of_the_run(results: Path, tiny_root: Path) -> None:
+def test_every_text_and_score_is_that_of_the_run(
+    results: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.mini.write.SIZES", TINY)
+    descriptions._generated.cache_clear()
     plan = [cell(make("lora")), cell(make("lora", 2)), cell(make("bitfit")), cell(make("full"))]
     shown = side_by_side(results, plan, {"mini": tiny_root})
     assert [item["task"] for item in shown] == ["gqa", "nlvr"] and json.dumps(shown)
@@ -50,7 +56,10 @@ def test_every_text_and_score_is_that_of_the_run(results: Path, tiny_root: Path)
                 assert example["predictions"][at] == rows[example["id"]]
                 assert example["scores"][at] == by_id[example["id"]]
         assert all(example["source"] and example["visual"] for example in item["examples"])
+        pictures = 2 if item["task"] == "nlvr" else 1
+        assert all(len(example["shows"]) == pictures for example in item["examples"])
     assert shown == side_by_side(results, plan, {"mini": tiny_root})
+    descriptions._generated.cache_clear()
 
 
 def test_without_data_or_with_one_method_alone_there_is_less_to_show(results: Path, tmp_path: Path) -> None:

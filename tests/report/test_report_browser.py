@@ -13,6 +13,8 @@ from bench.report import write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+SCENE = {"things": [{"colour": "red", "shape": HOSTILE, "cell": 4}, {"colour": HOSTILE, "shape": "ring", "cell": 0}]}
+CLIP = {"events": [{"words": HOSTILE, "seconds": [0, 1.5]}], "place": HOSTILE}
 SCRIPT = """
 <script>
 const outcome = {alerts: 0, errors: []};
@@ -49,6 +51,7 @@ window.addEventListener('load', () => setTimeout(() => {
   const panel = document.getElementById('predictions-panel'), cards = () => panel.querySelectorAll('article');
   outcome.cards = cards().length;
   outcome.text = cards()[0].innerText;
+  outcome.drawn = cards()[0].querySelectorAll('svg.scene path').length;
   const which = panel.querySelector('select[aria-label="which examples"]');
   which.value = 'A right, B wrong';
   which.dispatchEvent(new Event('change'));
@@ -80,7 +83,14 @@ def page(tmp_path_factory):
     df, plan = fakes.sweep(methods, suites=["image-text"], seeds=(1, 2, 3))
     failure = {"cause": "error", "phase": "train", "type": "E", "message": HOSTILE, "traceback": HOSTILE, "retry": "x"}
     examples = [
-        {"id": str(i), "source": HOSTILE, "visual": ["a.h5"], "reference": HOSTILE, "predictions": ["x", HOSTILE]}
+        {
+            "id": str(i),
+            "source": HOSTILE,
+            "visual": ["a.h5"],
+            "shows": [SCENE, CLIP],
+            "reference": HOSTILE,
+            "predictions": ["x", HOSTILE],
+        }
         | {"scores": [1.0, float(i % 2)]}
         for i in range(6)
     ]
@@ -118,7 +128,9 @@ def test_the_page_does_what_it_offers_and_nothing_else(page, tmp_path, width):
     assert set(seen["filtered"]) == {"lora", "vl-pet-large", "vl-adapter+vl-pet-large"} and seen["hidden"]
     assert seen["copies"] == ["Markdown", "LaTeX", "CSV"]
     assert seen["points"] == 10 and seen["moved"] and "Training step" in seen["named"]
-    assert (seen["cards"], seen["right"]) == (6, 3) and seen["text"].count("<script>alert(1)") >= 3
+    assert (
+        (seen["cards"], seen["right"]) == (6, 3) and seen["drawn"] == 2 and seen["text"].count("<script>alert(1)") >= 3
+    )
     assert seen["opened"] and seen["overflow"] <= 0
 
 
