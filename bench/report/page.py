@@ -143,7 +143,7 @@ def _anchor(title: str) -> str:
 
 def _plot(plot: Plot, svg: str) -> str:
     return (
-        f'<figure class="plot" role="img" aria-label="{html_text(plot.title)}">{inline_svg(svg, plot.key)}'
+        f'<figure class="plot"><div role="img" aria-label="{html_text(plot.title)}">{inline_svg(svg, plot.key)}</div>'
         f"<figcaption><p>{html_text(plot.alt)}</p></figcaption></figure>"
     )
 
@@ -180,7 +180,8 @@ def _failures(entries: Sequence[RunEntry]) -> str:
     head = "".join(
         f'<th scope="col">{name}</th>' for name in ("Method", "Backbone", "Suite", "Seed", "Tasks", "Cause", "Run")
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
 def _pairs(environment: Mapping[str, str]) -> str:

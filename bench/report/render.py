@@ -158,7 +158,7 @@ def html(table: Table) -> str:
     )
     notes = "".join(f"<p>{html_text(note)}</p>" for note in table.notes)
     return (
-        '<figure class="table"><div class="scroll"><table class="sortable">'
+        '<figure class="table"><div class="scroll" tabindex="0"><table class="sortable">'
         f'<thead><tr><th scope="col">Method</th>{head}'
         f"</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
         f"<figcaption><p>{html_text(table.caption)}</p>{notes}</figcaption></figure>"

@@ -82,7 +82,11 @@ def _value(value: Any) -> str:
             f'<tr><th scope="row">{html_text(str(key))}</th><td class="text">{_value(item)}</td></tr>'
             for key, item in value.items()
         )
-        return f'<div class="scroll"><table class="facts"><tbody>{rows}</tbody></table></div>' if rows else "none"
+        return (
+            f'<div class="scroll" tabindex="0"><table class="facts"><tbody>{rows}</tbody></table></div>'
+            if rows
+            else "none"
+        )
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         return "".join(map(_value, value))
     if isinstance(value, list | tuple):

@@ -77,6 +77,20 @@ def run_details(run_id: str, **changes):
     return {"run": run_id, "title": HOSTILE, "state": "done", "scores": scores, "log_tail": HOSTILE, **changes}
 
 
+AXE = """
+<script>
+window.addEventListener('load', () => setTimeout(async () => {
+  document.querySelectorAll('details').forEach(part => { part.open = true; });
+  const result = await axe.run({runOnly: ['wcag2a', 'wcag2aa', 'best-practice']});
+  const shown = document.createElement('pre');
+  shown.id = 'outcome';
+  shown.textContent = JSON.stringify(result.violations.map(v => `${v.id}: ${v.nodes[0].html}`));
+  document.body.append(shown);
+}, 100));
+</script>
+"""
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     methods = fakes.METHODS | {HOSTILE[:60]: (3.0, 0.5, 40)}
@@ -104,14 +118,15 @@ def page(tmp_path_factory):
     return path
 
 
-def outcome_in_browser(page, tmp_path, width: int) -> dict:
-    """Do what the script does on the page, and return what it saw."""
+def outcome_in_browser(page, tmp_path, script: str, *flags: str):
+    """Let a script act on the page, and return what it saw."""
     copied = tmp_path / "page.html"
     text = page.read_text(encoding="utf-8")
-    copied.write_text(text.replace("<head>", f"<head>{SCRIPT}", 1), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
-    flags += [f"--window-size={width},900", "--virtual-time-budget=4000", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([CHROMIUM, *flags, copied.as_uri()], capture_output=True, text=True, timeout=120)
+    copied.write_text(text.replace("<head>", f"<head>{script}", 1), encoding="utf-8")
+    always = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
+    always += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [CHROMIUM, *always, *flags, copied.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r'<pre id="outcome">(.*?)</pre>', done.stdout, flags=re.DOTALL)
     assert found, done.stderr[-2000:]
     return json.loads(html.unescape(found[1]))
@@ -120,7 +135,7 @@ def outcome_in_browser(page, tmp_path, width: int) -> dict:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: chromium)")
 @pytest.mark.parametrize("width", [500, 1280])  # a headless window is not made narrower than that
 def test_the_page_does_what_it_offers_and_nothing_else(page, tmp_path, width):
-    seen = outcome_in_browser(page, tmp_path, width)
+    seen = outcome_in_browser(page, tmp_path, SCRIPT, f"--window-size={width},900")
     assert seen["alerts"] == 0 and seen["errors"] == []
     assert seen["focused"] and seen["sorted"] != seen["planned"]
     assert seen["sorted"][0] == seen["reversed"][0] == "full"  # kept apart, whatever the order
@@ -139,3 +154,22 @@ def test_no_data_ends_a_script(page):
     scripts = re.findall(r'<script type="application/json">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
     assert len(scripts) > 3
     assert all(json.loads(text) and "<" not in text for text in scripts)
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory):
+    """The source of axe-core, which finds what keeps people from using a page."""
+    folder = tmp_path_factory.mktemp("axe")
+    if CHROMIUM is None or shutil.which("npm") is None:
+        pytest.skip("needs chromium and npm")
+    subprocess.run(["npm", "install", "axe-core@4"], cwd=folder, capture_output=True, timeout=100, check=False)
+    source = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not source.is_file():
+        pytest.skip("npm cannot fetch axe-core")
+    return source.read_text(encoding="utf-8").replace("</script>", "<\\/script>")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_no_findings(page, axe, tmp_path, scheme):
+    flags = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    assert outcome_in_browser(page, tmp_path, f"<script>{axe}</script>{AXE}", *flags) == []
