@@ -90,7 +90,7 @@ def _of_task(
             "source": _source(task, runs[labels[0]], sources.get(key)),
             "visual": list(sources[key].visual) if key in sources else [],
             "shows": [shown[file] for file in sources[key].visual if file in shown] if key in sources else [],
-            "reference": _text(rows[labels[0]][key].get("reference")),
+            "reference": _reference(rows[labels[0]][key].get("reference")),
             "predictions": [_text(rows[label][key].get("prediction")) for label in labels],
             "scores": [scores[label].get(key) for label in labels],
         }
@@ -115,6 +115,15 @@ def _sources(task: Task, record: Record, root: Path) -> dict[str, Example]:
 
 def _source(task: Task, record: Record, example: Example | None) -> str | None:
     return None if example is None else _text(task.source(example, record.run.recipe.task_prefix))
+
+
+def _reference(value: Any) -> str:
+    """Write a reference for readers: answers with their scores, or captions one after the other."""
+    if isinstance(value, Mapping) and isinstance(answers := value.get("label"), Mapping):
+        return _text(", ".join(f"{answer} ({score})" for answer, score in answers.items()))
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return _text("; ".join(value))
+    return _text(value)
 
 
 def _text(value: Any) -> str:
