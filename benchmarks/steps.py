@@ -72,6 +72,7 @@ class Contender:
     """A model with a method, and one update of it on a batch.
 
     Attributes:
+        size: that of the model and the batch.
         path: ``ours``, the step of this project; ``compiled``, the same with compiled layers; ``plain``, all logits at
             once and everything kept for the backward pass.
         micro_batch: how many examples go through the model at once on our path, None for all.
@@ -81,7 +82,7 @@ class Contender:
     def __init__(
         self, size: Size, method: str, *, path: str = "ours", micro_batch: int | None = None, precision: str = "fp32"
     ) -> None:
-        self.path, self.precision = path, precision
+        self.size, self.path, self.precision = size, path, precision
         self.model = size.model().train()
         self.model.set_dropout(0.1)
         self.handle = methods.attach(self.model, method)

@@ -48,6 +48,28 @@ def group(batch: Batch) -> str:
     return f"training step, {len(batch.ids)} {noun}, answers of up to {longest} tokens"
 
 
+def run(
+    benchmark,
+    ours: Contender,
+    rival: Contender,
+    batch: Batch,
+    rounds: int,
+    rival_name: str,
+    at_most: float | None = None,
+) -> None:
+    """Measure updates of two contenders in turn."""
+    contest(
+        benchmark,
+        lambda: ours.update(batch),
+        lambda: rival.update(batch),
+        rounds,
+        rival_name=rival_name,
+        examples=len(batch.ids),
+        operations=ours.size.useful_operations(batch),
+        at_most=at_most,
+    )
+
+
 @pytest.mark.parametrize(
     ("method", "micro"),
     [*((method, "batch") for method in METHODS), *((method, "quarter") for method in MEMORY_BARS)],
@@ -58,16 +80,7 @@ def test_step(benchmark, size: Size, batch: Batch, method: str, micro: str, roun
     assert ours.trainable() == rival.trainable()
     assert_equal_gradients(ours, rival, batch)
     benchmark.group = group(batch)
-    contest(
-        benchmark,
-        lambda: ours.update(batch),
-        lambda: rival.update(batch),
-        rounds,
-        rival_name=rival_name,
-        examples=size.batch,
-        operations=size.useful_operations(batch),
-        at_most=STEP_BARS[method],
-    )
+    run(benchmark, ours, rival, batch, rounds, rival_name, at_most=STEP_BARS[method])
     peak, other = ours.peak(batch), rival.peak(batch)
     benchmark.extra_info |= {
         "method": method,
@@ -86,19 +99,10 @@ def test_bf16_step(benchmark, size: Size, batch: Batch, rounds: int) -> None:
     if not torch.cpu._is_avx512_bf16_supported():
         pytest.skip("this CPU has no bfloat16 units")
     ours = Contender(size, "vl-pet-large", precision="bf16")
-    plain = Contender(size, "vl-pet-large", path="plain")
-    assert_equal_gradients(ours, plain, batch, tolerance=0.1)
+    rival = Contender(size, "vl-pet-large", path="plain")
+    assert_equal_gradients(ours, rival, batch, tolerance=0.1)
     benchmark.group = group(batch)
-    contest(
-        benchmark,
-        lambda: ours.update(batch),
-        lambda: plain.update(batch),
-        rounds,
-        rival_name="plain path, fp32",
-        examples=size.batch,
-        operations=size.useful_operations(batch),
-        at_most=BF16_BAR,
-    )
+    run(benchmark, ours, rival, batch, rounds, "plain path, fp32", at_most=BF16_BAR)
     benchmark.extra_info |= {"method": "vl-pet-large, bf16", "micro_batch": None, "peak_bytes": ours.peak(batch)}
 
 
@@ -112,30 +116,14 @@ def test_compiled_layers(benchmark, size: Size, rounds: int) -> None:
     benchmark.extra_info |= {"method": "vl-pet-large, compiled", "micro_batch": None}
     benchmark.extra_info["compilation_seconds"] = time.perf_counter() - begun
     benchmark.group = group(batch)
-    contest(
-        benchmark,
-        lambda: ours.update(batch),
-        lambda: rival.update(batch),
-        rounds,
-        rival_name="not compiled",
-        examples=size.batch,
-        operations=size.useful_operations(batch),
-    )
+    run(benchmark, ours, rival, batch, rounds, "not compiled")
 
 
 def test_projector_alone(benchmark, size: Size, batch: Batch, rounds: int) -> None:
     """What no method can be faster than, nor smaller: the visual projector is all that is trained."""
     ours, rival = Contender(size, "projector-only"), Contender(size, "projector-only", path="plain")
     benchmark.group = group(batch)
-    contest(
-        benchmark,
-        lambda: ours.update(batch),
-        lambda: rival.update(batch),
-        rounds,
-        rival_name="plain path",
-        examples=size.batch,
-        operations=size.useful_operations(batch),
-    )
+    run(benchmark, ours, rival, batch, rounds, "plain path")
     peak, other = ours.peak(batch), rival.peak(batch)
     sizes = {"peak_bytes": peak, "rival_peak_bytes": other, "memory_ratio": peak / other}
     benchmark.extra_info |= {"method": "projector-only", "micro_batch": None, **sizes}
