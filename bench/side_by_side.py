@@ -100,7 +100,8 @@ def _of_task(
 
 
 def _root(record: Record, roots: Mapping[str, Path]) -> Path:
-    return roots.get(record.run.data) or Path(record.data.get("root") or "no-root-in-the-record")
+    given, recorded = roots.get(record.run.data), record.data.get("root")
+    return given or Path(recorded if isinstance(recorded, str) else "no-root-in-the-record")
 
 
 def _sources(task: Task, record: Record, root: Path) -> dict[str, Example]:
@@ -109,7 +110,7 @@ def _sources(task: Task, record: Record, root: Path) -> dict[str, Example]:
     try:
         split = held_out.TUNING if tuning else task.report_split
         return {example.id: example for example in example_tables.read(task, root, split, tuning=tuning)}
-    except (UsageError, OSError):
+    except (UsageError, OSError, ValueError):
         return {}
 
 

@@ -227,10 +227,14 @@ def _run_details(results: Path, run_ids: list[str]) -> dict[str, dict[str, Any]]
 
 
 def _log_tail(log: Path) -> str:
-    with suppress(OSError), log.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - LOG_BYTES))
-        return file.read().decode("utf-8", errors="replace")
+    from bench.files import require_regular_file
+
+    with suppress(OSError):
+        require_regular_file(log)
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - LOG_BYTES))
+            return file.read().decode("utf-8", errors="replace")
     return ""
 
 

@@ -1,11 +1,11 @@
 """What the scenes and clips of a miniature data root show, for readers who want to see what a model was asked about."""
 
-import json
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.files import parse_json, read_bytes
 from bench.mini import write
 from bench.mini.world import COLOURS, SHAPES, VERSION, Clip, Scene
 
@@ -36,7 +36,7 @@ class _Descriptions:
 def descriptions(root: Path) -> dict[str, Description]:
     """Return what every feature file of a root shows; empty where this version does not generate such roots."""
     try:
-        facts = json.loads((root / "mini.json").read_bytes())
+        facts = parse_json(read_bytes(root / "mini.json"))
         is_same = facts["version"] == VERSION and facts["sizes"] == write.SIZES
         return _generated(int(facts["seed"])) if is_same else {}
     except (OSError, ValueError, LookupError, TypeError):

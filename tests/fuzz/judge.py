@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.files import read_bytes
 from tests.fuzz.registry import Plan, Step
 from tests.fuzz.sandbox import Outcome
 from tests.fuzz.world import SWEEP, Box, scores
@@ -124,7 +125,7 @@ def recorded_crash(box: Box) -> Verdict | None:
     """Return the verdict on a run that has failed of an exception that no user was meant to read."""
     for path in sorted(box.results.glob("runs/*/record.json")):
         try:
-            error = json.loads(path.read_text(encoding="utf-8")).get("error")
+            error = json.loads(read_bytes(path)).get("error")  # a mutated record may be a pipe
         except (OSError, ValueError, AttributeError, RecursionError):
             continue
         if isinstance(error, dict) and error.get("type") not in clear_types():

@@ -30,6 +30,13 @@ def replaced_by_folder(path: Path) -> None:
     (path / "x").touch()
 
 
+def replaced_by_pipe(path: Path) -> None:
+    """Put something in the place of a file that nobody can open without waiting for ever."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+
+
 #: What somebody, or something, did to the directory of a run that is done.
 ODDITIES: dict[str, Callable[[RunDir], object]] = {
     "a notebook's folder": lambda run: [(path / ".ipynb_checkpoints").mkdir() for path in (run.path, run.attempts)],
@@ -50,6 +57,7 @@ ODDITIES: dict[str, Callable[[RunDir], object]] = {
     "a folder for a claim": lambda run: (run.claim / "7").mkdir(),
     "a file for drafts": lambda run: (run.claim / "drafts-x").touch(),
     "folders for files": lambda run: [replaced_by_folder(path) for path in (run.record, run.run, run.curve, run.log)],
+    "pipes for files": lambda run: [replaced_by_pipe(path) for path in (run.curve, run.log, run.predictions("vqa"))],
     "a file for attempts": lambda run: [shutil.rmtree(run.attempts), run.attempts.touch()],
 }
 VERBS = {
