@@ -114,7 +114,7 @@ def clear_types() -> set[str]:
 def recorded(box: Box) -> str:
     """Return the message of the first run that has failed."""
     for path in sorted(box.results.glob("runs/*/record.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path))
         failed = [f"{name}: {score['error']}" for name, score in content["scores"].items() if score["error"]]
         if failed or content.get("error"):
             return failed[0] if failed else f"{content['error']['phase']}: {content['error']['message']}"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+from bench.files import read_bytes
 from tests.fuzz.registry import Step
 from tests.fuzz.sandbox import Outcome, execute
 
@@ -37,7 +38,7 @@ def scores(results: Path) -> dict[str, float]:
     values: dict[str, float] = {}
     for path in sorted(results.glob("runs/*/record.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            for task, score in json.loads(path.read_text(encoding="utf-8"))["scores"].items():
+            for task, score in json.loads(read_bytes(path))["scores"].items():
                 for metric, value in score["metrics"].items():
                     values[f"{path.parent.name}/{task}/{metric}"] = value
     return values
