@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
 
 from bench.config import Execution, Run, resolve
 from bench.mini import descriptions
@@ -38,7 +37,8 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
 def test_every_text_and_score_is_that_of_the_run(
     results: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.mini.write.SIZES", TINY)
+    sizes = json.loads((tiny_root / "mini.json").read_text(encoding="utf-8"))["sizes"]
+    monkeypatch.setattr("bench.mini.write.SIZES", sizes)
     descriptions._generated.cache_clear()
     plan = [cell(make("lora")), cell(make("lora", 2)), cell(make("bitfit")), cell(make("full"))]
     shown = side_by_side(results, plan, {"mini": tiny_root})
