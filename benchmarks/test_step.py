@@ -51,6 +51,7 @@ BART_BASE = [(50465, 768), *[(768, 768), (768,)] * 72, *[(3072, 768), (768, 3072
 SHAPES = {"lora": [(128, 768), (768, 128)] * 36, "full": BART_BASE}
 
 
+@pytest.mark.benchmark(group="an update by AdamW: the official one, then torch's fused one")
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("size", SHAPES)
 def test_both_optimisers(benchmark, size: str, device: str) -> None:
