@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from bench.config import Run
 from bench.errors import UsageError
@@ -54,7 +54,7 @@ class ExampleScores(BaseModel):
     edition: str | None = None
     split: str
     ids: list[str]
-    scores: list[float]
+    scores: list[FiniteFloat]
 
 
 class RunDir(GuardedFolder):

@@ -60,7 +60,8 @@ def _efficiency(entries: Sequence[RunEntry], conditions: str, keys: Sequence[str
         (Column("step_seconds", "Step (ms)", better=-1), 1e3, 1),
         (Column("samples_per_second", "Samples/s", better=+1), 1.0, 1),
         (Column("train_seconds", "Training (s)", better=-1), 1.0, 1),
-        (Column(memory, f"{title} (MiB)", better=-1), 1 / MIB, 0),
+        # That of the process has little to do with a method, and is ranked for nobody.
+        (Column(memory, f"{title} (MiB)", better=-1 if memory == "peak_memory_bytes" else 0), 1 / MIB, 0),
     ]
     columns = [column for column, _, _ in figures]
     drafts = {

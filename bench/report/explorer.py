@@ -11,21 +11,22 @@ from bench.report.task_columns import task_headings
 
 MIB = 2**20
 REFERENCES = "reference"  # the family of rows that bound the others
-#: what can be read off a run's measurements: title, unit by which a value is multiplied
+#: what can be read off a run's measurements: title, unit by which a value is multiplied, and whether less is better
+#: (-1) or neither (0: memory of the process has little to do with a method)
 COSTS = {
-    "percent": ("Trainable parameters (%)", 1.0),
-    "step_seconds": ("Training step (ms)", 1e3),
-    "train_seconds": ("Training (s)", 1.0),
-    "peak_memory_bytes": ("Peak device memory (MiB)", 1 / MIB),
-    "host_memory_bytes": ("Peak host memory (MiB)", 1 / MIB),
+    "percent": ("Trainable parameters (%)", 1.0, -1),
+    "step_seconds": ("Training step (ms)", 1e3, -1),
+    "train_seconds": ("Training (s)", 1.0, -1),
+    "peak_memory_bytes": ("Peak device memory (MiB)", 1 / MIB, -1),
+    "host_memory_bytes": ("Peak host memory of the process (MiB)", 1 / MIB, 0),
 }
 
 
 def explorer_data(entries: Sequence[RunEntry]) -> list[dict[str, Any]]:
     """Return, for each backbone and suite, its title, the axes by key, and a point for every row with a score.
 
-    An axis has a title and says whether more or less is better. A point has a label, a colour, whether it is a
-    reference, and its values by axis.
+    An axis has a title and says whether more (1) or less (-1) is better, or neither (0). A point has a label, a colour,
+    whether it is a reference, and its values by axis.
     """
     return [_group(standing.rows, standing.tasks) for standing in standings(entries) if standing.leader]
 
@@ -33,14 +34,14 @@ def explorer_data(entries: Sequence[RunEntry]) -> list[dict[str, Any]]:
 def _group(rows: dict[str, list[RunEntry]], tasks: Sequence[str]) -> dict[str, Any]:
     every = [entry for row in rows.values() for entry in row]
     titles = {heading.task: heading.title for heading in task_headings(every)}
-    axes = {key: {"title": title, "better": -1} for key, (title, _) in COSTS.items()}
+    axes = {key: {"title": title, "better": better} for key, (title, _, better) in COSTS.items()}
     axes |= {"average": {"title": "Paper's Avg.", "better": 1}}
     axes |= {task: {"title": titles[task], "better": 1} for task in tasks}
     points: list[dict[str, Any]] = []
     for label, row in rows.items():
         values: dict[str, float | None] = {
             key: _mean([entry.measured[key] * unit for entry in row if key in entry.measured])
-            for key, (_, unit) in COSTS.items()
+            for key, (_, unit, _) in COSTS.items()
         }
         values["average"] = _mean(finite_only(entry.average(tasks) for entry in row))
         values |= {task: _mean(finite_only(entry.score(task) for entry in row)) for task in tasks}

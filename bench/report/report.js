@@ -132,7 +132,7 @@ function drawExplorer(svg, group, keys) {
   const gain = (p, i) => axes[i].better * p.at[i], ranked = points.filter(p => !p.reference);
   const front = ranked.filter(p => !ranked.some(q => q !== p && gain(q, 0) >= gain(p, 0) && gain(q, 1) >= gain(p, 1)
     && (gain(q, 0) > gain(p, 0) || gain(q, 1) > gain(p, 1)))).sort((a, b) => gain(b, 0) - gain(a, 0));
-  if (front.length > 1) {
+  if (front.length > 1 && axes.every(axis => axis.better)) {
     let path = `M${x(front[0].at[0])} ${y(front[0].at[1])}`;
     for (const p of front.slice(1)) path += `H${x(p.at[0])}V${y(p.at[1])}`;
     svg.append(shape('path', {d: path, class: 'front'}));
@@ -220,13 +220,14 @@ if (panel) {
     const select = make('select', {'aria-label': name, onchange: changed}, ...options.map(([value, text]) => make('option', {value}, text)));
     return select;
   };
-  const whatever = {all: () => true, 'A right, B wrong': (a, b) => a > b, 'B right, A wrong': (a, b) => b > a,
-    'the same score': (a, b) => a === b};
+  const both = (a, b) => Number.isFinite(a) && Number.isFinite(b);  // without a score nothing is right or wrong
+  const whatever = {all: () => true, 'A better than B': (a, b) => both(a, b) && a > b,
+    'B better than A': (a, b) => both(a, b) && b > a, 'the same score': (a, b) => both(a, b) && a === b};
   const number = value => value === null || value === undefined ? 'no score' : Number(value.toPrecision(4));
   const show = () => {
     const task = tasks[Number(which.value)], [a, b] = [Number(first.value), Number(second.value)];
     const keep = whatever[filter.value];
-    list.replaceChildren(...task.examples.filter(e => keep(e.scores[a] ?? 0, e.scores[b] ?? 0)).map(example => make('article', {class: 'card'},
+    list.replaceChildren(...task.examples.filter(e => keep(e.scores[a], e.scores[b])).map(example => make('article', {class: 'card'},
       ...(example.shows ?? []).map(picture), make('p', {class: 'source'}, example.source ?? `example ${example.id} (its data are not here)`),
       make('p', {class: 'soft'}, `reference: ${example.reference}`),
       ...[a, b].map(at => make('p', {}, make('strong', {}, `${task.labels[at]}: `), example.predictions[at],

@@ -123,7 +123,7 @@ def _curve(curve: pd.DataFrame) -> str:
 
 def json_script(content: Any) -> str:
     """Return plain data in a script element that no text in it can end."""
-    text = json.dumps(content, ensure_ascii=True)
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return f'<script type="application/json">{printable(text)}</script>'

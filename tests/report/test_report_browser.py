@@ -53,7 +53,7 @@ window.addEventListener('load', () => setTimeout(() => {
   outcome.text = cards()[0].innerText;
   outcome.drawn = cards()[0].querySelectorAll('svg.scene path').length;
   const which = panel.querySelector('select[aria-label="which examples"]');
-  which.value = 'A right, B wrong';
+  which.value = 'A better than B';
   which.dispatchEvent(new Event('change'));
   outcome.right = cards().length;
   location.hash = '#' + document.querySelector('details.run').id;
@@ -108,6 +108,7 @@ def page(tmp_path_factory):
         | {"scores": [1.0, float(i % 2)]}
         for i in range(6)
     ]
+    examples.append(examples[0] | {"id": "without a score", "scores": [1.0, None]})
     predictions = [{"title": HOSTILE, "task": "vqa", "labels": ["lora", HOSTILE], "examples": examples}]
     runs = {cell["run_id"]: run_details(cell["run_id"]) for cell in plan[:3]}
     runs[plan[0]["run_id"]] = run_details(plan[0]["run_id"], failure=failure, state="failed", notes=[HOSTILE])
@@ -144,7 +145,7 @@ def test_the_page_does_what_it_offers_and_nothing_else(page, tmp_path, width):
     assert seen["copies"] == ["Markdown", "LaTeX", "CSV"]
     assert seen["points"] == 10 and seen["moved"] and "Training step" in seen["named"]
     assert (
-        (seen["cards"], seen["right"]) == (6, 3) and seen["drawn"] == 2 and seen["text"].count("<script>alert(1)") >= 3
+        (seen["cards"], seen["right"]) == (7, 3) and seen["drawn"] == 2 and seen["text"].count("<script>alert(1)") >= 3
     )
     assert seen["opened"] and seen["overflow"] <= 0
 

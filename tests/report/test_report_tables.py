@@ -174,7 +174,7 @@ def test_time_and_memory_under_different_conditions_share_no_table_and_no_plot(o
 def test_memory_is_the_device_peak_where_there_is_one():
     for gpu, title in ((True, "Peak device memory (MiB)"), (False, "Peak host memory (MiB)")):
         [table] = efficiency_tables(join(*fakes.sweep(suites=["image-text"], gpu=gpu)))
-        assert table.columns[-1].title == title and table.columns[-1].better == -1
+        assert table.columns[-1].title == title and table.columns[-1].better == -gpu
 
 
 def test_time_of_a_failed_run_is_its_code_but_its_parameters_are_known():

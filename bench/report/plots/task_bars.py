@@ -29,7 +29,7 @@ def _has_scores(table: Table) -> bool:
 def _draw(table: Table) -> Plot:
     title = f"Score per task: {table.title}"
     columns = table.columns[1:]
-    height = 0.95 + LINE * len(table.rows)
+    height = 1.15 + LINE * len(table.rows)
     figure, panels = canvas(PAGE, height, title, ncols=len(columns), sharey=True)
     for at, (axes, column) in enumerate(zip(panels, columns, strict=True)):
         _panel(axes, column.title, table, at + 1)
@@ -37,6 +37,8 @@ def _draw(table: Table) -> Plot:
     panels[0].set_ylim(len(table.rows) - 0.4, -0.6)
     spread = any(value.interval for row in table.rows for value in row.values)
     meaning = "Lines are 95% intervals; filled: cannot be told apart from the best. " if spread else ""
+    if meaning:
+        figure.supxlabel(meaning.strip(), fontsize=6.5)
     alt = f"{meaning}{len(table.rows)} methods on {', '.join(column.title.rstrip('.') for column in columns)}."
     return Plot(table.key.replace("results-", "tasks-"), title, alt, figure, _numbers(table))
 

@@ -70,6 +70,10 @@ def _points(entries: Sequence[RunEntry]) -> pd.DataFrame:
     return table.assign(run_ids=run_ids).astype({"std": float})
 
 
+def _score_title(points: pd.DataFrame) -> str:
+    return "Average score ± s.d. of seeds" if points["std"].notna().any() else "Average score"
+
+
 def _draw(entries: Sequence[RunEntry], points: pd.DataFrame) -> Plot:
     title = f"Average score against trainable parameters: {title_of(entries)}"
     numbered = len(points) > NAMED
@@ -90,7 +94,7 @@ def _draw(entries: Sequence[RunEntry], points: pd.DataFrame) -> Plot:
         )
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
-    axes.set(xlabel="Trainable parameters (% of all, log scale)", ylabel="Average score")
+    axes.set(xlabel="Trainable parameters (% of all, log scale)", ylabel=_score_title(points))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(_PlainLogFormatter())
     handles = [line for line in axes.lines if line.get_label() == "Pareto line"] if numbered else None
