@@ -39,13 +39,12 @@ weights: what autograd keeps, gradients, temporary tensors, and the optimiser's 
 *HF PEFT* is PEFT's layers in HF's own modules, with the same rank, places and biases, called as one calls them: the
 padded batch at once, all logits, cross-entropy. *The plain path* is the same with our method. Both rivals read visual
 tokens through the same wrapper.
+"""
 
-The last columns of steps say into what kind of work the time of ours goes. Matrix products with frozen weights, which
-every method has to do forward and for the gradient of what enters them, are more than two thirds of a step, and random
-numbers of dropout, which stay those of the official order, most of the rest that is large. So what can be saved without
-changing a number is the work on padding (an eighth of the encoder's tokens and a third of the answers'), which micro-
-batches sorted by length take part of, and what a method adds: a step cannot come much below that of `projector-only`,
-and the bars that are marked "not met" are below it, or close to it.
+STEPS = """\
+The last columns of steps say into what kind of work the time of ours goes. Matrix products with frozen weights every
+method has to do, forward and for the gradient of what enters them, and the random numbers of dropout stay those of the
+official order.
 """
 
 GPU_HEAD = """## Training steps on a GPU
@@ -100,7 +99,8 @@ def merged(earlier: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> 
 
 def page(benchmarks: Sequence[dict[str, Any]], gpu_section: str) -> str:
     """Return the Markdown page."""
-    parts = [HEAD, _states(benchmarks), _bars(benchmarks)]
+    has_steps = any("work" in item["figures"] for item in benchmarks)
+    parts = [HEAD, *([STEPS] if has_steps else []), _states(benchmarks), _bars(benchmarks)]
     for group in dict.fromkeys(item["group"] for item in benchmarks):
         rows = [item for item in benchmarks if item["group"] == group]
         parts.append(f"## {group[:1].upper()}{group[1:]}\n\n{_table(rows)}\n")

@@ -98,8 +98,13 @@ def write(
     return [_write_text(out_dir / "report.html", html), *table_paths, *plot_paths]
 
 
-def tables_by_kind(entries: Sequence[RunEntry], paper: PaperComparison | None = None) -> dict[str, list[Table]]:
-    """Return the tables of a report by the name of the files that they are written to; see :func:`write`."""
+def tables_by_kind(
+    entries: Sequence[RunEntry], paper: PaperComparison | None = None, kinds: Sequence[str] = ()
+) -> dict[str, list[Table]]:
+    """Return the tables of a report by the name of the files that they are written to; see :func:`write`.
+
+    ``kinds`` are those that are wanted, by default all; others are not computed.
+    """
     from bench.report.differences import difference_tables, leader_tables
     from bench.report.efficiency import efficiency_tables
     from bench.report.paper_table import paper_tables
@@ -110,15 +115,15 @@ def tables_by_kind(entries: Sequence[RunEntry], paper: PaperComparison | None = 
 
     tuning, ablation = any(entry.tuning for entry in entries), any(entry.base for entry in entries)
     titles = {heading.task: heading.title for heading in task_headings(entries)}
-    tables = {
-        "tuning": tuning_tables(entries) if tuning else [],
-        "standings": [] if ablation or tuning else standing_tables(entries),
-        "differences": [] if tuning else difference_tables(entries) if ablation else leader_tables(entries),
-        "results": results_tables(entries),
-        "efficiency": efficiency_tables(entries),
-        "paper": paper_tables(paper, titles) if paper else [],
+    make: dict[str, Callable[[], list[Table]]] = {
+        "tuning": lambda: tuning_tables(entries) if tuning else [],
+        "standings": lambda: [] if ablation or tuning else standing_tables(entries),
+        "differences": lambda: [] if tuning else difference_tables(entries) if ablation else leader_tables(entries),
+        "results": lambda: results_tables(entries),
+        "efficiency": lambda: efficiency_tables(entries),
+        "paper": lambda: paper_tables(paper, titles) if paper else [],
     }
-    return {kind: with_distinct_keys(of_kind) for kind, of_kind in tables.items()}
+    return {kind: with_distinct_keys(make[kind]()) for kind in kinds or make}
 
 
 def _drawn(
@@ -187,10 +192,13 @@ def table_text(
     from bench.report.run_entries import join
 
     entries = join(df, plan, examples)
-    tables = tables_by_kind(entries, paper)
-    is_ablation = any(entry.base for entry in entries) and bool(tables["differences"])
-    shown = ("tuning",) if tables["tuning"] else ("differences",) if is_ablation else ("standings", "results")
-    return "\n".join(plain_text(table) for kind in (*shown, "paper") for table in tables[kind])
+    special = {"tuning": any(entry.tuning for entry in entries), "differences": any(entry.base for entry in entries)}
+    first = [kind for kind, applies in special.items() if applies][:1]
+    tables = tables_by_kind(entries, kinds=first) if first else {}
+    if not any(tables.values()):
+        tables = tables_by_kind(entries, kinds=["standings", "results"])
+    tables |= tables_by_kind(entries, paper, ["paper"])
+    return "\n".join(plain_text(table) for of_kind in tables.values() for table in of_kind)
 
 
 def json_tables(

@@ -132,8 +132,8 @@ def _predictions(tasks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _again(facts: PageFacts) -> str:
-    sweep_file = html_text("") if not facts.sweep_file else "\n".join(map(html_text, facts.sweep_file.splitlines()))
-    plan = f"<details><summary>The plan</summary><pre>{sweep_file}</pre></details>" if sweep_file else ""
+    lines = "\n".join(map(html_text, facts.sweep_file.splitlines()))
+    plan = f"<details><summary>The plan</summary><pre>{lines}</pre></details>" if lines else ""
     return f"<pre>{html_text(facts.command)}</pre>{plan}"
 
 
