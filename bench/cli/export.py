@@ -51,16 +51,17 @@ def _export_results(arguments: argparse.Namespace) -> int:
     from io import BytesIO
 
     from bench.records import load_frame
+    from bench.report.escaping import csv_frame
 
     if arguments.format == "parquet" and find_spec("pyarrow") is None:
         raise UsageError("--format parquet needs pyarrow: pip install 'vlpet-bench[parquet]'; --format csv does not")
     frame = load_frame(arguments.results)
-    content = BytesIO()
     if arguments.format == "parquet":
+        content = BytesIO()
         frame.to_parquet(content, engine="pyarrow", index=False)
+        _write(arguments.out, content.getvalue())
     else:
-        frame.to_csv(content, index=False)
-    _write(arguments.out, content.getvalue())
+        _write(arguments.out, csv_frame(frame).encode("utf-8"))
     print(f"{arguments.out}: {len(frame)} rows of {frame['run_id'].nunique()} runs")
     return 0
 

@@ -254,10 +254,9 @@ def _write_tables(folder: Path, tables: Mapping[str, Sequence[Table]], command: 
 
 def _write_plot(folder: Path, plot: Plot, files: Mapping[str, bytes]) -> list[Path]:
     """Write the numbers of a plot as CSV, and its figure in each of the formats."""
-    from bench.report.escaping import csv_field
+    from bench.report.escaping import csv_frame
 
-    fields = plot.data.apply(lambda column: column.map(csv_field) if column.dtype == object else column)
-    numbers = _write_text(folder / f"{plot.key}.csv", fields.to_csv(index=False))
+    numbers = _write_text(folder / f"{plot.key}.csv", csv_frame(plot.data))
     pictures = {folder / f"{plot.key}.{suffix}": content for suffix, content in files.items()}
     for path, content in pictures.items():
         path.write_bytes(content)

@@ -160,7 +160,7 @@ def test_every_plot_is_drawn_with_its_label_as_text(label):
 
 
 @pytest.mark.parametrize(
-    "label", [r"lora ($\rank=8$)", "$a_$", "a\nb", "\ud83d", 'href="#a" id="b"', "../../x", "x" * 400]
+    "label", [r"lora ($\rank=8$)", "$a_$", "a\nb", "\ud83d", 'href="#a" id="b"', "../../x", "x" * 400, "=1+1"]
 )
 def test_a_report_is_written_whatever_a_label_is(label, tmp_path):
     df, plan = sweep(label)
@@ -175,6 +175,9 @@ def test_a_report_is_written_whatever_a_label_is(label, tmp_path):
     for path in paths:
         if path.suffix not in (".png", ".pdf"):
             path.read_bytes().decode("utf-8")
+        if path.suffix == ".csv":  # no text is a formula to a spreadsheet
+            rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+            assert not [field for row in rows for field in row if field.startswith(("=", "@", "\t"))], path.name
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", page)
     if len(label) < 50:
