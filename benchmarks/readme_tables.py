@@ -1,7 +1,8 @@
 """The tables of the front page and of docs/miniature.md: ``python -m benchmarks.readme_tables``.
 
-It takes them from the reports of ``python -m bench sweep default --seeds 1,2,3`` and ``python -m bench sweep
-mini-check``, and the plot of scores against parameters from the first.
+It takes them from the reports of ``python -m bench sweep`` and ``python -m bench sweep mini-check``, and the plot of
+scores against parameters from the first. After ``python -m bench sweep default --seeds 1,2,3``, ``--front
+default-seeds-1-2-3`` puts three seeds on the front page.
 """
 
 import argparse
@@ -10,11 +11,8 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: page, the name of its mark, and the folder of the report
-PLACES = (
-    (ROOT / "README.md", "results", "default-seeds-1-2-3"),
-    (ROOT / "docs" / "miniature.md", "check", "mini-check"),
-)
+#: page, and the name of its mark, by the folder of the report
+PLACES = {"default": (ROOT / "README.md", "results"), "mini-check": (ROOT / "docs" / "miniature.md", "check")}
 PLOT = "tradeoff-mini-bart-image-text.png"
 
 
@@ -41,16 +39,18 @@ def main() -> None:
     """Write the tables of those reports that exist."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="reports folder (reports)")
-    reports = parser.parse_args().reports
-    for page, mark, name in PLACES:
-        source = reports / name / "results.md"
+    parser.add_argument("--front", default="default", help="report whose tables the front page has (default)")
+    arguments = parser.parse_args()
+    reports, front = arguments.reports, arguments.front
+    for name, (page, mark) in PLACES.items():
+        source = reports / (front if name == "default" else name) / "results.md"
         if not source.is_file():
             print(f"{source}: not there, {page.name} stays as it is")
             continue
         content = replaced(page.read_text(encoding="utf-8"), mark, tables(source.read_text(encoding="utf-8")))
         page.write_text(content, encoding="utf-8")
         print(f"wrote {page.relative_to(ROOT)}")
-    plot = reports / PLACES[0][2] / "plots" / PLOT
+    plot = reports / front / "plots" / PLOT
     if plot.is_file():
         shutil.copyfile(plot, ROOT / "docs" / "tradeoff.png")
 

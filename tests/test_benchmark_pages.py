@@ -90,5 +90,5 @@ def test_tables_of_a_report_take_their_places_between_the_marks() -> None:
     assert readme_tables.replaced(page_with_marks, "t", table) == expected
     with pytest.raises(ValueError, match="0 places called u"):
         readme_tables.replaced(page_with_marks, "u", table)
-    for file, mark, _ in readme_tables.PLACES:
+    for file, mark in readme_tables.PLACES.values():
         assert readme_tables.replaced(file.read_text(encoding="utf-8"), mark, "") != ""
