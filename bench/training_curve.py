@@ -39,27 +39,37 @@ class TrainingCurve:
 
 
 def read_curves(results: Path, run_ids: Iterable[str]) -> "tuple[dict[str, pd.DataFrame], list[str]]":
-    """Return the training curves of runs that have one, a row per point, and a line for each that is unreadable."""
+    """Return the training curves of runs that have one, a row per point, and a line for each that is unreadable.
+
+    Where a run was validated on the way there are rows with the mean score over its tasks in ``validation``.
+    """
     import pandas as pd
 
     curves, unreadable = {}, []
     for run_id in run_ids:
-        path = RunDir(results, run_id).curve
-        try:
-            if path.exists() and not path.is_file():
-                raise OSError("it is no file")
-            rows = read_json_lines(path)
-        except (OSError, RecursionError) as error:
-            unreadable.append(f"training curve left out: {path} ({one_line(error)})")
-            continue
-        if points := [row for row in rows if isinstance(row, dict)]:
+        folder = RunDir(results, run_id)
+        points = []
+        for path in (folder.curve, folder.validation):
+            try:
+                if path.exists() and not path.is_file():
+                    raise OSError("it is no file")
+                rows = read_json_lines(path)
+                read = [row for row in rows if isinstance(row, dict)]
+                if rows and not read:
+                    raise ValueError("its lines are no points")
+            except (OSError, ValueError, RecursionError) as error:
+                unreadable.append(f"training curve left out: {path} ({one_line(error)})")
+                continue
+            if path == folder.validation:
+                read = [{"step": row.get("step"), "validation": row.get("mean")} for row in read]
+            points += read
+        if points:
             curves[run_id] = pd.DataFrame(points)
-        elif rows:
-            unreadable.append(f"training curve left out: {path} (its lines are no points)")
     return curves, unreadable
 
 
 def load_curves(frame: "pd.DataFrame", results: str | Path = "results") -> "dict[str, pd.DataFrame]":
     """Return the training curves of the runs of a frame of results by their ids, with the columns ``step, loss, lr,
-    seconds``; a run without a readable curve is left out."""
+    seconds`` and, for runs that are validated on the way, ``validation``; a run without a readable curve is left out.
+    """
     return read_curves(Path(results), dict.fromkeys(frame["run_id"]))[0]

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 
-def usable_points(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns ``step`` and ``loss`` of a curve, without the points where one of them is no finite number.
+def usable_points(curve: pd.DataFrame, value: str = "loss") -> pd.DataFrame:
+    """Return the columns ``step`` and ``value`` of a curve, without the points where one of them is no finite number.
 
     Updates count from 1. A curve without these columns has no such points.
     """
-    if not {"step", "loss"} <= set(curve.columns):
-        return pd.DataFrame(columns=["step", "loss"], dtype=float)
-    points = curve[["step", "loss"]].map(_number)
+    if not {"step", value} <= set(curve.columns):
+        return pd.DataFrame(columns=["step", value], dtype=float)
+    points = curve[["step", value]].map(_number)
     return points[(np.isfinite(points.to_numpy(dtype=float)).all(axis=1)) & (points["step"] >= 1).to_numpy()]
 
 

@@ -47,7 +47,7 @@ def _section(run_id: str, run: Mapping[str, Any], curve: pd.DataFrame | None) ->
     title = f"{run.get('title', '')} · {run.get('backbone', '')} · {run.get('suite', '')} · seed {run.get('seed', '')}"
     state = str(run.get("state", ""))
     parts = [_failure(run["failure"])] if run.get("failure") else []
-    parts += [_curve(curve)] if curve is not None else []
+    parts += [_curves(curve)] if curve is not None else []
     for key, heading in PARTS.items():
         if run.get(key):
             opened = " open" if key in OPEN else ""
@@ -98,26 +98,31 @@ def _value(value: Any) -> str:
     return html_text("none" if value is None else str(value)[:LONGEST])
 
 
-def _curve(curve: pd.DataFrame) -> str:
-    """Draw the training loss of a run."""
-    points = usable_points(curve)
+def _curves(curve: pd.DataFrame) -> str:
+    """Draw the training loss of a run and, where it was validated on the way, its validation score."""
+    return _curve(curve, "loss", "training loss") + _curve(curve, "validation", "validation score (mean over tasks)")
+
+
+def _curve(curve: pd.DataFrame, value: str, words: str) -> str:
+    points = usable_points(curve, value)
     if len(points) < 2:
         return ""
-    steps, losses = points["step"].astype(float), points["loss"].astype(float)
-    low, high = float(losses.min()), float(losses.quantile(0.98))
+    steps, losses = points["step"].astype(float), points[value].astype(float)
+    low, high = float(losses.min()), float(losses.quantile(0.98 if value == "loss" else 1.0))
     x = 40 + (steps - steps.min()) / (steps.max() - steps.min() or 1.0) * (WIDTH - 50)
     y = 10 + (high - losses.clip(low, high)) / ((high - low) or 1.0) * (HEIGHT - 40)
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     first, last, below = f"{steps.min():.0f}", f"{steps.max():.0f}", HEIGHT - 12
-    label = f"training loss from step {first} to {last}, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g}"
+    label = f"{words} from step {first} to {last}, from {losses.iloc[0]:.3g} to {losses.iloc[-1]:.3g}"
     texts = [(36, 16, "end", f"{high:.3g}"), (36, HEIGHT - 28, "end", f"{low:.3g}")]
     texts += [(40, below, "start", f"step {first}"), (WIDTH - 10, below, "end", last)]
-    words = "".join(
+    ticks = "".join(
         f'<text class="tick" x="{a}" y="{b}" text-anchor="{anchor}">{text}</text>' for a, b, anchor, text in texts
     )
     return (
+        f'<figure class="curve"><figcaption>{words}</figcaption>'
         f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html_text(label)}">'
-        f'<polyline points="{line}" fill="none" stroke="#0b72b5" stroke-width="1.5"/>{words}</svg>'
+        f'<polyline points="{line}" fill="none" stroke="#0b72b5" stroke-width="1.5"/>{ticks}</svg></figure>'
     )
 
 

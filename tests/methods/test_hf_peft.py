@@ -36,7 +36,8 @@ def inputs(model: Any, rows: int = 2) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(1)
     draw = lambda length: torch.randint(5, 200, (rows, length), generator=g)  # noqa: E731
     feats, boxes = torch.randn(rows, 4, 32, generator=g), torch.rand(rows, 4, 4, generator=g)
-    return {"input_ids": draw(6), "vis_feats": feats, "boxes": boxes, "labels": draw(5)}
+    seen = {"vis_feats": feats.to(model.lm.dtype), "boxes": boxes.to(model.lm.dtype)}
+    return {"input_ids": draw(6), **seen, "labels": draw(5)}
 
 
 def logits(model: Any) -> Tensor:
@@ -100,7 +101,7 @@ def test_beams_with_and_without_cache(mini, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_checkpointing(mini, name):
     handle = attach_moved(mini, name, 0.1)
-    mini.train()
+    mini.double().train()  # the gradients of peft:randlora are sums of large terms
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
@@ -113,8 +114,7 @@ def test_gradient_checkpointing(mini, name):
             return
         mini(**inputs(mini)).loss.backward()
         gradients.append({key: p.grad.clone() for key, p in handle.trained().items()})
-    largest = max(g.abs().max() for g in gradients[0].values())
-    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5 * float(largest), rtol=5e-3)
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,9 +129,7 @@ def test_half_precision(mini, name):
 
     handle = methods.attach(whole, name)
     assert {p.dtype for p in handle.trained().values()} == {torch.bfloat16}
-    given = inputs(whole)
-    given |= {key: given[key].to(torch.bfloat16) for key in ("vis_feats", "boxes")}
-    half = whole(**given).loss
+    half = whole(**inputs(whole)).loss
     half.backward()
     torch.testing.assert_close(half, loss, atol=0.2, rtol=0.1)
     assert all(torch.isfinite(p.grad).all() for p in handle.trained().values())

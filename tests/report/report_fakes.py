@@ -149,7 +149,7 @@ def sweep(
 
 
 def curves(plan: Sequence[Mapping], steps: int = 400) -> dict[str, pd.DataFrame]:
-    """A falling, noisy loss for every run that has finished."""
+    """A falling, noisy loss and a rising validation score at every tenth update for every run that has finished."""
     by_run = {}
     for cell in plan:
         if cell["status"] != "done":
@@ -157,8 +157,10 @@ def curves(plan: Sequence[Mapping], steps: int = 400) -> dict[str, pd.DataFrame]
         draw = random.Random(zlib.crc32(cell["run_id"].encode()))
         floor, pace = draw.uniform(0.4, 1.2), draw.uniform(30, 90)
         loss = [floor + 3.5 * 2.718 ** (-step / pace) + draw.gauss(0, 0.12) for step in range(1, steps + 1)]
+        score = [80 - 10 * value if step % 10 == 9 else float("nan") for step, value in enumerate(loss)]
+        seconds = [0.05 * step for step in range(steps)]
         by_run[cell["run_id"]] = pd.DataFrame(
-            {"step": range(1, steps + 1), "loss": loss, "lr": 1e-3, "seconds": [0.05 * step for step in range(steps)]}
+            {"step": range(1, steps + 1), "loss": loss, "lr": 1e-3, "seconds": seconds, "validation": score}
         )
     return by_run
 

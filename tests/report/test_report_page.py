@@ -44,7 +44,7 @@ def test_everything_is_written_and_returned(report):
 def test_the_page_needs_nothing_from_outside(report):
     text = (report[0] / "report.html").read_text()
     assert "://" not in text and not re.search(r"""(src|href)=["'](?!#)""", text) and "@import" not in text
-    assert text.count("<svg") == 12 + 1  # and one word in the script and len(text) < 2_000_000
+    assert text.count("<svg") == 14 + 1  # and one word in the script and len(text) < 2_000_000
 
 
 def test_the_page_is_well_formed_with_unique_ids_that_resolve(report):

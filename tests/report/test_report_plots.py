@@ -40,7 +40,7 @@ def written(figure) -> list[tuple[str, object]]:
     return [(text.get_text(), text.get_window_extent().padded(-1)) for text in texts]  # touching is no overlap
 
 
-@pytest.mark.parametrize("name", ["tradeoff", "tasks", "cost", "curves", "ranks", "drops"])
+@pytest.mark.parametrize("name", ["tradeoff", "tasks", "cost", "curves", "validation", "ranks", "drops"])
 def test_no_text_lies_on_another_or_leaves_the_page(plots, name):
     if name not in plots:
         pytest.skip("a single ranked method is compared with none")
@@ -54,7 +54,7 @@ def test_no_text_lies_on_another_or_leaves_the_page(plots, name):
 
 def test_every_method_is_named_in_every_plot(plots):
     methods = list(plots["tradeoff"].data["method"])
-    for name in ("tradeoff", "tasks", "cost", "curves"):
+    for name in ("tradeoff", "tasks", "cost", "curves", "validation"):
         words = " | ".join(text for text, _ in written(plots[name].figure))
         assert all(method in words for method in methods)
 
@@ -133,7 +133,7 @@ def test_a_variant_has_the_colour_of_its_method():
     plan = [cell | {"label": name} if cell["method"] == "lora" else cell for cell in plan]
     plots = draw_all(join(df, plan), fakes.curves(plan, 40))
     families = [plot.data.set_index("method")["family"][name] for plot in plots if "family" in plot.data]
-    assert [set(family) if isinstance(family, pd.Series) else {family} for family in families] == [{"low rank"}] * 3
+    assert [set(family) if isinstance(family, pd.Series) else {family} for family in families] == [{"low rank"}] * 4
 
 
 def test_titles_name_synthetic_data():
