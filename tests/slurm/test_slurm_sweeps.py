@@ -153,9 +153,8 @@ def test_what_is_killed_is_started_again(on: Sweeping, reference: Path) -> None:
     os.kill(on.attempts(worker)[-1].pid, signal.SIGKILL)
     parent_named(on.attempts(step)[-1].pid, "slurmstepd").kill()
     job = on.cluster.job_field(on.job(script), "JobId")
-    shells = [
-        p for p in psutil.process_iter(["cmdline"]) if f"job{job}/slurm_script" in " ".join(p.info["cmdline"] or ())
-    ]
+    lines = {p: " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])}
+    shells = [p for p, line in lines.items() if f"job{job}/slurm_script" in line and str(on.cluster.folder) in line]
     assert shells
     for shell in shells:
         shell.kill()
