@@ -6,9 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault of the code
@@ -30,6 +28,9 @@ TINY = {
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Every test draws the same numbers in every run; TEST_SEED=1 draws others, to see whether a tolerance is luck."""
+    import numpy as np  # not above: these read OMP_NUM_THREADS when they are imported
+    import torch
+
     seed = zlib.crc32(f"{os.environ.get('TEST_SEED', '0')} {item.nodeid}".encode())
     random.seed(seed)
     np.random.seed(seed)
