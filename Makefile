@@ -17,13 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 sweep: setup
 	$(BIN)/python -m bench sweep
 
-# Many tests watch real processes, and the machine may be busy: what fails is tried once more, alone. Numbers are drawn
-# the same in every run, so a wrong one fails again.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slurm" \
-	  || $(BIN)/python -m pytest -m "not slurm" --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slurm"
 
-# On Debian, as root. Nodes, jobs and faults are real: what fails is tried once more.
+# On Debian, as root. Nodes, jobs and faults are real and the machine may be busy: what fails is tried once more.
 test-slurm: setup
 	slurm/dev-cluster install
 	$(BIN)/python -m pytest -m slurm || $(BIN)/python -m pytest -m slurm --last-failed --last-failed-no-failures none

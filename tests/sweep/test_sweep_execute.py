@@ -121,8 +121,8 @@ work_through(runs, Execution(), Path(sys.argv[1]))
     assert sorted(row[0] for row in fake_runs.ledger(tmp_path)) == sorted(run.id for run in runs)
     assert states(tmp_path, runs) == ["done"] * len(runs)
     assert {len(list(folder.iterdir())) for folder in tmp_path.glob("runs/*/claim")} == {1}
-    # 2 took over from the dead; whoever claims between its record and the look of another finds the run done
-    assert min(current(RunDir(tmp_path, run.id).claim).number for run in runs[:12]) == 2
+    # Claim 2 took over from the dead; each of the other two may claim once more after its record, and finds it done.
+    assert {current(RunDir(tmp_path, run.id).claim).number for run in runs[:12]} <= {2, 3, 4}
 
 
 def test_every_attempt_is_written_down_with_its_reason(
