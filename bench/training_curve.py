@@ -54,15 +54,12 @@ def read_curves(results: Path, run_ids: Iterable[str]) -> "tuple[dict[str, pd.Da
                 if path.exists() and not path.is_file():
                     raise OSError("it is no file")
                 rows = read_json_lines(path)
-                read = [row for row in rows if isinstance(row, dict)]
-                if rows and not read:
-                    raise ValueError("its lines are no points")
-            except (OSError, ValueError, RecursionError) as error:
+            except (OSError, RecursionError) as error:
                 unreadable.append(f"training curve left out: {path} ({one_line(error)})")
                 continue
             if path == folder.validation:
-                read = [{"step": row.get("step"), "validation": row.get("mean")} for row in read]
-            points += read
+                rows = [{"step": row.get("step"), "validation": row.get("mean")} for row in rows]
+            points += rows
         if points:
             curves[run_id] = pd.DataFrame(points)
     return curves, unreadable

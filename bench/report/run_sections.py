@@ -120,7 +120,7 @@ def _curve(curve: pd.DataFrame, value: str, words: str) -> str:
         f'<text class="tick" x="{a}" y="{b}" text-anchor="{anchor}">{text}</text>' for a, b, anchor, text in texts
     )
     return (
-        f'<figure class="curve"><figcaption>{words}</figcaption>'
+        f"<figure><figcaption>{words}</figcaption>"
         f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html_text(label)}">'
         f'<polyline points="{line}" fill="none" stroke="#0b72b5" stroke-width="1.5"/>{ticks}</svg></figure>'
     )
