@@ -177,8 +177,10 @@ def feature_digests(root: Path, suite: str) -> dict[str, str]:
     """Return a digest of the names and sizes of a suite's feature files for every folder below a data root.
 
     A pack has those of the files that it was made of, so that packing changes nothing, nor does deleting the files
-    then; only one whose values are not exactly theirs gives another digest.
+    then; only one whose values are not exactly theirs gives another digest. How features were extracted is in it too,
+    where a manifest says so.
     """
+    from bench.data.extraction_manifest import MANIFEST
     from bench.data.packs import find_pack  # imports numpy, which `status` does without
 
     suffix = suites.get(suite).features.suffix
@@ -191,6 +193,8 @@ def feature_digests(root: Path, suite: str) -> dict[str, str]:
             if sizes:
                 text = "\n".join(f"{name}\t{size}" for name, size in sorted(sizes.items()))
                 text += "" if pack is None or pack.is_exact else f"\npacked as {pack.dtype}"
+                with suppress(OSError):  # most features come without a manifest
+                    text += f"\nextracted as in {file_digest(Path(folder, MANIFEST))}"
                 digests[os.path.relpath(folder, root)] = hashlib.sha256(os.fsencode(text)).hexdigest()[:DIGITS]
     return digests
 

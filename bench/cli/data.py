@@ -1,4 +1,4 @@
-"""``data``: check a data root, pack its features, write the miniature one, or convert raw annotations."""
+"""``data``: check a data root, pack or extract its features, write the miniature one, or convert raw annotations."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cli import extract
 from bench.cli.options import count, path
 from bench.errors import UsageError
 
@@ -17,15 +18,17 @@ EXAMPLES = {
     "data": "example: python -m bench data check /data/datasets --suite image-text\n"
     "         python -m bench data pack /data/datasets --suite image-text\n"
     "         python -m bench data mini my-mini --seed 3\n"
-    "         python -m bench data convert nlvr2 raw/train.json raw/dev.json raw/test1.json --out /data/datasets"
+    "         python -m bench data convert nlvr2 raw/train.json raw/dev.json raw/test1.json --out /data/datasets\n"
+    "         python -m bench data extract --images pictures --encoder clip-rn101 --weights RN101.pt --out features"
 }
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "what",
-        choices=("check", "pack", "mini", "convert"),
-        help="check a root, pack its features, write the miniature (synthetic) one, or convert raw annotations",
+        choices=("check", "pack", "extract", "mini", "convert"),
+        help="check a root, pack its features, extract features of pictures, write the miniature (synthetic) one, or "
+        "convert raw annotations",
     )
     parser.add_argument(
         "words",
@@ -35,7 +38,9 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar="ROOT",
         help="folder (check: default is the generated miniature one); for convert, nlvr2 or gqa and the raw files",
     )
-    parser.add_argument("--out", type=path, metavar="ROOT", help="data root that convert writes to")
+    parser.add_argument(
+        "--out", type=path, metavar="ROOT", help="data root that convert writes to, or folder of extract"
+    )
     parser.add_argument("--suite", action="append", help="only this suite")
     parser.add_argument("--seed", type=int, default=0, help="seed of the miniature world (0)")
     parser.add_argument("--n-boxes", type=int, default=36, metavar="N", help="n_boxes of the recipe to check for (36)")
@@ -46,23 +51,27 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         help="read every feature file, and go on where an earlier check ended, or a sample of each split (all)",
     )
     parser.add_argument(
-        "--jobs", type=count, default=os.cpu_count() or 1, metavar="N", help="processes that read features (the cores)"
+        "--jobs", type=count, default=os.cpu_count() or 1, metavar="N", help="processes that read files (the cores)"
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16"),
-        default="float32",
-        help="of packed values; float16 takes half the room and is other data, unless all values are the same in it "
-        "(float32)",
+        help="of stored values: of a pack (float32; float16 takes half the room and is other data, unless all values "
+        "are the same in it), or of extracted features (float16, as the published ones)",
     )
     parser.add_argument(
         "--partial", action="store_true", help="numbers of examples that are not the published ones are all right"
     )
+    extract.add(parser)
 
 
 def call(arguments: argparse.Namespace, verb: str) -> int:
     if arguments.what == "convert":
         return _convert(arguments)
+    if arguments.what == "extract":
+        if arguments.words:
+            raise UsageError(f"data extract: name the folder with --images or --videos, not as {arguments.words[0]}")
+        return extract.call(arguments)
     if len(arguments.words) > 1:
         raise UsageError(f"data {arguments.what}: one folder at a time, not {arguments.words[1]} as well")
     arguments.root = arguments.words[0] if arguments.words else None
@@ -108,6 +117,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from bench.data.roots import feature_folders, has_annotations
 
     root: Path | None = arguments.root
+    dtype: str = arguments.dtype or "float32"
     if root is None or not os.path.isdir(root):
         raise UsageError(f"{root}: no such folder" if root else "data pack: say which data root to pack")
     chosen = [suites.get(name) for name in arguments.suite or suites.names()]
@@ -121,9 +131,9 @@ def _pack(arguments: argparse.Namespace) -> int:
             def show(done: int, total: int, name: Path = name) -> None:
                 show_progress(f"packing {name}: {done:,} of {total:,} files")
 
-            report = pack_folder(folder, suite.features, arguments.dtype, arguments.jobs, show)
+            report = pack_folder(folder, suite.features, dtype, arguments.jobs, show)
             show_progress("")
-            exact = "the same values" if report.is_exact else f"values rounded to {arguments.dtype}"
+            exact = "the same values" if report.is_exact else f"values rounded to {dtype}"
             print(
                 f"packed {name}: {report.files:,} files, {exact} ({report.written} shards written, {report.kept} kept)"
             )
@@ -172,19 +182,22 @@ def _check(arguments: argparse.Namespace) -> int:
             print(f"{words[-1]:<6} {report.name}: {report.examples:,} examples ({files}){note}")
             for kind, number in report.tolerated.items():
                 print(f"note   {report.name}: tolerated {number:,} {kind} ({REASONS[Tolerance(kind)]})")
-        _print_packs(folder, suite)
+        _print_folders(folder, suite)
     if "incomplete" in words:
         print("not the published data; if that is what you want, say so with --partial")
     return 2 if "fault" in words else 1 if "incomplete" in words else 0
 
 
-def _print_packs(root: Path, suite: "Suite") -> None:
-    """Print which feature folders are packed, and in which packing was interrupted."""
+def _print_folders(root: Path, suite: "Suite") -> None:
+    """Print how the features of each folder were extracted, where that is known, and which folders are packed."""
+    from bench.data.extraction_manifest import read_manifest
     from bench.data.packs import PackFault, find_pack, is_interrupted
     from bench.data.roots import feature_folders
 
     for folder in feature_folders(root, suite):
         name = folder.relative_to(root)
+        if manifest := read_manifest(folder):
+            print(f"note   {name}: extracted by {manifest.get('encoder')} ({manifest.get('weights')})")
         if is_interrupted(folder):
             print(f"note   {name}: is being packed, or that was interrupted; `data pack` goes on with it")
         with suppress(PackFault):  # a fault of each split that needs the folder

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.data import feature_files
 from bench.data.columns import visual_files
+from bench.data.extraction_manifest import checksum, checksums
 from bench.data.feature_files import Kind
 from bench.data.packs import FOLDER, INDEX, FeaturePack, PackFault, find_pack
 from bench.data.verified_features import VerifiedFeatures
@@ -179,12 +180,15 @@ def _read(root: Path, kind: Kind, names: Sequence[str]) -> list[Outcome]:
     """Read some feature files."""
     outcomes: list[Outcome] = []
     for name in names:
+        path = root / name
         try:
-            rows, columns = feature_files.read(root / name, kind).shape
+            features = feature_files.read(path, kind)
+            if (expected := checksums(path.parent).get(path.stem)) and checksum(features) != expected:
+                raise UsageError(f"{path}: has not the features that were extracted; delete it and extract it again")
         except UsageError as fault:
             outcomes.append((name, None, str(fault)))
         else:
-            outcomes.append((name, (rows, columns), ""))
+            outcomes.append((name, (features.shape[0], features.shape[1]), ""))
     return outcomes
 
 

@@ -45,8 +45,8 @@ def descriptions(root: Path) -> dict[str, Description]:
 
 @lru_cache(maxsize=2)
 def _generated(seed: int) -> dict[str, Description]:
-    """Generate the world of a seed again, which takes half a second without its features."""
+    """Generate the world of a seed again, which takes half a second without its pictures."""
     with tempfile.TemporaryDirectory() as folder:
         recorder = _Descriptions(Path(folder))
-        write.write(Path(folder), seed, recorder=recorder)
+        write.write_annotations(Path(folder), recorder, seed)
     return recorder.by_file

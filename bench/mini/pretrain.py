@@ -4,7 +4,7 @@ The corpus is the miniature world in words: the sentences of the tasks, but wher
 clip, the corpus describes it. In most examples each phrase of the description ("red square northwest") is one token at
 the place where visual tokens will be: the normalised sum of the phrase's word embeddings, plus noise. In one example of
 ten the description is ordinary text behind the question, and in one of twenty the example is a description with masked
-words to be restored. Features of the miniature camera never occur, so that tuning has to learn to read them.
+words to be restored. Features of pictures never occur, so that tuning has to learn to read them.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from bench.data.batches import TokenizedSplit
 from bench.mini import language
 from bench.mini.tokenizers import TRAINERS
 from bench.mini.world import MAX_FRAMES, Clip, Scene
-from bench.mini.write import write
+from bench.mini.write import write_annotations
 from methods.core.sites import Sites
 
 WORLD_SEED = 1_000_003  # not the seed of any benchmark world, so that other scenes are described
@@ -71,7 +71,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class PhraseRecorder:
-    """Takes the place of the camera: records the phrases that describe a scene or clip under its feature file.
+    """Takes the place of the pictures: records the phrases that describe a scene or clip under its feature file.
 
     Attributes:
         root: the data root that is being written.
@@ -169,7 +169,7 @@ class Corpus:
         """
         with tempfile.TemporaryDirectory() as folder:
             recorder = PhraseRecorder(Path(folder))
-            write(recorder.root, seed, recorder=recorder, times=times)
+            write_annotations(recorder.root, recorder, seed, times)
             examples = {name: tasks.get(name).read(recorder.root, split) for name in suites.official_tasks()}
         return cls(recorder, examples)
 

@@ -1,5 +1,5 @@
-"""Write the miniature world as a data root in the official formats: annotation JSON / JSONL, per-image h5, per-video
-npz."""
+"""Write the miniature world as a data root in the official formats: annotation JSON / JSONL, pictures, per-image h5,
+per-video npz."""
 
 import json
 from collections.abc import Iterable
@@ -7,23 +7,22 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-import h5py
-import numpy as np
-
 from bench.mini import language as say
-from bench.mini.features import Camera
+from bench.mini.picture_files import PictureFiles
 from bench.mini.world import CELLS, COLOURS, SHAPES, VERSION, Clip, Scene, draw_clip, draw_scene
 
 FEATURES = "clip_features/data_clip_RN101_att"
 #: images and clips per split; questions, captions and pairs follow from them
 SIZES = {
-    "coco": {"train": 500, "val": 40, "test": 120},
-    "gqa": {"train": 500, "valid": 100, "testdev": 120},
-    "nlvr": {"train": 1600, "valid": 60, "test": 300},
-    "tv": {"train": 700, "val": 150, "test": 20},
-    "how2": {"train": 500, "val": 150, "test": 20},
-    "yc2": {"train": 700, "val": 150, "test": 20},
+    "coco": {"train": 500, "val": 40, "test": 400},
+    "gqa": {"train": 500, "valid": 100, "testdev": 400},
+    "nlvr": {"train": 1600, "valid": 60, "test": 1200},
+    "tv": {"train": 700, "val": 400, "test": 20},
+    "how2": {"train": 500, "val": 400, "test": 20},
+    "yc2": {"train": 700, "val": 400, "test": 20},
 }
+#: questions about an image or clip of another split than train
+QUESTIONS = 3
 COCO_FOLDER = {"train": "train2014", "val": "val2014", "test": "val2014"}
 #: names of the test files, which do not follow from the split
 QUIZ_FILES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -34,7 +33,8 @@ ANSWERS = sorted({*COLOURS, *SHAPES, *CELLS, *say.NUMBERS, *say.YES_NO})
 
 
 class Recorder(Protocol):
-    """Records scenes and clips: the camera as feature files, the narrator of the pretraining as phrases."""
+    """Is told what every scene and clip shows, such as the pictures of the benchmark or the phrases of the
+    pretraining."""
 
     def scene(self, file: Path, scene: Scene) -> None:
         """Record one scene under the name of its feature file."""
@@ -43,34 +43,27 @@ class Recorder(Protocol):
         """Record one clip under the name of its feature file."""
 
 
-class FeatureFiles:
-    """The recorder of the benchmark: h5 and npz files as the official extractors leave them."""
-
-    def __init__(self, seed: int) -> None:
-        self._camera = Camera(seed)
-
-    def scene(self, file: Path, scene: Scene) -> None:
-        """Write ``{img_id}/features`` of shape ``(9, F)``, float16."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(file, "w", libver="latest") as store:
-            store.create_dataset(f"{file.stem}/features", data=self._camera.scene(scene).astype(np.float16))
-
-    def clip(self, file: Path, clip: Clip) -> None:
-        """Write ``features`` of shape ``(frames, F)``, float16."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, features=self._camera.clip(clip).astype(np.float16))
-
-
-def write(root: Path, seed: int = 0, *, recorder: Recorder | None = None, times: int = 1) -> None:
-    """Write all eight tasks below ``root``; the same seed gives the same files.
+def write(root: Path, seed: int = 0) -> None:
+    """Write all eight tasks below ``root``, with pictures and features; the same seed gives the same files.
 
     Args:
         root: an empty folder.
-        seed: of the world, and of the camera.
-        recorder: records the scenes and clips; as feature files by default.
+        seed: of the world.
+    """
+    pictures = PictureFiles(root, seed)
+    write_annotations(root, pictures, seed)
+    pictures.write()
+
+
+def write_annotations(root: Path, recorder: Recorder, seed: int = 0, times: int = 1) -> None:
+    """Write the annotations of all eight tasks, and tell the recorder what their images and clips show.
+
+    Args:
+        root: an empty folder.
+        recorder: is told every scene and clip.
+        seed: of the world.
         times: multiplies the training splits.
     """
-    recorder = recorder or FeatureFiles(seed)
     _write_coco_and_vqa(root, recorder, Random(f"{seed}/coco"), times)
     _write_gqa(root, recorder, Random(f"{seed}/gqa"), times)
     _write_nlvr(root, recorder, Random(f"{seed}/nlvr"), times)
@@ -95,7 +88,7 @@ def _write_coco_and_vqa(root: Path, recorder: Recorder, rng: Random, times: int)
             recorder.scene(root / "COCO" / FEATURES / f"{name}.h5", scene)
             sentences = [{"raw": text, "sentid": 10 * number + i} for i, text in enumerate(say.captions(scene))]
             images.append({"split": split, "filename": f"{name}.jpg", "cocoid": number, "sentences": sentences})
-            for index in range(4 if split == "train" else 2):
+            for index in range(4 if split == "train" else QUESTIONS):
                 question, answer, kind = say.simple_question(scene, rng)
                 answers = _ten_answers(answer, kind, rng)
                 item = {"question_id": 1000 * number + index, "question_type": question.split()[0], "answer_type": kind}
@@ -138,7 +131,7 @@ def _write_gqa(root: Path, recorder: Recorder, rng: Random, times: int) -> None:
             scene = draw_scene(rng)
             name = f"n{number}" if split == "testdev" else str(number)
             recorder.scene(root / ("GQA" if split == "testdev" else "VG") / FEATURES / f"{name}.h5", scene)
-            for index in range(2 if split == "testdev" else 6):
+            for index in range(QUESTIONS if split == "testdev" else 6):
                 question, answer, _ = say.spatial_question(scene, rng)
                 item = {"img_id": name, "question_id": f"{number:06d}{index}", "sent": question, "label": {answer: 1.0}}
                 items.append(item)
@@ -196,7 +189,7 @@ def _about(clip: Clip, name: str, number: int, split: str, rng: Random) -> Itera
     duration = clip.frames * 1.5
     if clip.kind in ("tv", "how2"):
         task = "tvqa" if clip.kind == "tv" else "how2qa"
-        for index in range(2 if split == "train" else 1):
+        for index in range(2 if split == "train" else QUESTIONS):
             question, choices, right, event = say.choice_question(clip, rng, 5 if task == "tvqa" else 4)
             begin, end = clip.span(event)
             record: dict[str, Any] = {

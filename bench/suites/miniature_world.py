@@ -6,7 +6,8 @@ from bench import mini
 from bench.mini.world import FEATURE_COLUMNS, VERSION
 from bench.suites.suite import Miniature
 
-GENERATOR = ("world", "language", "features", "write")  # modules of bench.mini
+#: modules of bench.mini, and the weights of the encoder
+GENERATOR = ("world.py", "language.py", "pictures.py", "picture_files.py", "write.py", "encoder/model.safetensors")
 
 
 def _write(root: Path, seed: int) -> None:
@@ -20,5 +21,5 @@ MINIATURE = Miniature(
     write=_write,
     columns=FEATURE_COLUMNS,
     name="mini",
-    sources=tuple(Path(mini.__file__).with_name(f"{name}.py") for name in GENERATOR),
+    sources=tuple(Path(mini.__file__).parent / name for name in GENERATOR),
 )
