@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import example_tables, held_out
+from bench.data.picture_index import PictureIndex, thumbnails
 from bench.errors import UsageError
 from bench.example_scores import read_example_scores
 from bench.files import UnreadableFile
@@ -19,19 +20,23 @@ METHODS, EXAMPLES = 12, 40  # of a task, that are shown
 LONGEST = 700  # letters of a text
 
 
-def side_by_side(results: Path, plan: Sequence[Mapping[str, Any]], roots: Mapping[str, Path]) -> list[dict[str, Any]]:
+def side_by_side(
+    results: Path, plan: Sequence[Mapping[str, Any]], roots: Mapping[str, Path], images: Path | None = None
+) -> list[dict[str, Any]]:
     """Return a sample of examples for every backbone, suite and task that two planned methods have predicted.
 
     Args:
         results: the results folder.
         plan: the planned cells with ``run_id, label, backbone, suite, tasks``; the first seed of a label stands for it.
         roots: folders of data roots by name, where they are not those that the records name.
+        images: a folder with the pictures; by default they are looked for in the data root.
 
     Returns:
         Per task ``title``, ``task``, ``labels`` and ``examples``, each with ``id``, ``source`` (None where the data
         are not here), ``visual``, ``reference`` and, in the order of the labels, ``predictions`` and ``scores``. Half
-        of the sample are examples on which the methods differ, if there are as many. ``shows`` describes what is to be
-        seen in a miniature world (:mod:`bench.mini.descriptions`).
+        of the sample are examples on which the methods differ, if there are as many. ``pictures`` are small pictures as
+        data URIs where there are any, and ``shows`` describes what is to be seen in a miniature world
+        (:mod:`bench.mini.descriptions`).
     """
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     for cell in plan:
@@ -42,7 +47,7 @@ def side_by_side(results: Path, plan: Sequence[Mapping[str, Any]], roots: Mappin
         shown
         for (backbone, suite), runs in groups.items()
         for task in _tasks(runs)
-        if (shown := _of_task(results, f"{backbone}, {suite}: {task.label}", task, runs, roots))
+        if (shown := _of_task(results, f"{backbone}, {suite}: {task.label}", task, runs, roots, images))
     ]
 
 
@@ -60,7 +65,12 @@ def _tasks(runs: Mapping[str, Record]) -> list[Task]:
 
 
 def _of_task(
-    results: Path, title: str, task: Task, runs: Mapping[str, Record], roots: Mapping[str, Path]
+    results: Path,
+    title: str,
+    task: Task,
+    runs: Mapping[str, Record],
+    roots: Mapping[str, Path],
+    images: Path | None,
 ) -> dict[str, Any] | None:
     rows, scores = {}, {}
     for label, record in runs.items():
@@ -84,17 +94,20 @@ def _of_task(
     chosen += draw.sample(rest, min(EXAMPLES - len(chosen), len(rest)))
     root = _root(runs[labels[0]], roots)
     sources, shown = _sources(task, runs[labels[0]], root), descriptions(root)
+    index = PictureIndex(root, images)
     examples = [
         {
             "id": key,
             "source": _source(task, runs[labels[0]], sources.get(key)),
-            "visual": list(sources[key].visual) if key in sources else [],
-            "shows": [shown[file] for file in sources[key].visual if file in shown] if key in sources else [],
+            "visual": visual,
+            "pictures": thumbnails([picture for file in visual for picture in index.find(file)]),
+            "shows": [shown[file] for file in visual if file in shown],
             "reference": _reference(rows[labels[0]][key].get("reference")),
             "predictions": [_text(rows[label][key].get("prediction")) for label in labels],
             "scores": [scores[label].get(key) for label in labels],
         }
         for key in chosen
+        for visual in [list(sources[key].visual) if key in sources else []]
     ]
     return {"title": title, "task": task.name, "labels": labels, "examples": examples} if examples else None
 

@@ -29,7 +29,7 @@ RECIPE = Recipe(lr=1e-3, eval_batch_size=4, n_boxes=9, n_frames=8)
 def attached(backbone: str, method: str, **options: Any) -> backbones.VLModel:
     """A pretrained model with a method, every trained parameter moved by noise."""
     torch.manual_seed(0)
-    model = backbones.build(backbone, feat_dim=32, n_boxes=RECIPE.n_boxes).eval()
+    model = backbones.build(backbone, feat_dim=96, n_boxes=RECIPE.n_boxes).eval()
     handle = methods.attach(model, methods.get(method, **options))
     model.reads_padding = handle.spec.reads_padding
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_predictions_are_those_of_plain_generation(
 @pytest.mark.parametrize("method", FAMILIES.values(), ids=FAMILIES.keys())
 def test_beams_share_the_encoder_with_methods_of_every_family(method: str, backbone: str) -> None:
     model = attached(backbone, method)
-    ids, features = torch.randint(10, 60, (3, 6)), torch.randn(3, 9, 32)
+    ids, features = torch.randint(10, 60, (3, 6)), torch.randn(3, 9, 96)
     ids[1, 4:] = model.lm.config.pad_token_id
     arguments = backbones.generation_arguments(model, 3, 8)
     shared = model.generate(ids, features, task="caption", **arguments)
@@ -151,7 +151,7 @@ MERGEABLE = {methods.get(n).family: n for n in methods.names() if methods.get(n)
 @pytest.mark.parametrize("method", MERGEABLE.values())
 def test_a_merged_method_decodes_the_same_tokens(method: str, tiny_root: Path) -> None:
     torch.manual_seed(0)
-    model = backbones.build("mini-bart", feat_dim=32, n_boxes=RECIPE.n_boxes).eval()
+    model = backbones.build("mini-bart", feat_dim=96, n_boxes=RECIPE.n_boxes).eval()
     handle = methods.attach(model, method)
     with torch.no_grad():
         for parameter in handle.trained().values():

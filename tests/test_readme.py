@@ -27,7 +27,7 @@ EXAMPLES = {"bench/backbones/mt5.py", "bench/report/plots/speed.py", "methods/la
 RUN = """
 import methods
 from bench import backbones
-model = backbones.build("mini-bart", feat_dim=32)
+model = backbones.build("mini-bart", feat_dim=96)
 handle = methods.attach(model, methods.get("ssf", at=["enc.ff.out"]))
 d = model.lm.config.d_model
 assert handle.count().new == model.lm.config.encoder_layers * 2 * d, handle.count()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from bench.config import Execution, Run, resolve
-from bench.mini import descriptions
 from bench.run import run_one
 from bench.run_dir import RunDir
 from bench.side_by_side import EXAMPLES, side_by_side
@@ -34,12 +33,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     return folder
 
 
-def test_every_text_and_score_is_that_of_the_run(
-    results: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = json.loads((tiny_root / "mini.json").read_text(encoding="utf-8"))["sizes"]
-    monkeypatch.setattr("bench.mini.write.SIZES", sizes)
-    descriptions._generated.cache_clear()
+def test_every_text_and_score_is_that_of_the_run(results: Path, tiny_root: Path) -> None:
     plan = [cell(make("lora")), cell(make("lora", 2)), cell(make("bitfit")), cell(make("full"))]
     shown = side_by_side(results, plan, {"mini": tiny_root})
     assert [item["task"] for item in shown] == ["gqa", "nlvr"] and json.dumps(shown)
@@ -57,9 +51,8 @@ def test_every_text_and_score_is_that_of_the_run(
                 assert example["scores"][at] == by_id[example["id"]]
         assert all(example["source"] and example["visual"] for example in item["examples"])
         pictures = 2 if item["task"] == "nlvr" else 1
-        assert all(len(example["shows"]) == pictures for example in item["examples"])
+        assert all(len(example["shows"]) == len(example["pictures"]) == pictures for example in item["examples"])
     assert shown == side_by_side(results, plan, {"mini": tiny_root})
-    descriptions._generated.cache_clear()
 
 
 def test_without_data_or_with_one_method_alone_there_is_less_to_show(results: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``data``: check a data root, pack or extract its features, write the miniature one, or convert raw annotations."""
+"""``data``: check or show a root, pack or extract its features, write the miniature one, or convert raw annotations."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import extract
+from bench.cli import examples, extract
 from bench.cli.options import count, path
 from bench.errors import UsageError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "data": "example: python -m bench data check /data/datasets --suite image-text\n"
     "         python -m bench data pack /data/datasets --suite image-text\n"
+    "         python -m bench data show mini --task vqa\n"
     "         python -m bench data mini my-mini --seed 3\n"
     "         python -m bench data convert nlvr2 raw/train.json raw/dev.json raw/test1.json --out /data/datasets\n"
     "         python -m bench data extract --images pictures --encoder clip-rn101 --weights RN101.pt --out features"
@@ -26,9 +27,9 @@ EXAMPLES = {
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "what",
-        choices=("check", "pack", "extract", "mini", "convert"),
-        help="check a root, pack its features, extract features of pictures, write the miniature (synthetic) one, or "
-        "convert raw annotations",
+        choices=("check", "show", "pack", "extract", "mini", "convert"),
+        help="check a root, show examples with their pictures, pack features, extract those of pictures, write the "
+        "miniature (synthetic) root, or convert raw annotations",
     )
     parser.add_argument(
         "words",
@@ -36,7 +37,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
         type=path,
         default=[],
         metavar="ROOT",
-        help="folder (check: default is the generated miniature one); for convert, nlvr2 or gqa and the raw files",
+        help="folder (check, show: the generated miniature one); for convert, nlvr2 or gqa and the raw files",
     )
     parser.add_argument(
         "--out", type=path, metavar="ROOT", help="data root that convert writes to, or folder of extract"
@@ -62,6 +63,7 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "--partial", action="store_true", help="numbers of examples that are not the published ones are all right"
     )
+    examples.add(parser)
     extract.add(parser)
 
 
@@ -75,7 +77,7 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     if len(arguments.words) > 1:
         raise UsageError(f"data {arguments.what}: one folder at a time, not {arguments.words[1]} as well")
     arguments.root = arguments.words[0] if arguments.words else None
-    return {"mini": _mini, "pack": _pack, "check": _check}[arguments.what](arguments)
+    return {"mini": _mini, "pack": _pack, "check": _check, "show": examples.call}[arguments.what](arguments)
 
 
 def _convert(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ LOG_EVERY = 30.0  # seconds between two lines of progress where there is no term
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags that only ``extract`` reads."""
     group = parser.add_argument_group("extract")
-    group.add_argument("--images", type=path, metavar="DIR", help="pictures to compute grid features of")
+    group.add_argument("--images", type=path, metavar="DIR", help="pictures to extract grids of, or to show")
     group.add_argument("--videos", type=path, metavar="DIR", help="videos, or folders of frames, to compute rows of")
     group.add_argument(
         "--encoder",

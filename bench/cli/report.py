@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cli.options import add_execution, add_folders, add_grid, add_name, add_style, given_roots
+from bench.cli.options import add_execution, add_folders, add_grid, add_name, add_style, given_roots, path
 from bench.cli.report_folder import ReportFolder
 from bench.cli.selection import planned
+from bench.errors import UsageError
 
 DETAILED = 200  # runs that the page tells everything about: more would make a page that is slow to open
 LOG_BYTES = 3000
@@ -30,6 +31,12 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
     add_folders(parser)
     add_style(parser)
     parser.add_argument("--paper", action="store_true", help="compare with the published numbers where they exist")
+    parser.add_argument(
+        "--images",
+        type=path,
+        metavar="DIR",
+        help="pictures that the page shows beside predictions, named like the features (those in the data root)",
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed (table)")
 
 
@@ -37,6 +44,8 @@ def call(arguments: argparse.Namespace, verb: str) -> int:
     from bench.records import require_results
     from bench.sweep.expand import expand
 
+    if arguments.images and not arguments.images.is_dir():
+        raise UsageError(f"--images {arguments.images}: no such folder")
     sweep = planned(arguments)
     cells = expand(sweep)
     require_results(arguments.results)
@@ -83,7 +92,9 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
             style=arguments.style,
             paper=paper,
             runs=_run_details(arguments.results, [cell["run_id"] for cell in planned]),
-            predictions=side_by_side(arguments.results, planned, given_roots(arguments)),
+            predictions=side_by_side(
+                arguments.results, planned, given_roots(arguments), getattr(arguments, "images", None)
+            ),
             sweep_file=json.dumps(sweep.content(), indent=1, default=str),
         )
         place.finish(paths)
@@ -104,9 +115,9 @@ def write_report(sweep: Any, cells: list[Any], arguments: argparse.Namespace, *,
         return place.path
     print(report.table_text(frame, planned, examples, paper))
     print("wrote")
-    for path in paths:
-        if path.suffix in (".html", ".md", ".tex", ".png"):
-            print(f"  {path}")
+    for written in paths:
+        if written.suffix in (".html", ".md", ".tex", ".png"):
+            print(f"  {written}")
     for line in faults:
         print(f"  ({line})")
     print(f"  {arguments.results / 'runs'}/ (one folder per run)")

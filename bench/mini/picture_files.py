@@ -8,16 +8,18 @@ Pictures stand beside the features, as in the official layout: ``COCO/images/NAM
 import os
 import subprocess
 import sys
-import tempfile
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 from bench.data.extraction import extract
 from bench.data.feature_files import Kind
+from bench.data.picture_index import picture_folder
 from bench.data.pictures import FRAME_SECONDS, Source
 from bench.encoders import load
 from bench.errors import UsageError
+from bench.mini.descriptions import Shown, read_shown, write_shown
 from bench.mini.pictures import clip_pictures, scene_picture
 from bench.mini.world import Clip, Scene
 
@@ -37,75 +39,72 @@ class PictureFiles:
     def __init__(self, root: Path, seed: int) -> None:
         self._root = root
         self._seed = seed
-        self._shown: dict[str, dict[str, Scene | Clip]] = {}  # by feature folder below the root, and name
+        self._shown = Shown({}, {})
 
     def scene(self, file: Path, scene: Scene) -> None:
         """Keep a scene."""
-        self._keep(file, scene)
+        self._shown.scenes[file.relative_to(self._root).as_posix()] = scene
 
     def clip(self, file: Path, clip: Clip) -> None:
         """Keep a clip."""
-        self._keep(file, clip)
-
-    def _keep(self, file: Path, content: Scene | Clip) -> None:
-        self._shown.setdefault(file.parent.relative_to(self._root).as_posix(), {})[file.stem] = content
+        self._shown.clips[file.relative_to(self._root).as_posix()] = clip
 
     def write(self) -> None:
-        """Write all pictures and features; of a large world with a process for each core, which takes half a
-        minute."""
-        sizes = {folder: _size(shown) for folder, shown in self._shown.items()}
-        jobs = min(os.cpu_count() or 1, len(sizes)) if sum(sizes.values()) > MANY else 1
-        if jobs == 1:
-            for folder in sizes:
-                self.write_folder(folder, self._root)
-            return
+        """Write what is shown, all pictures and the features; of a large world with a process for each core, which
+        takes half a minute."""
+        write_shown(self._root, self._shown)
+        sizes: Counter[str] = Counter()
+        for file in self._shown.scenes:
+            sizes[_folder(file)] += 1
+        for file, clip in self._shown.clips.items():
+            sizes[_folder(file)] += clip.frames
+        jobs = min(os.cpu_count() or 1, len(sizes)) if sizes.total() > MANY else 1
         shares: list[list[str]] = [[] for _ in range(jobs)]
-        for folder in sorted(sizes, key=lambda f: -sizes[f]):
+        for folder, _ in sizes.most_common():
             min(shares, key=lambda share: sum(sizes[f] for f in share)).append(folder)
-        _run(shares, self._root, self._seed)
+        if jobs == 1:
+            write_folders(self._root, self._seed, shares[0])
+        else:
+            _write_in_processes(self._root, self._seed, shares)
 
-    def write_folder(self, folder: str, root: Path) -> None:
-        """Write the pictures of one feature folder, and the features, below a root."""
+
+def write_folders(root: Path, seed: int, folders: list[str]) -> None:
+    """Write the pictures of some feature folders, and the features, of a root whose annotations are there."""
+    shown = read_shown(root)
+    encoder = load(ENCODER)
+    for folder in folders:
         pictures = root / picture_folder(folder)
         pictures.mkdir(parents=True)
-        sources = []
-        shown = self._shown[folder]
-        for name in sorted(shown):
-            rng = Random(f"{self._seed}/{folder}/{name}")
-            content = shown[name]
-            if isinstance(content, Scene):
-                path = pictures / f"{name}.jpg"
-                scene_picture(content, rng).save(path, quality=QUALITY)
-            else:
-                path = pictures / name
-                path.mkdir()
-                for index, picture in enumerate(clip_pictures(content, rng)):
-                    picture.save(path / f"{index:03}.jpg", quality=QUALITY)
-            sources.append(Source(name, path))
-        kind: Kind = "grid" if isinstance(next(iter(shown.values())), Scene) else "frames"
-        report = extract(sources, load(ENCODER), kind, root / folder, seconds=FRAME_SECONDS)
+        scenes = [file for file in shown.scenes if _folder(file) == folder]
+        clips = [file for file in shown.clips if _folder(file) == folder]
+        sources = [Source(Path(file).stem, _draw(file, shown, pictures, seed)) for file in sorted(scenes or clips)]
+        kind: Kind = "grid" if scenes else "frames"
+        report = extract(sources, encoder, kind, root / folder, seconds=FRAME_SECONDS)
         if report.faults:
             raise UsageError(report.faults[0])
 
 
-def picture_folder(folder: str) -> str:
-    """Return where the pictures of a feature folder are, both below the root.
+def _draw(file: str, shown: Shown, pictures: Path, seed: int) -> Path:
+    """Write the picture of a scene or the frames of a clip, and return the file or folder."""
+    rng = Random(f"{seed}/{file}")
+    name = Path(file).stem
+    if file in shown.scenes:
+        path = pictures / f"{name}.jpg"
+        scene_picture(shown.scenes[file], rng).save(path, quality=QUALITY)
+        return path
+    path = pictures / name
+    path.mkdir()
+    for index, picture in enumerate(clip_pictures(shown.clips[file], rng)):
+        picture.save(path / f"{index:03}.jpg", quality=QUALITY)
+    return path
 
-    >>> picture_folder("COCO/clip_features/data_clip_RN101_att")
-    'COCO/images'
-    >>> picture_folder("video/vis_features/tv/clip-vit")
-    'video/frames/tv'
-    """
-    parts = folder.split("/")
-    return f"video/frames/{parts[2]}" if parts[0] == "video" else f"{parts[0]}/images"
+
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0]
 
 
-def _size(shown: dict[str, Scene | Clip]) -> int:
-    return sum(content.frames if isinstance(content, Clip) else 1 for content in shown.values())
-
-
-def _run(shares: list[list[str]], root: Path, seed: int) -> None:
-    """Write the folders of each share in a process of its own, with one thread."""
+def _write_in_processes(root: Path, seed: int, shares: list[list[str]]) -> None:
+    """Write the folders of each share by a command with one thread, which works from scripts and notebooks too."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     package = str(Path(__file__).parents[2])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [package, env.get("PYTHONPATH")]))
@@ -132,17 +131,5 @@ def _run(shares: list[list[str]], root: Path, seed: int) -> None:
             process.wait()
 
 
-def main(words: list[str]) -> None:
-    """Write the pictures and features of some folders of a root whose annotations another process writes."""
-    from bench.mini.write import write_annotations
-
-    root, seed, folders = Path(words[0]), int(words[1]), words[2:]
-    with tempfile.TemporaryDirectory() as scratch:
-        pictures = PictureFiles(Path(scratch), seed)
-        write_annotations(Path(scratch), pictures, seed)
-    for folder in folders:
-        pictures.write_folder(folder, root)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    write_folders(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -34,9 +34,9 @@ COLOUR_VALUES: tuple[RGB, ...] = (
 COLOUR_SPREAD = 22  # by which a thing's red, green and blue vary
 BACKGROUNDS: tuple[RGB, ...] = ((150, 140, 128), (128, 142, 148), (142, 130, 148), (134, 148, 130))
 CLUTTER = (3, 9)  # number of small grey bits
-HIDDEN_SHARE = 0.25  # of the things have a bar in front of them
+HIDDEN_SHARE = 0.2  # of the things have a bar in front of them
 LAMP: tuple[RGB, RGB] = ((70, 70, 75), (245, 120, 40))  # off during the first event of a clip, on during the second
-NOISE = 14  # largest difference of a pixel's noise
+NOISE = 12  # largest difference of a pixel's noise
 
 
 def scene_drawing(scene: Scene, rng: Random) -> Image.Image:
@@ -130,12 +130,12 @@ def _vary(colour: RGB, rng: Random, spread: int) -> RGB:
 
 
 def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, rng: Random) -> None:
-    radius = rng.uniform(0.27, 0.4) * CELL
-    x = (thing.column + 0.5) * CELL + rng.randint(-9, 9)
-    y = (thing.row + 0.5) * CELL + rng.randint(-9, 9)
+    radius = rng.uniform(0.35, 0.45) * CELL
+    x = (thing.column + 0.5) * CELL + rng.randint(-6, 6)
+    y = (thing.row + 0.5) * CELL + rng.randint(-6, 6)
     colour = _vary(COLOUR_VALUES[thing.colour], rng, COLOUR_SPREAD)
     edge = _shade(colour, 0.6)
-    angle = math.radians(rng.uniform(-18, 18))
+    angle = math.radians(rng.uniform(-12, 12))
     outline = _OUTLINES[thing.shape]
     if outline:
         turned = [

@@ -11,7 +11,7 @@ from random import Random
 #: raised when the same seed gives other files or the shipped backbones change: part of the folder's name and of every
 #: run's id
 VERSION = 2
-FEATURE_COLUMNS = 48
+FEATURE_COLUMNS = 96
 PIXELS = 96  # width and height of a picture
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white")

@@ -188,28 +188,16 @@ if (search) search.addEventListener('input', () => {
   }
 });
 
-// ---- what is to be seen in the miniature world
-const COLOUR = {red: '#d62728', blue: '#1f77b4', green: '#2ca02c', yellow: '#e8c100', black: '#222', white: '#fff'};
-const OUTLINE = {  // around 0, 10 wide
-  square: 'M-9-9H9V9H-9Z', triangle: 'M0-10L10 9H-10Z', circle: 'M-10 0a10 10 0 1 0 20 0a10 10 0 1 0-20 0Z',
-  star: 'M0-11L3-3.5L11-3.5L4.5 1.5L7 9.5L0 5L-7 9.5L-4.5 1.5L-11-3.5L-3-3.5Z',
-  heart: 'M0 9C-14-2-8-11-1-6L0-5L1-6C8-11 14-2 0 9Z',
-};
-function picture(shown) {
-  if (shown.events) {
-    const words = shown.events.map(e => `${e.words} (${e.seconds[0]} to ${e.seconds[1]} s)`).join(', then ');
-    return make('p', {class: 'soft'}, `to be seen: ${words}; ${shown.place}`);
-  }
-  const label = shown.things.map(t => `${t.colour} ${t.shape}`).join(', ');
-  const svg = shape('svg', {viewBox: '0 0 96 96', class: 'scene', role: 'img', 'aria-label': label});
-  svg.append(shape('rect', {width: 96, height: 96, fill: '#cfd3d8'}));
-  for (const thing of shown.things) {
-    const place = `translate(${16 + 32 * (thing.cell % 3)} ${16 + 32 * Math.floor(thing.cell / 3)})`;
-    const paint = {transform: place, stroke: '#555', 'stroke-width': 0.8, fill: COLOUR[thing.colour] ?? '#888'};
-    const ring = {...paint, fill: 'none', stroke: paint.fill, 'stroke-width': 4, d: OUTLINE.circle};
-    svg.append(shape('path', thing.shape === 'ring' ? ring : {...paint, d: OUTLINE[thing.shape] ?? OUTLINE.square}));
-  }
-  return svg;
+// ---- what is to be seen: pictures where they are here, and words about those of the miniature world
+const inWords = shown => shown.things ? shown.things.map(t => `${t.colour} ${t.shape}`).join(', ')
+  : `${shown.events.map(e => `${e.words} (${e.seconds[0]} to ${e.seconds[1]} s)`).join(', then ')}; ${shown.place}`;
+function seen(example) {
+  const words = (example.shows ?? []).map(inWords).join(' | '), pictures = example.pictures ?? [];
+  const alt = words || 'picture of the example';
+  return [
+    ...pictures.length ? [make('div', {class: 'pictures'}, ...pictures.map((src, at) => make('img', {src, alt: at ? '' : alt})))] : [],
+    ...words ? [make('p', {class: 'soft'}, `to be seen: ${words}`)] : [],
+  ];
 }
 
 // ---- predictions of two methods on the same examples
@@ -228,7 +216,7 @@ if (panel) {
     const task = tasks[Number(which.value)], [a, b] = [Number(first.value), Number(second.value)];
     const keep = whatever[filter.value];
     list.replaceChildren(...task.examples.filter(e => keep(e.scores[a], e.scores[b])).map(example => make('article', {class: 'card'},
-      ...(example.shows ?? []).map(picture), make('p', {class: 'source'}, example.source ?? `example ${example.id} (its data are not here)`),
+      ...seen(example), make('p', {class: 'source'}, example.source ?? `example ${example.id} (its data are not here)`),
       make('p', {class: 'soft'}, `reference: ${example.reference}`),
       ...[a, b].map(at => make('p', {}, make('strong', {}, `${task.labels[at]}: `), example.predictions[at],
         make('span', {class: 'soft'}, ` (${number(example.scores[at])})`))),

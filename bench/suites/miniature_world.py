@@ -7,7 +7,14 @@ from bench.mini.world import FEATURE_COLUMNS, VERSION
 from bench.suites.suite import Miniature
 
 #: modules of bench.mini, and the weights of the encoder
-GENERATOR = ("world.py", "language.py", "pictures.py", "picture_files.py", "write.py", "encoder/model.safetensors")
+GENERATOR = (
+    "world.py",
+    "language.py",
+    "pictures.py",
+    "picture_files.py",
+    "write.py",
+    "encoder/model.safetensors",
+)
 
 
 def _write(root: Path, seed: int) -> None:

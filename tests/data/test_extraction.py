@@ -147,7 +147,7 @@ def test_videos_and_folders_of_frames_become_rows(tmp_path: Path) -> None:
     make_pictures(clips / "b", 5)
     (clips / "c.mp4").write_bytes(b"no video")
     report = extract(find_videos(clips), encoders.load("mini"), "frames", tmp_path / "out", seconds=1.5, batch_size=4)
-    assert [feature_files.read_frames(tmp_path / "out" / f"{n}.npz").shape for n in "ab"] == [(3, 48), (5, 48)]
+    assert [feature_files.read_frames(tmp_path / "out" / f"{n}.npz").shape for n in "ab"] == [(3, 96), (5, 96)]
     assert report.written == 2
     assert "c.mp4: not a readable video" in report.faults[0]
     alone = extract(

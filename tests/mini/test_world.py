@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import shutil
 from pathlib import Path
 from random import Random
@@ -9,11 +10,17 @@ from random import Random
 import h5py
 import numpy as np
 import pytest
+import torch
 
+from bench import encoders
+from bench.cli import main
+from bench.data import feature_files
+from bench.data.picture_index import picture_folder
 from bench.data.roots import generate
 from bench.mini import language as say
+from bench.mini import picture_files
 from bench.mini import write as write_module
-from bench.mini.features import Camera
+from bench.mini.pictures import clip_pictures, scene_picture
 from bench.mini.world import CELLS, COLOURS, MAX_FRAMES, MIN_FRAMES, SHAPES, VERSION, draw_clip, draw_scene
 from bench.mini.write import write
 from bench.suites.miniature_world import MINIATURE
@@ -96,44 +103,98 @@ def test_phrases_cover_every_cell_in_reading_order() -> None:
     assert [p.split(" ", 1)[1] if p.startswith("empty") else p.split(" ", 2)[2] for p in phrases] == list(CELLS)
 
 
-def test_the_best_linear_map_reads_features_in_part_only() -> None:
-    """The claim of the features' docstring, by least squares on one half of the things and a look at the other."""
-    camera, rng = Camera(0), Random(0)
+def test_the_best_linear_map_reads_the_features_of_pictures_in_part_only() -> None:
+    """Of things in pictures that no training saw: by least squares on one half of them, and a look at the other.
+
+    Chance is 1 in 36. What is left to a method is to read more than the projector, which is a linear map, can.
+    """
+    encoder, rng = encoders.load("mini"), Random(0)
     samples, truth = [], []
-    for _ in range(900):
+    for _ in range(1500):
         scene = draw_scene(rng)
-        features = camera.scene(scene)
+        pixels = encoder.preprocessing(scene_picture(scene, rng))
+        with torch.inference_mode():
+            features = encoder.network.grid(torch.from_numpy(pixels[None]))[0].numpy()
         for thing in scene.things:
             samples.append(features[thing.cell])
-            truth.append((thing.colour, thing.shape, thing.cell))
+            truth.append((thing.colour, thing.shape))
     x, y = np.hstack([np.stack(samples), np.ones((len(samples), 1))]), np.array(truth)
     half = len(x) // 2
     right = np.ones(len(x) - half, dtype=bool)
-    for column, size in enumerate((len(COLOURS), len(SHAPES), len(CELLS))):
+    for column, size in enumerate((len(COLOURS), len(SHAPES))):
         weights = np.linalg.lstsq(x[:half], np.eye(size)[y[:half, column]], rcond=None)[0]
         right &= (x[half:] @ weights).argmax(1) == y[half:, column]
-    assert 0.75 < right.mean() < 0.92
+    assert 0.7 < right.mean() < 0.95
+
+
+@pytest.mark.parametrize("kind", ["tv", "how2", "yc2"])
+def test_the_frames_of_a_clip_look_alike_and_differ(kind: str) -> None:
+    clip = draw_clip(Random(3), kind)
+    frames = [np.asarray(picture, dtype=float) for picture in clip_pictures(clip, Random(4))]
+    assert len(frames) == clip.frames and frames[0].shape == (96, 96, 3)
+    assert all(5 < np.abs(one - other).mean() < 60 for one, other in itertools.pairwise(frames))
+
+
+def test_extraction_from_the_pictures_gives_the_features_that_are_there(tiny_root: Path, tmp_path: Path) -> None:
+    """Bit for bit: the generated features are what ``data extract`` makes of the generated pictures."""
+    for folder, flag in (
+        ("COCO/clip_features/data_clip_RN101_att", "--images"),
+        ("video/vis_features/tv/clip-vit", "--videos"),
+    ):
+        pictures = tiny_root / picture_folder(folder)
+        out = tmp_path / flag
+        assert (
+            main(["data", "extract", flag, str(pictures), "--encoder", "mini", "--out", str(out), "--jobs", "1"]) == 0
+        )
+        names = sorted(p.name for p in (tiny_root / folder).iterdir())
+        assert names == sorted(p.name for p in out.iterdir())
+        kind = "grid" if flag == "--images" else "frames"
+        for name in names:
+            if not name.startswith("extraction."):
+                np.testing.assert_array_equal(*(feature_files.read(f / name, kind) for f in (tiny_root / folder, out)))
 
 
 def digest(root: Path) -> str:
     total = hashlib.sha256()
-    for file in sorted(root.rglob("*.json*")):
+    for file in sorted([*root.rglob("*.json*"), *root.rglob("*.jpg")]):
         total.update(file.read_bytes())
     for file in sorted(root.rglob("*.npz"))[:20]:
         total.update(np.load(file)["features"].tobytes())
     return total.hexdigest()
 
 
-@pytest.mark.slow
-def test_the_same_seed_writes_the_same_root_and_another_seed_another(tmp_path: Path) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_module, "SIZES", {k: dict.fromkeys(v, 2) for k, v in write_module.SIZES.items()})
+
+
+def test_the_same_seed_writes_the_same_root_and_another_seed_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         write(tmp_path / name, seed)
     a, b, c = (digest(tmp_path / n) for n in "abc")
     assert a == b != c
 
 
+def test_processes_of_their_own_write_what_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    write(tmp_path / "alone", 3)
+    monkeypatch.setattr(picture_files, "MANY", 10)
+    write(tmp_path / "together", 3)
+    roots = (tmp_path / "alone", tmp_path / "together")
+    alone, together = ({path.relative_to(root): path for path in root.rglob("*.*")} for root in roots)
+    assert alone.keys() == together.keys() and len(alone) > 200
+    for name, path in alone.items():
+        if path.suffix in (".h5", ".npz"):  # the formats hold times
+            kind = "grid" if path.suffix == ".h5" else "frames"
+            np.testing.assert_array_equal(*(feature_files.read(f, kind) for f in (path, together[name])))
+        elif path.is_file():
+            assert path.read_bytes() == together[name].read_bytes(), name
+
+
 def test_ensure_leaves_no_draft_behind_and_does_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_module, "SIZES", {k: dict.fromkeys(v, 2) for k, v in write_module.SIZES.items()})
+    small(monkeypatch)
     root = generate(MINIATURE, tmp_path / "mini")
     before = sorted(p.stat().st_mtime_ns for p in root.rglob("*"))
     generate(MINIATURE, root)
@@ -151,7 +212,7 @@ def test_a_changed_generator_writes_to_another_folder(tmp_path: Path) -> None:
             file.write("# changed\n")
         editions.append(copied.edition)
     assert editions[0] == editions[1]
-    assert len(set(editions)) == 1 + len(copied.sources) == 5
+    assert len(set(editions)) == 1 + len(copied.sources) == 7
     assert all(edition.startswith(f"v{VERSION}-") for edition in editions)
 
 

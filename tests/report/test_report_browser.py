@@ -14,6 +14,8 @@ from bench.report import write
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 SCENE = {"things": [{"colour": "red", "shape": HOSTILE, "cell": 4}, {"colour": HOSTILE, "shape": "ring", "cell": 0}]}
+#: a picture of one pixel
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 CLIP = {"events": [{"words": HOSTILE, "seconds": [0, 1.5]}], "place": HOSTILE}
 SCRIPT = """
 <script>
@@ -51,7 +53,8 @@ window.addEventListener('load', () => setTimeout(() => {
   const panel = document.getElementById('predictions-panel'), cards = () => panel.querySelectorAll('article');
   outcome.cards = cards().length;
   outcome.text = cards()[0].innerText;
-  outcome.drawn = cards()[0].querySelectorAll('svg.scene path').length;
+  outcome.shown = cards()[0].querySelector('.pictures + p').textContent.replace('to be seen: ', '');
+  outcome.pictures = [...cards()[0].querySelectorAll('img')].map(image => [image.alt, image.naturalWidth]);
   const which = panel.querySelector('select[aria-label="which examples"]');
   which.value = 'A better than B';
   which.dispatchEvent(new Event('change'));
@@ -102,6 +105,7 @@ def page(tmp_path_factory):
             "source": HOSTILE,
             "visual": ["a.h5"],
             "shows": [SCENE, CLIP],
+            "pictures": [PIXEL],
             "reference": HOSTILE,
             "predictions": ["x", HOSTILE],
         }
@@ -145,7 +149,9 @@ def test_the_page_does_what_it_offers_and_nothing_else(page, tmp_path, width):
     assert seen["copies"] == ["Markdown", "LaTeX", "CSV"]
     assert seen["points"] == 10 and seen["moved"] and "Training step" in seen["named"]
     assert (
-        (seen["cards"], seen["right"]) == (7, 3) and seen["drawn"] == 2 and seen["text"].count("<script>alert(1)") >= 3
+        (seen["cards"], seen["right"]) == (7, 3)
+        and seen["pictures"] == [[seen["shown"], 1]]
+        and seen["text"].count("<script>alert(1)") >= 3
     )
     assert seen["opened"] and seen["overflow"] <= 0
 
