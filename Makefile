@@ -20,10 +20,11 @@ sweep: setup
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slurm"
 
-# On Debian, as root. Nodes, jobs and faults are real and the machine may be busy: what fails is tried once more.
+# On Debian, as root. Two clusters side by side, for the tests wait more than they compute. Nodes, jobs and faults are real
+# and the machine may be busy: what fails is tried once more.
 test-slurm: setup
 	slurm/dev-cluster install
-	$(BIN)/python -m pytest -m slurm || $(BIN)/python -m pytest -m slurm --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest -m slurm --numprocesses 2 --dist load || $(BIN)/python -m pytest -m slurm --last-failed --last-failed-no-failures none
 
 # Without a CUDA device the tests are skipped, none counts as passed, and nothing is measured.
 test-gpu: setup

@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "slurm")]
 from chaos_faults import Shaken  # noqa: E402
 from conftest import TINY  # noqa: E402
 from dev_slurm import DevSlurm, why_not  # noqa: E402
-from sweeping import Sweeping, run, same, undisturbed  # noqa: E402
+from sweeping import LEASE, Sweeping, run, same, undisturbed  # noqa: E402
 
 from bench.config import Run  # noqa: E402
 
@@ -40,6 +40,7 @@ class Drivers:
 
     def __init__(self, on: Sweeping, runs: Sequence[Run], flags: Sequence[str], count: int) -> None:
         self._on = on
+        self._runs = runs
         self._command = on.command(runs, *flags)
         self._log = on.folder / "drivers.log"
         self._processes = [self._start() for _ in range(count)]
@@ -67,8 +68,9 @@ class Drivers:
                     process.wait(max(1.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     raise TimeoutError("the sweep does not end within its time") from None
-            if self.all_done():
+            if self.all_done() and all(self._on.at(run_).read() for run_ in self._runs):
                 return
+            time.sleep(2 * float(LEASE))  # what another process is running ends, or is given up as lost
             self._processes = [self._start()]
         raise TimeoutError(f"typed {TIMES} times, the sweep has not done everything")
 

@@ -25,7 +25,7 @@ from bench.mini.pictures import Light, clip_drawings, scene_drawing
 from bench.mini.world import FEATURE_COLUMNS, SIDE, draw_clip, draw_scene
 
 WORLD_SEED = 1_000_007  # not the seed of any benchmark world
-STEPS, BATCH, PEAK_RATE, WEIGHT_DECAY = 6000, 64, 2e-3, 1e-4
+STEPS, BATCH, PEAK_RATE, WEIGHT_DECAY = 2000, 64, 2e-3, 1e-4
 WARM_UP_STEPS = 100
 KEPT_BATCHES = 200  # that are drawn at the beginning; one is drawn anew every third step
 REDRAWN_EVERY = 3
@@ -66,11 +66,11 @@ class Autoencoder(nn.Module):
         """Return the drawing restored from the grid and from the embedding, both ``(b, 3, 48, 48)``."""
         encoder = self.encoder
         states = encoder.stages(pixels)  # once for both
-        grid = encoder.norm(encoder.place(states.flatten(2).transpose(1, 2)))
-        whole = encoder.norm(encoder.whole(states.flatten(1)))
+        grid = encoder.grid_of(states).transpose(1, 2)
+        whole = self.spread(encoder.embedding_of(states))
         return (
-            self.of_places(grid.transpose(1, 2).unflatten(2, (SIDE, SIDE))),
-            self.of_whole(self.spread(whole).unflatten(1, (-1, SIDE, SIDE))),
+            self.of_places(grid.unflatten(2, (SIDE, SIDE))),
+            self.of_whole(whole.unflatten(1, (-1, SIDE, SIDE))),
         )
 
 

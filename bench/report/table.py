@@ -11,6 +11,7 @@ from bench.report.families import sort_key
 from bench.report.row_keys import rows_of_entries
 from bench.report.run_entries import RunEntry
 from bench.report.stats import finite_only, mean, rank_marks, sample_std
+from bench.report.tuned_rates import untuned_note
 from bench.states import CAUSES
 
 REFERENCE = "full"  # fine-tuning everything: a reference row, never best or second
@@ -209,7 +210,7 @@ def failure_notes(by_label: dict[str, list[RunEntry]]) -> list[str]:
         notes.append(LIMITED_NOTE)
     if any(entry.stale for entries in by_label.values() for entry in entries):
         notes.append(f"{STALE} stale run (made of other data or weights than there are now), not ranked.")
-    return notes
+    return notes + untuned_note(by_label)
 
 
 def row_marks(entries: Iterable[RunEntry]) -> str:
