@@ -98,8 +98,8 @@ def extract(
     with explain_write_errors(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
         _begin(out, kind, _manifest(encoder, kind, seconds, dtype))
-        known = checksums(out)
-        todo = [s for s in sources if s.name not in known or not (out / f"{s.name}{SUFFIX[kind]}").is_file()]
+        digests = checksums(out)
+        todo = [s for s in sources if s.name not in digests or not (out / f"{s.name}{SUFFIX[kind]}").is_file()]
         report.kept = len(sources) - len(todo)
         progress(report.kept, len(sources))
         encoder.network.to(device)

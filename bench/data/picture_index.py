@@ -45,24 +45,24 @@ class PictureIndex:
     def find(self, visual: str) -> list[Path]:
         """Return the picture of a feature file, or the frames of a clip in order; none where they are not there."""
         base, _, name = visual.rpartition("/")
-        found = _index(self._folder or self._root / picture_folder(base)).get(name.rpartition(".")[0])
-        if found is None:
+        path = _index(self._folder or self._root / picture_folder(base)).get(name.rpartition(".")[0])
+        if path is None:
             return []
-        return _pictures(found) if found.is_dir() else [found]
+        return _pictures(path) if path.is_dir() else [path]
 
 
 @lru_cache(maxsize=16)
 def _index(folder: Path) -> dict[str, Path]:
     """Return pictures and folders of pictures by name; the first in alphabetical order of those of one name."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for base, folders, names in os.walk(folder):
         folders.sort()
         pictures = [name for name in sorted(names) if name.lower().endswith(PICTURES)]
         if pictures and Path(base) != folder:
-            found.setdefault(Path(base).name, Path(base))
+            paths.setdefault(Path(base).name, Path(base))
         for name in pictures:
-            found.setdefault(Path(name).stem, Path(base, name))
-    return found
+            paths.setdefault(Path(name).stem, Path(base, name))
+    return paths
 
 
 def _pictures(folder: Path) -> list[Path]:

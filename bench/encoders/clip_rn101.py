@@ -21,7 +21,7 @@ WIDTH, PIXELS, COLUMNS = 64, 224, 512
 ADVICE = "give the file of OpenAI's release (RN101.pt), or open_clip's weights of RN101, with --weights FILE"
 
 
-class Bottleneck(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block of a 1x1, a 3x3 and a 1x1 convolution; where it has a stride, pictures are averaged before it.
 
     Args:
@@ -106,7 +106,7 @@ class ModifiedResNet(nn.Module):
             inner = width << index
             stage = []
             for block in range(blocks):
-                stage.append(Bottleneck(channels, inner, 2 if block == 0 and index > 0 else 1))
+                stage.append(ResidualBlock(channels, inner, 2 if block == 0 and index > 0 else 1))
                 channels = 4 * inner
             self.stages.append(nn.Sequential(*stage))
             self.add_module(f"layer{index + 1}", self.stages[-1])

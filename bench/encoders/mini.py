@@ -36,9 +36,9 @@ class MiniatureEncoder(nn.Module):
         for inputs, outputs in zip((3, *CHANNELS[:-1]), CHANNELS, strict=True):
             stages += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.GroupNorm(GROUPS, outputs), nn.GELU()]
         self.stages = nn.Sequential(*stages)
-        self.place = nn.Linear(CHANNELS[-1], columns)
+        self.place_head = nn.Linear(CHANNELS[-1], columns)
         self.position = nn.Parameter(POSITION_STD * torch.randn(SIDE**2, columns))
-        self.whole = nn.Linear(CHANNELS[-1] * SIDE**2, columns)
+        self.picture_head = nn.Linear(CHANNELS[-1] * SIDE**2, columns)
         self.norm = nn.LayerNorm(columns, elementwise_affine=False)
 
     def grid(self, pixels: Tensor) -> Tensor:
@@ -47,11 +47,11 @@ class MiniatureEncoder(nn.Module):
 
     def grid_of(self, states: Tensor) -> Tensor:
         """Return ``(b, 9, columns)`` of the last stage ``(b, 128, 3, 3)``."""
-        return self.norm(self.place(states.flatten(2).transpose(1, 2)) + self.position)
+        return self.norm(self.place_head(states.flatten(2).transpose(1, 2)) + self.position)
 
     def embedding_of(self, states: Tensor) -> Tensor:
         """Return ``(b, columns)`` of the last stage ``(b, 128, 3, 3)``."""
-        return self.norm(self.whole(states.flatten(1)))
+        return self.norm(self.picture_head(states.flatten(1)))
 
     def embedding(self, pixels: Tensor) -> Tensor:
         """Return ``(b, columns)`` of ``(b, 3, 96, 96)``."""

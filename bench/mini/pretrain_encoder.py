@@ -60,17 +60,17 @@ class Autoencoder(nn.Module):
         self.encoder = MiniatureEncoder()
         self.of_places = Decoder(FEATURE_COLUMNS)
         self.spread = nn.Linear(FEATURE_COLUMNS, CHANNELS[-1] * SIDE**2)
-        self.of_whole = Decoder(CHANNELS[-1])
+        self.of_picture = Decoder(CHANNELS[-1])
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the drawing restored from the grid and from the embedding, both ``(b, 3, 48, 48)``."""
         encoder = self.encoder
         states = encoder.stages(pixels)  # once for both
         grid = encoder.grid_of(states).transpose(1, 2)
-        whole = self.spread(encoder.embedding_of(states))
+        embedding = self.spread(encoder.embedding_of(states))
         return (
             self.of_places(grid.unflatten(2, (SIDE, SIDE))),
-            self.of_whole(whole.unflatten(1, (-1, SIDE, SIDE))),
+            self.of_picture(embedding.unflatten(1, (-1, SIDE, SIDE))),
         )
 
 

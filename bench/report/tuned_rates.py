@@ -1,21 +1,22 @@
 """Which rows of the miniature suite have a learning rate that was searched for, and which the recipe's own."""
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 
-from bench.recipe_files import recipe_tables
 from bench.report.run_entries import RunEntry
 
-RECIPE = "mini"
+RECIPE = Path(__file__).parents[1] / "recipes" / "mini.toml"
+RATES = {"lr", "projector_lr"}
 NAMED = 6  # methods that the note names
 
 
 @lru_cache
 def _rates() -> tuple[str, frozenset[str]]:
     """Return the learning rate of the recipe, and the methods that have one of their own in it."""
-    tables = recipe_tables(RECIPE)
-    own = (key.removeprefix("method.") for key in tables if key.startswith("method.") and "lr" in tables[key])
-    return str(tables[""]["lr"]), frozenset(own)
+    recipe = tomllib.loads(RECIPE.read_text(encoding="utf-8"))
+    return str(recipe["lr"]), frozenset(name for name, fields in recipe["method"].items() if RATES & fields.keys())
 
 
 def untuned_note(by_label: Mapping[str, Iterable[RunEntry]]) -> list[str]:

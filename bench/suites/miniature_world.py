@@ -10,6 +10,8 @@ from bench.suites.suite import Miniature
 GENERATOR = (
     "world.py",
     "language.py",
+    "pen.py",
+    "clip_stage.py",
     "pictures.py",
     "picture_files.py",
     "write.py",

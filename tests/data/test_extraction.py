@@ -1,9 +1,11 @@
 """Extraction of features: whole files only, the same values however it is interrupted, and nothing mixed."""
 
 import json
+import shutil
 from pathlib import Path
 from random import Random
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from bench.data.extraction import extract
 from bench.data.extraction_manifest import CHECKSUMS, MANIFEST
 from bench.data.pictures import Source, find_pictures, find_videos, read_frames
 from bench.errors import UsageError
+from bench.fingerprints import feature_digests
 from bench.mini.pictures import scene_picture
 from bench.mini.world import draw_scene
 
@@ -171,3 +174,26 @@ def test_videos_and_folders_of_frames_become_rows(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "extract", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_check_names_the_feature_file_that_is_not_what_was_extracted(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And runs on features that were extracted otherwise have other fingerprints."""
+    root = tmp_path / "root"
+    shutil.copytree(tiny_root, root)
+    words = ["data", "check", str(root), "--suite", "image-text", "--n-boxes", "9", "--jobs", "1"]
+    assert main(words) == 0
+    assert "note   VG/clip_features/data_clip_RN101_att: extracted by mini (" in capsys.readouterr().out
+    folder = root / "VG" / "clip_features" / "data_clip_RN101_att"
+    before = feature_digests(root, "image-text")
+    first = min(folder.glob("*.h5"))
+    with h5py.File(first, "r+") as file:
+        file[f"{first.stem}/features"][0, 0] += 1
+    assert main(words) == 2
+    assert f"{first}: has not the features that were extracted" in capsys.readouterr().out
+    assert feature_digests(root, "image-text") == before  # sizes and names are what a run looks at
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"weights": "others"}))
+    after = feature_digests(root, "image-text")
+    assert [name for name in before if before[name] != after[name]] == [str(folder.relative_to(root))]
