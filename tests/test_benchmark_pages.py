@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import page, readme_tables, scaling
+from benchmarks import page, readme_tables, resolution, scaling
 
 
 def test_pages_are_those_of_the_kept_figures() -> None:
@@ -92,3 +93,13 @@ def test_tables_of_a_report_take_their_places_between_the_marks() -> None:
         readme_tables.replaced(page_with_marks, "u", table)
     for file, mark in readme_tables.PLACES.values():
         assert readme_tables.replaced(file.read_text(encoding="utf-8"), mark, "") != ""
+
+
+def test_the_resolution_of_a_suite_is_that_of_planted_variances() -> None:
+    """Seeds shift a method's whole score by 2 points; examples differ by 30 between methods, and by 10 between seeds."""
+    rng = np.random.default_rng(0)
+    methods, seeds, examples = 40, 3, 4000
+    scores = rng.normal(0, 2, (methods, seeds, 1)) + rng.normal(0, 30, (methods, 1, examples))
+    scores = scores + rng.normal(0, 10, (methods, seeds, examples))
+    expected = [1.96 * np.sqrt(2 * 4 / n + 2 * (900 + 100 / n) / examples) for n in resolution.SEEDS]
+    assert resolution.half_widths(scores) == pytest.approx(expected, rel=0.15)
