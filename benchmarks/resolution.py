@@ -1,8 +1,9 @@
-"""What the miniature suite can tell apart, after ``bench sweep default --seeds 1,2,3``: ``python -m benchmarks.resolution``.
+"""What the miniature suite can tell apart: ``python -m benchmarks.resolution``.
 
-For every task, half of the 95 % interval of the difference between two methods, with one, three and five seeds. Two
-variances are measured and added: between seeds (that of a method's score over its seeds, mean over methods), and between
-examples (that of the paired differences, median over pairs of methods), as if examples of one image were independent.
+It reads the runs of ``bench sweep default --seeds 1,2,3``. For every task, half of the 95 % interval of the difference
+between two methods, with one, three and five seeds. Two variances are measured and added: between seeds (that of a
+method's score over its seeds, mean over methods), and between examples (that of the paired differences, median over
+pairs of methods), as if examples of one image were independent.
 """
 
 import argparse

@@ -96,7 +96,7 @@ def test_tables_of_a_report_take_their_places_between_the_marks() -> None:
 
 
 def test_the_resolution_of_a_suite_is_that_of_planted_variances() -> None:
-    """Seeds shift a method's whole score by 2 points; examples differ by 30 between methods, and by 10 between seeds."""
+    """Seeds shift a method's score by 2 points; examples differ by 30 between methods, and by 10 between seeds."""
     rng = np.random.default_rng(0)
     methods, seeds, examples = 40, 3, 4000
     scores = rng.normal(0, 2, (methods, seeds, 1)) + rng.normal(0, 30, (methods, 1, examples))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.data.roots import locate
+
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "adding.md"
 BLOCK = re.compile(r"^```\w+\n# file: (\S+)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
@@ -69,6 +71,9 @@ def test_the_files_of_a_section_work(heading: str, repo: Path, tmp_path: Path) -
         install(tmp_path)
     checks = [path for path in files if path.startswith("check_")]
     assert checks, "a section with files has a check_*.py"
+    data = locate("mini", "image-text", {})  # drawn once for all tests
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / data.name).symlink_to(data)
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(repo)]),
         "VLPET_BENCH_CACHE": str(tmp_path / "cache"),

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY
 
 from bench import backbones, fingerprints
 from bench.cli import main
 from bench.config import Execution, resolve
-from bench.data.roots import locate
 from bench.events import RunEvent
 from bench.fingerprints import Expectations, differences, file_digest, labels
 from bench.records import load_frame
@@ -23,9 +23,9 @@ SETTINGS: dict[str, Any] = {"steps": 4, "limit": 8, "batch_size": 4, "beams": 1,
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, tiny_root: Path) -> Path:
     """A miniature root of its own."""
-    return Path(shutil.copytree(locate("mini", "image-text", {}), tmp_path / "a"))
+    return Path(shutil.copytree(tiny_root, tmp_path / "a"))
 
 
 @pytest.fixture
@@ -99,8 +99,9 @@ def test_what_is_added_changes_nothing(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("choice", ["redo", "keep"])
 def test_a_score_of_other_data_is_named_and_done_again_or_kept_by_choice(
-    choice: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    choice: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("bench.mini.write.SIZES", TINY)
     other = tmp_path / "b"
     assert main(["data", "mini", str(other), "--seed", "3"]) == 0
     assert main(sweep(tmp_path, root)) == 0

@@ -19,7 +19,7 @@ from bench.data import packing, packs
 from bench.data.features import FeatureStore
 from bench.data.packing import pack_folder
 from bench.data.packs import FeaturePack, PackFault, find_pack
-from bench.data.roots import MINI, feature_folders, locate
+from bench.data.roots import feature_folders
 from bench.errors import UsageError
 from bench.fingerprints import feature_digests
 from bench.suites import Features
@@ -51,9 +51,9 @@ def load(folder: Path, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("suite", ["image-text", "video-text"])
 def test_batches_and_fingerprints_are_those_of_the_files(
-    suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suite: str, tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, packed = locate(MINI, suite, {}), tmp_path / "packed-root"
+    plain, packed = tiny_root, tmp_path / "packed-root"
     shutil.copytree(plain, packed)
     assert main(["data", "pack", str(packed), "--suite", suite, "--jobs", "1"]) == 0
     assert feature_digests(packed, suite) == feature_digests(plain, suite)
