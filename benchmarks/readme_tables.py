@@ -1,8 +1,7 @@
 """The tables of the front page and of docs/miniature.md: ``python -m benchmarks.readme_tables``.
 
-It takes them from the reports of ``python -m bench sweep`` and ``python -m bench sweep mini-check``, and the plot of
-scores against parameters from the first. After ``python -m bench sweep default --seeds 1,2,3``, ``--front
-default-seeds-1-2-3`` puts three seeds on the front page.
+It takes them from the reports of ``python -m bench sweep default --seeds 1,2,3`` and ``python -m bench sweep
+mini-check``, and the plot of scores against parameters from the first.
 """
 
 import argparse
@@ -11,8 +10,9 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FRONT = "default-seeds-1-2-3"
 #: page, and the name of its mark, by the folder of the report
-PLACES = {"default": (ROOT / "README.md", "results"), "mini-check": (ROOT / "docs" / "miniature.md", "check")}
+PLACES = {FRONT: (ROOT / "README.md", "results"), "mini-check": (ROOT / "docs" / "miniature.md", "check")}
 PLOT = "tradeoff-mini-bart-image-text.png"
 
 
@@ -39,11 +39,11 @@ def main() -> None:
     """Write the tables of those reports that exist."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="reports folder (reports)")
-    parser.add_argument("--front", default="default", help="report whose tables the front page has (default)")
+    parser.add_argument("--front", default=FRONT, help=f"report whose tables the front page has ({FRONT})")
     arguments = parser.parse_args()
     reports, front = arguments.reports, arguments.front
     for name, (page, mark) in PLACES.items():
-        source = reports / (front if name == "default" else name) / "results.md"
+        source = reports / (front if name == FRONT else name) / "results.md"
         if not source.is_file():
             print(f"{source}: not there, {page.name} stays as it is")
             continue

@@ -1,9 +1,9 @@
 """What the miniature suite can tell apart: ``python -m benchmarks.resolution``.
 
 It reads the runs of ``bench sweep default --seeds 1,2,3``. For every task, half of the 95 % interval of the difference
-between two methods, with one, three and five seeds. Two variances are measured and added: between seeds (that of a
-method's score over its seeds, mean over methods), and between examples (that of the paired differences, median over
-pairs of methods), as if examples of one image were independent.
+between two methods, with one, three and five seeds. Two variances of paired differences are measured and added,
+that between seeds and that between examples, each the median over pairs of methods. Examples of one image count as if
+they were independent.
 """
 
 import argparse
@@ -29,12 +29,12 @@ def half_widths(scores: np.ndarray) -> list[float]:
     extended to other numbers of seeds: a part that stays, and a part that shrinks with the number.
     """
     methods, seeds, examples = scores.shape
-    between = scores.mean(2).var(1, ddof=1).mean()
     pairs = list(combinations(range(methods), 2))
+    between = np.median([(scores[a] - scores[b]).mean(1).var(ddof=1) for a, b in pairs])
     single = np.median([(scores[a] - scores[b]).var(1, ddof=1).mean() for a, b in pairs])
     mean = np.median([(scores[a] - scores[b]).mean(0).var(ddof=1) for a, b in pairs])
     stays = max(0.0, (seeds * mean - single) / (seeds - 1))
-    return [Z * float(np.sqrt(2 * between / n + (stays + (single - stays) / n) / examples)) for n in SEEDS]
+    return [Z * float(np.sqrt(between / n + (stays + (single - stays) / n) / examples)) for n in SEEDS]
 
 
 def table(results: Path, backbone: str) -> str:

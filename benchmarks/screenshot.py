@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.readme_tables import ROOT
+from benchmarks.readme_tables import FRONT, ROOT
 
 OUT = ROOT / "docs" / "images" / "report-page.png"
 WIDTH, HEIGHT = 1280, 1500
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 1280, 1500
 def main() -> None:
     """Photograph the upper part of the page, in light colours, with 256 of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "default" / "report.html", help="the page")
+    parser.add_argument("--report", type=Path, default=ROOT / "reports" / FRONT / "report.html", help="the page")
     arguments = parser.parse_args()
     chromium = shutil.which("chromium")
     if chromium is None or not arguments.report.is_file():

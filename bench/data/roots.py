@@ -1,10 +1,12 @@
 """Where data roots are: a suite's miniature data are generated on first use, others are folders that the user names."""
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench import suites
@@ -68,6 +70,24 @@ def generate(miniature: Miniature, root: Path, seed: int = MINI_SEED, advice: st
 
 def _generate(miniature: Miniature, root: Path, seed: int) -> Path:
     root.parent.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(root):
+        return root if root.is_dir() else _write(miniature, root, seed)
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Let other processes of this machine wait, where the file system knows locks: a world takes half a minute."""
+    lock = root.with_name(f".{root.name}.lock")
+    with lock.open("w") as file:
+        try:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _write(miniature: Miniature, root: Path, seed: int) -> Path:
     draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         miniature.write(draft, seed)

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import itertools
 import shutil
+import threading
+import time
 from pathlib import Path
 from random import Random
 
@@ -226,3 +228,20 @@ def test_a_version_is_one_world(tiny_root: Path) -> None:
     features = feature_files.read_grid(sorted(tiny_root.rglob("*.h5"))[0])
     wanted = WORLDS[VERSION]
     assert (digest, tuple(features[0, :3])) == (wanted[0], pytest.approx(wanted[1], abs=0.02))
+
+
+def test_two_processes_that_want_the_same_root_write_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def write_slowly(root: Path, seed: int) -> None:
+        written.append(root)
+        time.sleep(0.3)
+
+    miniature = dataclasses.replace(MINIATURE, write=write_slowly)
+    threads = [threading.Thread(target=generate, args=(miniature, tmp_path / "mini")) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(written) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mini"]
