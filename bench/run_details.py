@@ -16,7 +16,7 @@ from bench.files import UnreadableFile
 from bench.record_schema import Record, Score
 from bench.run_dir import RunDir
 from bench.sweep import attempts
-from bench.sweep.run_state import state
+from bench.sweep.run_state import directory_state
 from bench.tasks import Example, Task
 from methods.core.errors import MethodError
 
@@ -29,7 +29,7 @@ def describe_run(folder: RunDir, results: Path) -> dict[str, Any]:
     A record that cannot be read is part of the state ("corrupt"), not an error.
     """
     run = folder.read_run()
-    current = state(results, run)
+    current = directory_state(folder, run)  # by its folder: one of an earlier version has another id now
     try:
         record = folder.read()
     except UnreadableFile:

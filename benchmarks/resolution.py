@@ -2,8 +2,8 @@
 
 It reads the runs of ``bench sweep default --seeds 1,2,3``. For every task, half of the 95 % interval of the difference
 between two methods, with one, three and five seeds. Two variances of paired differences are measured and added,
-that between seeds and that between examples, each the median over pairs of methods. Examples of one image count as if
-they were independent.
+that between seeds (mean over pairs of methods) and that between examples (median over them). Examples of one image
+count as if they were independent.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def half_widths(scores: np.ndarray) -> list[float]:
     """
     methods, seeds, examples = scores.shape
     pairs = list(combinations(range(methods), 2))
-    between = np.median([(scores[a] - scores[b]).mean(1).var(ddof=1) for a, b in pairs])
+    between = np.mean([(scores[a] - scores[b]).mean(1).var(ddof=1) for a, b in pairs])
     single = np.median([(scores[a] - scores[b]).var(1, ddof=1).mean() for a, b in pairs])
     mean = np.median([(scores[a] - scores[b]).mean(0).var(ddof=1) for a, b in pairs])
     stays = max(0.0, (seeds * mean - single) / (seeds - 1))

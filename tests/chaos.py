@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "slurm")]
 
 from chaos_faults import Shaken  # noqa: E402
-from conftest import TINY  # noqa: E402
 from dev_slurm import DevSlurm, why_not  # noqa: E402
 from sweeping import LEASE, Sweeping, run, same, undisturbed  # noqa: E402
+from tiny_world import TINY  # noqa: E402
 
 from bench.config import Run  # noqa: E402
 

@@ -16,14 +16,6 @@ settings.load_profile("no deadline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = {
-    "coco": {"train": 12, "val": 4, "test": 6},
-    "gqa": {"train": 6, "valid": 3, "testdev": 6},
-    "nlvr": {"train": 16, "valid": 4, "test": 8},
-    "tv": {"train": 12, "val": 6, "test": 3},
-    "how2": {"train": 12, "val": 6, "test": 3},
-    "yc2": {"train": 12, "val": 6, "test": 3},
-}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -54,6 +46,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data root of all eight tasks in the official formats, with a handful of examples per split."""
+    from tiny_world import TINY
+
     from bench.mini import write
 
     root = tmp_path_factory.mktemp("data") / "tiny"

@@ -16,6 +16,7 @@ from bench.data.batches import Batch, TokenizedSplit
 from bench.data.features import FeatureStore
 from bench.data.roots import locate
 from bench.micro_batches import MicroBatches
+from bench.mini.world import FEATURE_COLUMNS
 from methods.core import recompute
 from methods.core.errors import MethodError
 
@@ -61,7 +62,7 @@ def plain_loss(model: Any, batch: Batch, kind: str) -> Tensor:
 
 def attached(method: str, backbone: str = "mini-bart") -> tuple[Any, Any]:
     torch.manual_seed(3)
-    model = backbones.build(backbone, feat_dim=32).train()
+    model = backbones.build(backbone, feat_dim=FEATURE_COLUMNS).train()
     model.set_dropout(0.0)
     handle = methods.attach(model, method, tasks=("vqa", "gqa", "nlvr", "caption"))
     for module in model.modules():

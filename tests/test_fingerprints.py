@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from tiny_world import TINY
 
 from bench import backbones, fingerprints
 from bench.cli import main

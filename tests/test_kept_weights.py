@@ -234,7 +234,7 @@ def test_prefixes_of_wrapped_and_compiled_models_are_taken_off_and_said(prefix: 
     whole = load_file(folder.weights)
     save_file({f"{prefix}{name}": tensor for name, tensor in whole.items()}, folder.weights)
     with pytest.warns(UserWarning, match=f"begin with '{prefix}'"):
-        state = load(folder.path, feat_dim=32).state_dict()
+        state = load(folder.path, feat_dim=96).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.items())
 
 

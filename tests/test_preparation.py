@@ -99,7 +99,7 @@ def test_its_start_is_another_than_that_by_magnitude_and_kept_weights_need_no_da
     name = next(name for name in a if name.endswith("q_proj.weight"))
     assert (a[name] - b[name]).norm() > 0.3 * a[name].norm()
     monkeypatch.setattr(preparation, "prepare", None)
-    model = load(RunDir(tmp_path / "results", make().id).path, feat_dim=32)
+    model = load(RunDir(tmp_path / "results", make().id).path, feat_dim=96)
     assert torch.equal(model.get_parameter(name), a[name])
 
 

@@ -12,6 +12,7 @@ from bench.cli import main
 from bench.data import feature_files
 from bench.data.check import check
 from bench.data.verified_features import VerifiedFeatures
+from bench.mini.world import FEATURE_COLUMNS
 
 SUITES = ["image-text", "video-text"]
 
@@ -43,7 +44,7 @@ def test_a_whole_root_has_no_fault(tiny_root: Path, capsys: pytest.CaptureFixtur
     notes = [line for line in lines if not line.startswith("ok ") and "extracted by mini" not in line]
     assert len(notes) == 1
     assert notes[0].startswith(
-        "note   tvqa test: tolerated 3 examples that stand in two files (TVQA's public questions do"
+        "note   tvqa test: tolerated 9 examples that stand in two files (TVQA's public questions do"
     )
 
 
@@ -125,7 +126,7 @@ def test_features_are_read_in_processes_and_only_once(
     monkeypatch.setattr(feature_files, "read", lambda path, kind: (read.append(path.name), original(path, kind))[1])
     for file in bad:
         with h5py.File(file, "w") as store:
-            store.create_dataset(f"{file.stem}/features", data=np.ones((9, 32), np.float16))
+            store.create_dataset(f"{file.stem}/features", data=np.ones((9, FEATURE_COLUMNS), np.float16))
     assert printed(root, capsys, "--suite", "image-text", "--jobs", "1")[0] == 0
     assert sorted(read) == [file.name for file in bad]
     with pytest.MonkeyPatch.context() as patch:  # a torn line costs one file

@@ -20,8 +20,11 @@ from bench.data import feature_inspection
 from bench.data.check import check_for_runs, splits_of
 from bench.data.roots import locate
 from bench.errors import UsageError
+from bench.mini.world import FEATURE_COLUMNS
 
 GRIDS = "clip_features/data_clip_RN101_att"
+
+NAN = np.full((9, FEATURE_COLUMNS), np.nan)
 
 
 @pytest.fixture
@@ -69,13 +72,13 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty training file": (
         lambda root: edit(root / "vqa/karpathy_train.json", lambda rows: []), "^vqa train: .*has no records"
     ),
-    "NaN in one file": (lambda root: fill(grids(root, "GQA")[3], np.full((9, 32), np.nan)), "^gqa validation: .*NaN"),
+    "NaN in one file": (lambda root: fill(grids(root, "GQA")[3], NAN), "^gqa validation: .*NaN"),
     "missing file": (lambda root: grids(root, "VG")[2].unlink(), "^gqa train: .*no such feature file"),
     "FIFO": (
         lambda root: (grids(root, "VG")[2].unlink(), os.mkfifo(root / "VG" / GRIDS / "3.h5")), "^gqa train: .*FIFO"
     ),
     "other tokens": (
-        lambda root: fill(root / "nlvr" / GRIDS / "train-3-0-img0.h5", np.ones((4, 32))),
+        lambda root: fill(root / "nlvr" / GRIDS / "train-3-0-img0.h5", np.ones((4, FEATURE_COLUMNS))),
         "nlvr train: .*tokens .rows., but nlvr/.*one kind of features",
     ),
 }  # fmt: skip
@@ -119,7 +122,7 @@ def test_the_splits_of_a_run() -> None:
 def test_a_grid_that_is_no_square_needs_as_many_boxes(tokens: int, root: Path, capsys: pytest.CaptureFixture) -> None:
     for source in ("COCO", "VG", "GQA", "nlvr"):
         for path in grids(root, source):
-            fill(path, np.ones((tokens, 32), np.float16))
+            fill(path, np.ones((tokens, FEATURE_COLUMNS), np.float16))
     examine(root, run_of(n_boxes=50))
     command = ["data", "check", str(root), "--suite", "image-text"]
     assert main([*command, "--n-boxes", "50"]) == 0
@@ -178,7 +181,7 @@ def test_large_features_are_read_in_part_before_a_run_and_whole_by_the_check(
     monkeypatch.setattr(feature_inspection, "SAMPLE", 2)
     names = [example.visual[0] for example in tasks.get("gqa").read(root, "validation")]
     bad = root / names[-1]
-    fill(bad, np.full((9, 32), np.nan))
+    fill(bad, NAN)
     examine(root)
     assert main(["data", "check", str(root), "--suite", "image-text"]) == 2
     bad.unlink()
@@ -259,7 +262,7 @@ def test_faulty_data_end_the_command_before_anything_is_written(
     verb: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in grids(root, "GQA"):
-        fill(path, np.full((9, 32), np.nan))
+        fill(path, NAN)
     method = {"run": "--method", "sweep": "--methods"}[verb]
     words = [verb, method, "bitfit", "--set", "steps=1", "--results", str(tmp_path / "r"), "--data", f"mini={root}"]
     assert main([*words, *(["--suites", "image-text"] if verb == "sweep" else [])]) == 2

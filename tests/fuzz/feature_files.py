@@ -26,7 +26,7 @@ def draw(box: Box, rng: random.Random, kind: str = "") -> tuple[Path, Plan]:
     else:
         source = rng.choice(list(layout.FRAMES))
         folder, tasks = box.root / "video" / "vis_features" / source / "clip-vit", layout.FRAMES[source]
-    path = rng.choice(sorted(folder.iterdir()))
+    path = rng.choice(sorted(folder.glob(f"*.{kind}")))
     if source == "COCO" and rng.random() < 0.1:
         tasks = ("caption",)
     return path, layout.plan(path, tasks)

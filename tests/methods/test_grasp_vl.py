@@ -84,7 +84,7 @@ def test_a_prefix_beyond_the_features_is_refused_when_it_is_planned_and_when_it_
     attached(family, prefix=FEATS)
     with pytest.raises(MethodError, match="prefix=513 is more than the 512 columns"):
         resolve("bart-base", "grasp-vl", "video-text", settings={"prefix": 513})
-    with pytest.raises(MethodError, match="prefix=33 is more than the 32 columns"):
-        resolve("mini-bart", "grasp-vl", "image-text", settings={"prefix": 33})
+    with pytest.raises(MethodError, match="prefix=97 is more than the 96 columns"):
+        resolve("mini-bart", "grasp-vl", "image-text", settings={"prefix": 97})
     assert resolve("bart-base", "grasp-vl", "image-text", settings={"prefix": 513}).overrides == {"prefix": 513}
     assert resolve("bart-base", "grasp-vl", "video-text", settings={"prefix": 513}, data="wider").data == "wider"

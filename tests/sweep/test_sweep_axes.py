@@ -126,7 +126,7 @@ def test_deltas_drop_and_add_each_part_alone() -> None:
         "vl-pet-large", "vl-pet-large,-gate", "vl-pet-large,-gate-steepness", "vl-pet-large,+steepness"
     ]  # fmt: skip
     assert run(cells[1]).overrides == run(cells[2]).overrides == {"gate": "none"}
-    assert [run(cell).recipe.lr for cell in cells] == [6e-3, 6e-3, 1e-3, 1e-1]
+    assert [run(cell).recipe.lr for cell in cells] == [4e-3, 4e-3, 1e-3, 1e-1]
 
 
 def test_what_cannot_be_had_is_unsupported_with_its_reason() -> None:

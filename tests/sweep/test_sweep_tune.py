@@ -80,7 +80,7 @@ def test_every_method_gets_its_default_and_the_same_points() -> None:
     cells = expand(tuned(asked, points))
     assert [cell.base for cell in cells] == ["lora"] * 3 + ["full"] * 3
     assert all(cell.run and cell.run.recipe.evaluate == "tuning" for cell in cells)
-    assert [cell.run.recipe.lr for cell in cells if cell.run and cell.base == "full"] == [4e-4, 1e-3, 2e-3]
+    assert [cell.run.recipe.lr for cell in cells if cell.run and cell.base == "full"] == [2e-4, 1e-3, 2e-3]
     with pytest.raises(UsageError, match="axes or deltas"):
         tuned(asked.model_copy(update={"drop": ("image",)}), points)
 

@@ -155,7 +155,7 @@ TOLERATED = {
         "how2", lambda rows: first_transcript(rows, [{"text": "dog"}] * 9000), {Tolerance.LONG_TRANSCRIPT: 18}, 0
     ),
     "a repeated question": ("tvqa", lambda rows: rows.append(rows[0]), {Tolerance.REPEATED_EXAMPLE: 1}, 0),
-    "all repeated": ("gqa", lambda rows: rows.extend(list(rows)), {Tolerance.REPEATED_EXAMPLE: 12}, 0),
+    "all repeated": ("gqa", lambda rows: rows.extend(list(rows)), {Tolerance.REPEATED_EXAMPLE: 18}, 0),
     "repeated subtitles": ("yc2", lambda rows: rows.append(rows[0]), {Tolerance.REPEATED_SUBTITLES: 1}, 0),
     "repeated answers": ("human", lambda rows: rows.append(rows[0]), {Tolerance.REPEATED_ANSWERS: 1}, 0),
 }  # fmt: skip
