@@ -7,6 +7,7 @@ count as if they were independent.
 """
 
 import argparse
+import json
 from itertools import combinations
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def table(results: Path, backbone: str) -> str:
     frame = load_frame(results)
     frame = frame[(frame["backbone"] == backbone) & frame["synthetic"].astype(bool) & (frame["status"] == "done")]
     frame = frame[frame["overrides"].eq("{}") & ~frame["limited"].astype(bool) & frame["method"].ne("full")]
+    frame = frame[frame["settings"].map(lambda text: json.loads(text).get("visual") != "zero")]  # blind runs
     lines = ["| task | examples | 1 seed | 3 seeds | 5 seeds |", "|---|--:|--:|--:|--:|"]
     by_run = example_scores(results, frame["run_id"].unique())
     for (_, task), rows in frame.groupby(["suite", "task"], sort=False):
