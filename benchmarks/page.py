@@ -44,9 +44,9 @@ tokens through the same wrapper.
 STEPS = """\
 The last columns of steps say into what kind of work the time of ours goes. Matrix products with frozen weights every
 method has to do, forward and for the gradient of what enters them, and the random numbers of dropout stay those of the
-official order. Where a step misses its bar, these columns say why: both together are about nine tenths of it, the rival
-has the same ones, and a step without anything else would still miss. Memory is another matter: logits where there are
-labels only, and what is cheap to compute is computed again. Micro-batches buy memory with time.
+official order. Where an fp32 step misses its bar of time, these columns say why: both together are about nine tenths of
+it, the rival has the same ones, and a step without anything else would still miss. Memory is another matter: logits
+where there are labels only, and what is cheap to compute is computed again. Micro-batches buy memory with time.
 """
 
 GPU_HEAD = """## Training steps on a GPU
