@@ -43,7 +43,7 @@ def test_everything_that_a_run_needs_is_tried(
         and "CIDEr" in checks["beam search and metric"]["detail"]
     )
     assert "at batch size 32" in checks["memory of lora"]["detail"]
-    assert "a run of 700 updates takes" in checks["time of lora"]["detail"]
+    assert "a run of 1,000 updates takes" in checks["time of lora"]["detail"]
     assert not list(tmp_path.iterdir())
 
 

@@ -18,7 +18,7 @@ SUITE = Suite(
             "t5": {"batch_size": 30},
         },
         # Questions with choices are long, so that an update costs twice as much as on image-text.
-        "mini": {"": {"steps": 360}},
+        "mini": {"": {"steps": 500}},
     },
     miniature=MINIATURE,
 )
