@@ -25,7 +25,7 @@ def reading(table: dict[str, Any]) -> str:
         if row["reference"]:
             continue
         for direction, word in DIRECTIONS.items():
-            where = [title for key, title in titles.items() if direction in row["values"][key]["marks"]]
+            where = [title for key, title in titles.items() if direction in (row["values"][key]["marks"] or "")]
             if where:
                 told.append(f"`{row['method']}` is {word} on {', '.join(where)}")
     cells = (len(table["rows"]) - 1) * len(titles)
