@@ -152,7 +152,7 @@ def feature_not_finite_in_float32(box: Box, rng: random.Random) -> Plan:
 @mutation("data", weight=2)
 def every_evaluated_feature_not_finite(box: Box, rng: random.Random) -> Plan:
     path, plan = draw(box, rng)
-    for other in sorted(path.parent.iterdir()):
+    for other in sorted(path.parent.glob(f"*{path.suffix}")):  # not the manifest beside them
         put(box, other, np.full_like(values(other), np.nan))
     plan.names, plan.fields = (path.suffix,), ("features",)
     return plan

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import methods
 from bench.config import Run
 from bench.errors import UsageError
+from bench.recipe_files import recipe_tables
 from bench.sweep import axes
 from bench.sweep.axes import NamedCell, grid, stay
 from bench.sweep.expand import expand
@@ -126,7 +127,8 @@ def test_deltas_drop_and_add_each_part_alone() -> None:
         "vl-pet-large", "vl-pet-large,-gate", "vl-pet-large,-gate-steepness", "vl-pet-large,+steepness"
     ]  # fmt: skip
     assert run(cells[1]).overrides == run(cells[2]).overrides == {"gate": "none"}
-    assert [run(cell).recipe.lr for cell in cells] == [4e-3, 4e-3, 1e-3, 1e-1]
+    tuned = recipe_tables("mini")["method.vl-pet-large"]["lr"]
+    assert [run(cell).recipe.lr for cell in cells] == [tuned, tuned, 1e-3, 1e-1]
 
 
 def test_what_cannot_be_had_is_unsupported_with_its_reason() -> None:
