@@ -196,7 +196,7 @@ def every_grid_of_fifty_tokens(box: Box, rng: random.Random) -> Plan:
     """CLIP ViT-B/32 with its class token: the message names ``--set n_boxes=50``."""
     box.use_root()
     for source in layout.GRIDS:
-        for path in (box.root / source / layout.FEATURES).iterdir():
+        for path in sorted((box.root / source / layout.FEATURES).glob("*.h5")):
             array = values(path)
             put(box, path, np.resize(array, (50, array.shape[1])))
     return Plan(names=("50",), fields=("n_boxes",), judge=layout.judge.data, facts={"tasks": ("gqa",)})
