@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from bench.data.extraction_manifest import CHECKSUMS, MANIFEST
 from tests.fuzz import layout
 from tests.fuzz.registry import Plan, mutation
 from tests.fuzz.world import Box
@@ -196,7 +197,10 @@ def every_grid_of_fifty_tokens(box: Box, rng: random.Random) -> Plan:
     """CLIP ViT-B/32 with its class token: the message names ``--set n_boxes=50``."""
     box.use_root()
     for source in layout.GRIDS:
-        for path in sorted((box.root / source / layout.FEATURES).glob("*.h5")):
+        folder = box.root / source / layout.FEATURES
+        for name in (MANIFEST, CHECKSUMS):  # features of one's own, not those that were extracted
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(folder.glob("*.h5")):
             array = values(path)
             put(box, path, np.resize(array, (50, array.shape[1])))
     return Plan(names=("50",), fields=("n_boxes",), judge=layout.judge.data, facts={"tasks": ("gqa",)})
