@@ -31,7 +31,7 @@ def reading(table: dict[str, Any]) -> str:
     cells = (len(table["rows"]) - 1) * len(titles)
     if not told:
         return f"None of {cells} differences can be told from zero with three seeds.\n"
-    return f"Told from the base: {'; '.join(told)}. The other differences cannot be told from zero.\n"
+    return f"Told from the base: {'; '.join(told)}; the other differences cannot be told from zero.\n"
 
 
 def section(name: str, report: Path) -> str:
